@@ -1,0 +1,31 @@
+# Every target sets up what it needs: one virtual environment in the checkout, made again when the
+# dependencies change. CPU-only torch from elsewhere: PIP_EXTRA_INDEX_URL=… make test
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test faults bench lint clean
+test: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/python -m pytest -m "not slow and not faults and not browser and not hub"
+
+demo: $(STAMP)
+	$(BIN)/python scripts/demo.py --output runs/demo
+
+faults: $(STAMP)
+	$(BIN)/python -m pytest -m "faults or slow"
+
+bench: $(STAMP)
+	$(BIN)/python scripts/bench.py --output runs/bench
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+
+$(STAMP): setup.cfg pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
+	touch $(STAMP)
+
+clean:
+	rm -rf $(VENV) runs

@@ -1,0 +1,138 @@
+"""Configuration of the PAMELA reward: sizes, vocabularies, rating scales and the name of the frozen encoder."""
+
+import math
+import re
+from typing import Any
+
+from transformers import AutoConfig, PreTrainedConfig
+
+_HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$")
+LOCAL_ENCODER = "./encoder"
+
+
+class PamelaConfig(PreTrainedConfig):
+    r"""What a [`PamelaRewardModel`] is made of.
+
+    Row 0 of every table means "unknown"; entry `i` of a vocabulary below is row `i + 1`.
+
+    Args:
+        backbone (`str`, *optional*):
+            The frozen encoder: a Hub id (`google/siglip2-so400m-patch14-384`), or `./encoder` when it lies in that
+            subfolder of the model's own repository. `None`: the model knows embeddings only.
+        backbone_revision (`str`, *optional*): commit or tag of `backbone`.
+        backbone_config (`dict` or `PreTrainedConfig`, *optional*): the encoder's configuration.
+        image_embed_dim (`int`): width of the encoder's pooled image features.
+        text_embed_dim (`int`): width of its pooled text features; 0 = the model takes no prompt.
+        hidden_size (`int`): width of a person's row and of all fusion members together. Everything personal is a
+            function of that one row.
+        num_fusion_members (`int`): independent fusion networks, each `hidden_size / num_fusion_members` wide,
+            trained side by side and averaged; 1 = a single network.
+        num_fusion_layers (`int`): transformer blocks per member.
+        num_attention_heads (`int`): heads per member.
+        intermediate_size (`int`): width of a block's feed-forward part, per member.
+        interaction_rank (`int`): factors of the multiplicative user × image term, per member; 0 = off.
+        input_dropout, fusion_dropout (`float`): dropout of the embeddings and inside the blocks; 0 = off.
+        users (`list[str]`): trained participants.
+        demographics, metadata (`dict[str, list[str]]`): vocabulary of each demographic and each image-metadata field.
+        rating_scales (`dict[str, list[float]]`): ascending level values of each rating scale.
+        base_identity (`str`, *optional*): sha256 over the head-relevant tensors, written when the model is saved.
+        simulated (`bool`): trained on simulated ratings.
+        initializer_range (`float`): standard deviation of the embedding tables at the start.
+
+    Raises:
+        ValueError: a size that does not divide, an unknown form of `backbone`, an empty or unordered rating scale,
+            a vocabulary with a repeated entry.
+    """
+
+    model_type = "pamela"
+    sub_configs = {"backbone_config": AutoConfig}
+
+    backbone: str | None = None
+    backbone_revision: str | None = None
+    backbone_config: dict | PreTrainedConfig | None = None
+    image_embed_dim: int = 1152
+    text_embed_dim: int = 1152
+    hidden_size: int = 128
+    num_fusion_members: int = 1
+    num_fusion_layers: int = 2
+    num_attention_heads: int = 4
+    intermediate_size: int = 256
+    interaction_rank: int = 32
+    input_dropout: float = 0.5
+    fusion_dropout: float = 0.1
+    users: list[str] | None = None
+    demographics: dict[str, list[str]] | None = None
+    metadata: dict[str, list[str]] | None = None
+    rating_scales: dict[str, list[float]] | None = None
+    base_identity: str | None = None
+    simulated: bool = False
+    initializer_range: float = 0.02
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        if isinstance(self.backbone_config, dict):
+            values = dict(self.backbone_config)
+            self.backbone_config = AutoConfig.for_model(values.pop("model_type"), **values)
+        self.users = list(self.users or [])
+        self.demographics = {name: list(values) for name, values in (self.demographics or {}).items()}
+        self.metadata = {name: list(values) for name, values in (self.metadata or {}).items()}
+        if self.rating_scales is None:
+            self.rating_scales = {"rating": [1, 2, 3, 4, 5]}
+        self.rating_scales = {name: [float(v) for v in values] for name, values in self.rating_scales.items()}
+        self._check()
+        super().__post_init__(**kwargs)
+
+    def _check(self) -> None:
+        if self.backbone is not None and self.backbone != LOCAL_ENCODER and not _HUB_ID.match(self.backbone):
+            raise ValueError(
+                f"backbone={self.backbone!r} is neither a Hub id ('owner/name') nor {LOCAL_ENCODER!r}. Put an encoder "
+                f"of your own into the model's folder as 'encoder/' and name it {LOCAL_ENCODER!r}."
+            )
+        for name in ("image_embed_dim", "hidden_size", "num_fusion_members", "num_fusion_layers", "num_attention_heads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 1.")
+        width = self.num_fusion_members * self.num_attention_heads
+        if self.hidden_size % width:
+            raise ValueError(
+                f"hidden_size={self.hidden_size} must be a multiple of num_fusion_members × num_attention_heads "
+                f"= {self.num_fusion_members} × {self.num_attention_heads} = {width}."
+            )
+        for name in ("input_dropout", "fusion_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must lie in [0, 1).")
+        for name, values in self.rating_scales.items():
+            if len(values) < 2 or any(not math.isfinite(v) for v in values) or values != sorted(set(values)):
+                raise ValueError(
+                    f"rating_scales[{name!r}]={values} must hold at least two finite level values in ascending order."
+                )
+        vocabularies = {"users": self.users, **self.demographics, **self.metadata}
+        for name, values in vocabularies.items():
+            if len(set(values)) != len(values):
+                twice = sorted({v for v in values if values.count(v) > 1})[:3]
+                raise ValueError(f"The vocabulary of {name} holds {twice} more than once; each entry is one row.")
+
+    @property
+    def member_size(self) -> int:
+        """Width of one fusion member."""
+        return self.hidden_size // self.num_fusion_members
+
+    def index(self, field: str, value: str | None) -> int:
+        """Row of `value` in the vocabulary of `field` (`users`, a demographic or a metadata field); `None` is row 0.
+
+        Raises:
+            KeyError: the value is not in the vocabulary; the message lists what is.
+        """
+        if value is None:
+            return 0
+        vocabulary = self.users if field == "users" else {**self.demographics, **self.metadata}[field]
+        try:
+            return vocabulary.index(value) + 1
+        except ValueError:
+            raise KeyError(
+                f"{field}={value!r} is unknown to this model; known: {_shorten(vocabulary)}. "
+                "Pass None for an unknown one."
+            ) from None
+
+
+def _shorten(values: list[str], n: int = 8) -> str:
+    shown = ", ".join(repr(v) for v in values[:n])
+    return shown + (f", … ({len(values)} in all)" if len(values) > n else "")
