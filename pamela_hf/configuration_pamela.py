@@ -7,6 +7,7 @@ from typing import Any
 from transformers import AutoConfig, PreTrainedConfig
 
 _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$")
+_FIELD = re.compile(r"^[A-Za-z_]\w*$")
 LOCAL_ENCODER = "./encoder"
 
 
@@ -21,17 +22,18 @@ class PamelaConfig(PreTrainedConfig):
             subfolder of the model's own repository. `None`: the model knows embeddings only.
         backbone_revision (`str`, *optional*): commit or tag of `backbone`.
         backbone_config (`dict` or `PreTrainedConfig`, *optional*): the encoder's configuration.
+        preprocessing (`str`, *optional*): fingerprint of the preprocessing its features were made with.
         image_embed_dim (`int`): width of the encoder's pooled image features.
         text_embed_dim (`int`): width of its pooled text features; 0 = the model takes no prompt.
-        hidden_size (`int`): width of a person's row and of all fusion members together. Everything personal is a
-            function of that one row.
-        num_fusion_members (`int`): independent fusion networks, each `hidden_size / num_fusion_members` wide,
-            trained side by side and averaged; 1 = a single network.
-        num_fusion_layers (`int`): transformer blocks per member.
-        num_attention_heads (`int`): heads per member.
-        intermediate_size (`int`): width of a block's feed-forward part, per member.
-        interaction_rank (`int`): factors of the multiplicative user × image term, per member; 0 = off.
-        input_dropout, fusion_dropout (`float`): dropout of the embeddings and inside the blocks; 0 = off.
+        hidden_size (`int`): width of the tokens and of a person's row. Everything personal is a function of that row.
+        num_fusion_members (`int`): fusion networks trained side by side on the same rows and averaged; 1 = only one.
+        num_fusion_layers (`int`): transformer blocks of each member.
+        num_attention_heads (`int`): heads of each block.
+        intermediate_size (`int`): width of a block's feed-forward part.
+        interaction_rank (`int`): factors of the multiplicative user × image term; 0 = off.
+        linear_path (`bool`): a linear path from image and prompt to the utility, beside the fusion.
+        normalize_embeds (`bool`): features are scaled to unit length before they are standardized.
+        image_dropout, text_dropout, fusion_dropout (`float`): dropout of the features and inside the blocks; 0 = off.
         users (`list[str]`): trained participants.
         demographics, metadata (`dict[str, list[str]]`): vocabulary of each demographic and each image-metadata field.
         rating_scales (`dict[str, list[float]]`): ascending level values of each rating scale.
@@ -49,16 +51,20 @@ class PamelaConfig(PreTrainedConfig):
 
     backbone: str | None = None
     backbone_revision: str | None = None
+    preprocessing: str | None = None
     backbone_config: dict | PreTrainedConfig | None = None
     image_embed_dim: int = 1152
     text_embed_dim: int = 1152
-    hidden_size: int = 128
-    num_fusion_members: int = 1
+    hidden_size: int = 64
+    num_fusion_members: int = 4
     num_fusion_layers: int = 2
     num_attention_heads: int = 4
-    intermediate_size: int = 256
-    interaction_rank: int = 32
-    input_dropout: float = 0.5
+    intermediate_size: int = 128
+    interaction_rank: int = 16
+    linear_path: bool = True
+    normalize_embeds: bool = True
+    image_dropout: float = 0.5
+    text_dropout: float = 0.3
     fusion_dropout: float = 0.1
     users: list[str] | None = None
     demographics: dict[str, list[str]] | None = None
@@ -87,18 +93,23 @@ class PamelaConfig(PreTrainedConfig):
                 f"backbone={self.backbone!r} is neither a Hub id ('owner/name') nor {LOCAL_ENCODER!r}. Put an encoder "
                 f"of your own into the model's folder as 'encoder/' and name it {LOCAL_ENCODER!r}."
             )
-        for name in ("image_embed_dim", "hidden_size", "num_fusion_members", "num_fusion_layers", "num_attention_heads"):
+        sizes = ("image_embed_dim", "hidden_size", "num_fusion_members", "num_fusion_layers", "num_attention_heads")
+        for name in (*sizes, "intermediate_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1.")
-        width = self.num_fusion_members * self.num_attention_heads
-        if self.hidden_size % width:
+        if self.hidden_size % self.num_attention_heads:
             raise ValueError(
-                f"hidden_size={self.hidden_size} must be a multiple of num_fusion_members × num_attention_heads "
-                f"= {self.num_fusion_members} × {self.num_attention_heads} = {width}."
+                f"hidden_size={self.hidden_size} must be a multiple of num_attention_heads={self.num_attention_heads}."
             )
-        for name in ("input_dropout", "fusion_dropout"):
+        for name in ("text_embed_dim", "interaction_rank"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}={getattr(self, name)} must be 0 (off) or more.")
+        for name in ("image_dropout", "text_dropout", "fusion_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must lie in [0, 1).")
+        for name in (*self.demographics, *self.metadata):
+            if not _FIELD.match(name):
+                raise ValueError(f"Field name {name!r} must be letters, digits and underscores.")
         for name, values in self.rating_scales.items():
             if len(values) < 2 or any(not math.isfinite(v) for v in values) or values != sorted(set(values)):
                 raise ValueError(
@@ -109,30 +120,3 @@ class PamelaConfig(PreTrainedConfig):
             if len(set(values)) != len(values):
                 twice = sorted({v for v in values if values.count(v) > 1})[:3]
                 raise ValueError(f"The vocabulary of {name} holds {twice} more than once; each entry is one row.")
-
-    @property
-    def member_size(self) -> int:
-        """Width of one fusion member."""
-        return self.hidden_size // self.num_fusion_members
-
-    def index(self, field: str, value: str | None) -> int:
-        """Row of `value` in the vocabulary of `field` (`users`, a demographic or a metadata field); `None` is row 0.
-
-        Raises:
-            KeyError: the value is not in the vocabulary; the message lists what is.
-        """
-        if value is None:
-            return 0
-        vocabulary = self.users if field == "users" else {**self.demographics, **self.metadata}[field]
-        try:
-            return vocabulary.index(value) + 1
-        except ValueError:
-            raise KeyError(
-                f"{field}={value!r} is unknown to this model; known: {_shorten(vocabulary)}. "
-                "Pass None for an unknown one."
-            ) from None
-
-
-def _shorten(values: list[str], n: int = 8) -> str:
-    shown = ", ".join(repr(v) for v in values[:n])
-    return shown + (f", … ({len(values)} in all)" if len(values) > n else "")

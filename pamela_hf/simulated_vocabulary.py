@@ -196,7 +196,7 @@ SUBJECTS: dict[str, tuple[str, ...]] = {
 GROUPS: tuple[str, ...] = tuple(SUBJECTS)
 
 _FURTHER_NOUNS: dict[str, str] = {
-    "abstract": "abstract|forms|geometric shapes|abstraction",
+    "abstract": "abstract|shapes|circles|forms|interlocking forms|geometric shapes|abstraction",
     "animal": "animal|cat|kitten|fox|dog|puppy|horse|owl|songbird|bird|deer|wolf|lion|tiger|bear|rabbit|elephant",
     "architecture": "architecture|temple|cathedral|palace|colonnade|facade|building|church|museum|library",
     "automotive": "automotive|car|truck|motorcycle|convertible|sports car|vintage car|automobile",
@@ -217,4 +217,4 @@ _FURTHER_NOUNS: dict[str, str] = {
     "travel": "travel|sailboat|balloon|boat|hot air balloon|ship|beach|island|tropical harbor|sea",
 }
 for _group, _nouns in _FURTHER_NOUNS.items():
-    VOCABULARY["group"].update({noun: _group for noun in _nouns.split("|")})
+    VOCABULARY["group"].update(dict.fromkeys(_nouns.split("|"), _group))

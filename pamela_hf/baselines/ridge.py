@@ -1,0 +1,158 @@
+"""The consensus from image features alone: ridge regression on what people think of an image on average.
+
+Target: an image's mean over its raters of their ratings, each person's first brought to mean 0 and standard
+deviation 1, weighted by the number of raters. The penalty is chosen by cross-validation on train in which
+images of one prompt stay together, so that a prompt seen in training does not help. The same held-out
+predictions give the way back to the rating scale: a line, and the spread of people's ratings around it.
+
+What it cannot do is the point: everyone gets the same score for an image.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import norm
+from sklearn.linear_model import Ridge
+from sklearn.model_selection import GroupKFold
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from ..embeddings import Embeddings
+from ..scoring import Predictions
+
+ALPHAS = tuple(10.0**k for k in np.arange(1, 6.01, 0.25))
+FOLDS = 5
+
+
+@dataclass
+class RidgeScorer:
+    """See the module. `lines`: rating scale → (intercept, slope, residual standard deviation) from held-out scores."""
+
+    regression: Pipeline
+    alpha: float
+    lines: dict[str, tuple[float, float, float]]
+    level_values: dict[str, np.ndarray]
+    name: str = "ridge"
+    personal: bool = False
+    higher_is_better: bool = True
+
+    @property
+    def score_range(self) -> tuple[float, float]:
+        """Lowest and highest level of the first rating scale."""
+        levels = next(iter(self.level_values.values()))
+        return float(levels[0]), float(levels[-1])
+
+    def predict(self, ratings: pd.DataFrame, embeddings: Embeddings) -> Predictions:
+        """A normal distribution around the image's consensus, cut into the levels of each row's rating scale.
+
+        Raises:
+            ValueError: a rating scale that train did not have.
+        """
+        codes, images = pd.factorize(ratings["image_id"])
+        consensus = self.regression.predict(embeddings.image_embeds[embeddings.rows(images)])[codes]
+        scales = ratings["rating_scale"].astype(str).to_numpy()
+        width = max(map(len, self.level_values.values()))
+        probs = np.zeros((len(ratings), width))
+        levels = np.full((len(ratings), width), np.nan)
+        for scale in np.unique(scales):
+            if scale not in self.lines:
+                raise ValueError(f"rating_scale has {scale!r}; ridge was fitted on {sorted(self.lines)}.")
+            intercept, slope, spread = self.lines[scale]
+            here, values = scales == scale, self.level_values[scale]
+            borders = (values[1:] + values[:-1]) / 2
+            below = norm.cdf((borders - (intercept + slope * consensus[here])[:, None]) / spread)
+            probs[here, : len(values)] = np.diff(below, axis=1, prepend=0.0, append=1.0)
+            levels[here, : len(values)] = values
+        # The expectation under probs is increasing in the line's value: it keeps the order and stays in the
+        # range.
+        scores = np.nansum(probs * levels, axis=1)
+        variance = np.nansum(probs * (levels - scores[:, None]) ** 2, axis=1)
+        return Predictions(scores, np.sqrt(variance), probs, levels)
+
+
+def fit(
+    train: pd.DataFrame,
+    embeddings: Embeddings,
+    *,
+    seed: int = 0,
+    level_values: Mapping[str, Sequence[float]] | None = None,
+    alphas: Sequence[float] = ALPHAS,
+    **context: Any,
+) -> RidgeScorer:
+    """Fits on train alone; `seed` changes nothing, there is no randomness.
+
+    Args:
+        level_values: rating scale → its levels; default: the ratings that occur in train.
+        alphas: penalties to choose from, for standardized features.
+
+    Raises:
+        ValueError: train is empty, or has fewer than two prompts to cross-validate over.
+        EmbeddingError: an image of train has no features.
+    """
+    images = consensus_targets(train)
+    if images.group.nunique() < 2:
+        raise ValueError(
+            f"train has {len(images)} images of {images.group.nunique()} prompts; ridge needs 2 or more."
+        )
+    x = embeddings.image_embeds[embeddings.rows(images.index)].astype(np.float64)
+    y, weight = images.target.to_numpy(), images.raters.to_numpy(np.float64)
+    folds = list(GroupKFold(min(FOLDS, images.group.nunique())).split(x, groups=images.group))
+
+    def held_out(alpha: float) -> np.ndarray:
+        predicted = np.empty(len(y))
+        for fitted, kept in folds:
+            predicted[kept] = _regression(alpha, x[fitted], y[fitted], weight[fitted]).predict(x[kept])
+        return predicted
+
+    predictions = {alpha: held_out(alpha) for alpha in alphas}
+    best = min(alphas, key=lambda alpha: np.average((predictions[alpha] - y) ** 2, weights=weight))
+    rows = images.index.get_indexer(train["image_id"].astype(str))
+    consensus, scores = predictions[best][rows], train["score"].to_numpy(np.float64)
+    scales = train["rating_scale"].astype(str).to_numpy()
+    lines, levels = {}, {}
+    for scale in np.unique(scales):
+        here = scales == scale
+        judged = here & (rows >= 0)  # an image that only people with constant ratings rated has no consensus
+        # A slope of 0 or less (held-out images contradict) would tie or turn round the order; keep it.
+        slope = max(
+            np.cov(consensus[judged], scores[judged])[0, 1] / max(np.var(consensus[judged]), 1e-12), 1e-6
+        )
+        intercept = scores[judged].mean() - slope * consensus[judged].mean()
+        spread = np.std(scores[judged] - intercept - slope * consensus[judged])
+        lines[scale] = (float(intercept), float(slope), float(max(spread, 1e-6)))
+        known = np.unique(scores[here]) if level_values is None else level_values[scale]
+        levels[scale] = np.asarray(known, dtype=np.float64)
+    return RidgeScorer(_regression(best, x, y, weight), float(best), lines, levels)
+
+
+def consensus_targets(train: pd.DataFrame) -> pd.DataFrame:
+    """Per image (index: its id): `target` (mean of within-person standardized ratings), `raters`, `group` (prompt).
+
+    People whose ratings are all equal say nothing about which image is better and are left out.
+    """
+    if not len(train):
+        raise ValueError("train has no ratings; ridge is fitted on them.")
+    people = train.groupby(train["participant_id"].astype(str))["score"]
+    spread = people.transform("std", ddof=0)
+    table = pd.DataFrame(
+        {
+            "image": train["image_id"].astype(str),
+            "z": (train["score"] - people.transform("mean")).div(spread.where(spread > 0)),
+            "prompt": train["prompt"]
+            .astype(object)
+            .where(train["prompt"].notna(), train["image_id"].astype(object)),
+        }
+    ).dropna(subset=["z"])
+    if not len(table):
+        raise ValueError("train: every participant's ratings are all equal; there is no consensus to fit.")
+    return table.groupby("image").agg(target=("z", "mean"), raters=("z", "size"), group=("prompt", "first"))
+
+
+def _regression(alpha: float, x: np.ndarray, y: np.ndarray, weight: np.ndarray) -> Pipeline:
+    # Weights of mean 1, so that a penalty means the same whatever the number of raters.
+    return make_pipeline(StandardScaler(), Ridge(alpha)).fit(
+        x, y, ridge__sample_weight=weight / weight.mean()
+    )

@@ -1,0 +1,450 @@
+"""How well predicted ratings agree with people's own: array metrics and their intervals (numpy, scipy only).
+
+The names are those of the report, in the order of `METRICS`:
+
+=================  =======================================================================  =============
+name               what it says                                                             right, range
+=================  =======================================================================  =============
+user_srocc         Spearman's rank correlation of one person's ratings and predictions      1, [-1, 1]
+user_plcc          Pearson's correlation of the same                                        1, [-1, 1]
+user_krocc         Kendall's tau-b of the same                                              1, [-1, 1]
+user_pairwise_m    share of a person's pairs of images ordered as rated, over the pairs     1, [0, 1]
+                   whose ratings differ by more than m levels (m = 0, 1, 2, 3); a tie ½
+diverging          share of decisions right where two people order two images oppositely    1, [0, 1]
+avg_srocc, _plcc   images' mean ratings against the mean predictions for the same raters    1, [-1, 1]
+rmse               root mean squared error of one person's predictions, in rating units     0, [0, ∞)
+coverage_80        share of a person's ratings inside the predicted central 80 % interval   .8, [0, 1]
+=================  =======================================================================  =============
+
+Everything but `diverging` and `avg_*` is computed per participant and averaged with equal weights.
+Participants with fewer than `MIN_RATINGS` ratings, or whose ratings are all equal, are left out of those
+means (their per-user value is NaN) and counted; a person without a pair at a margin is left out of that
+margin alone. `diverging` and `avg_*` compare people with each other, so everyone counts there.
+
+A constant prediction has correlation 0. Predictions and references must be finite: NaN is never better than
+anything, so it is refused (with its row) rather than ranked somewhere.
+
+Intervals resample participants, never ratings: a draw is a weight per participant (how often drawn), and each
+metric is a function of the weights. Per-user metrics are weighted means; `diverging` is a ratio of two
+quadratic forms in the weights; `avg_*` correlates weighted means over images. So nothing is recomputed from
+ratings in a draw, and two scorers judged with one seed share their draws: their difference is paired.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike as Array
+from scipy.sparse import csr_array
+from scipy.stats import rankdata
+
+MARGINS = (0, 1, 2, 3)
+MIN_RATINGS = 6
+_ORDER_METRICS = ("user_srocc", "user_plcc", "user_krocc", *(f"user_pairwise_{m}" for m in MARGINS))
+USER_METRICS = (*_ORDER_METRICS, "rmse", "coverage_80")
+METRICS = (*_ORDER_METRICS, "diverging", "avg_srocc", "avg_plcc", "rmse", "coverage_80")
+
+# Ratings may arrive as float32: a difference of exactly one level must not exceed the margin by rounding.
+_MARGIN_TOLERANCE = 1e-5
+# Means over the same raters of the same predictions may differ in the last bit; such images are tied.
+_TIE_DECIMALS = 11
+# Elements of one temporary array: bounds the memory of the bootstrap whatever the number of images.
+_CHUNK_ELEMENTS = 500_000
+
+
+@dataclass(frozen=True)
+class UserMetrics:
+    """Per-participant values.
+
+    participants: (U,) ids as str, sorted. values: metric → (U,) float64, NaN where the person is left out.
+    left_out: how many are left out of every metric (`few_ratings`, `constant_ratings`; someone who is both
+    counts as few) and of one margin only (`no_pair_m`).
+    """
+
+    participants: np.ndarray
+    values: dict[str, np.ndarray]
+    left_out: dict[str, int]
+
+    def mean(self, metric: str) -> float:
+        """The unweighted mean over the people who have a value; NaN if nobody has."""
+        return float(_weighted_mean(self.values[metric], np.ones((1, len(self.participants))))[0])
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One metric of one scorer: its value, its bootstrap draws (B,), and the people it rests on."""
+
+    value: float
+    draws: np.ndarray
+    n_users: int
+
+    def as_dict(self) -> dict[str, float | int]:
+        """`{"value", "ci_low", "ci_high", "n_users"}`, the interval being the central 95 % of the draws."""
+        low, high = _interval(self.draws)
+        return {"value": self.value, "ci_low": low, "ci_high": high, "n_users": self.n_users}
+
+    def __sub__(self, other: Estimate) -> Estimate:
+        """The paired difference; both must come from the same participants, seed and number of draws."""
+        return Estimate(self.value - other.value, self.draws - other.draws, min(self.n_users, other.n_users))
+
+
+def user_metrics(
+    predictions: Array,
+    references: Array,
+    groups: Array,
+    *,
+    probs: Array | None = None,
+    level_values: Array | None = None,
+    levels: Array | None = None,
+    participants: Sequence[str] | None = None,
+    rng: int | np.random.Generator = 0,
+) -> UserMetrics:
+    """Every per-user metric, participant by participant.
+
+    Args:
+        predictions: (n,) predicted scores, higher = liked more. In rating units for `rmse` to mean anything.
+        references: (n,) the ratings.
+        groups: (n,) who gave each rating.
+        probs: (n, K) predicted probability of each level; without it `coverage_80` is NaN.
+        level_values: (K,) or (n, K) rating of each level, NaN where a row has fewer than K levels.
+        levels: (n,) position of each rating on its scale, in levels; the unit of the margins. Default: the
+            references themselves (right for integer scales).
+        participants: ids the values are aligned with; default the sorted distinct groups.
+        rng: seed of the randomized probability integral transform.
+
+    Raises:
+        ValueError: empty input, lengths that differ, missing groups, NaN or infinite numbers (with the row).
+    """
+    predictions, references = _numbers(predictions, references)
+    participants, codes = _codes("groups", groups, len(references), participants)
+    levels = references if levels is None else _vector("levels", levels, len(references))
+    inside = None
+    if probs is not None:
+        pit = randomized_pit(references, probs, level_values, rng)
+        inside = (pit >= 0.1) & (pit <= 0.9)
+
+    values = {name: np.full(len(participants), np.nan) for name in USER_METRICS}
+    left_out = dict.fromkeys(["few_ratings", "constant_ratings", *(f"no_pair_{m}" for m in MARGINS)], 0)
+    for user, rows in enumerate(_rows_of(codes, len(participants))):
+        p, r = predictions[rows], references[rows]
+        if len(rows) < MIN_RATINGS:
+            left_out["few_ratings"] += len(rows) > 0
+            continue
+        if r.min() == r.max():
+            left_out["constant_ratings"] += 1
+            continue
+        values["user_srocc"][user] = correlation(rankdata(p), rankdata(r))
+        values["user_plcc"][user] = correlation(p, r)
+        tau, accuracies = _ordering(p, levels[rows])
+        values["user_krocc"][user] = tau
+        for margin, accuracy in zip(MARGINS, accuracies):
+            values[f"user_pairwise_{margin}"][user] = accuracy
+            left_out[f"no_pair_{margin}"] += int(np.isnan(accuracy))
+        values["rmse"][user] = np.sqrt(np.mean((p - r) ** 2))
+        if inside is not None:
+            values["coverage_80"][user] = inside[rows].mean()
+    return UserMetrics(participants, values, left_out)
+
+
+def correlation(x: np.ndarray, y: np.ndarray) -> np.ndarray | float:
+    """Pearson's correlation over the last axis: 0 where the prediction x is constant, NaN where y is."""
+    x_constant = x.max(-1) == x.min(-1)
+    y_constant = y.max(-1) == y.min(-1)
+    x = x - x.mean(-1, keepdims=True)
+    y = y - y.mean(-1, keepdims=True)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        r = (x * y).sum(-1) / (np.sqrt((x * x).sum(-1)) * np.sqrt((y * y).sum(-1)))
+    r = np.where(y_constant, np.nan, np.where(x_constant, 0.0, np.clip(r, -1.0, 1.0)))
+    return float(r) if r.ndim == 0 else r
+
+
+def _ordering(p: np.ndarray, levels: np.ndarray) -> tuple[float, list[float]]:
+    """Kendall's tau-b, and the pairwise accuracy at each margin, of one person with n ratings: O(n²).
+
+    Sorted by rating, the images rated more than m below image i are a prefix; the row-wise running sum of
+    sign(p_i - p_j) read at the prefix's end is i's concordant minus its discordant pairs. Memory: 6n² bytes.
+    """
+    order = np.argsort(levels, kind="stable")
+    p, levels = p[order], levels[order]
+    above = p[:, None] > p
+    running = np.zeros((len(p), len(p) + 1), dtype=np.int32)
+    np.cumsum(above.view(np.int8) - above.T.view(np.int8), axis=1, out=running[:, 1:])
+    accuracies = []
+    for margin in MARGINS:
+        limit = levels - margin - _MARGIN_TOLERANCE if margin else levels
+        prefix = np.searchsorted(levels, limit, side="left")
+        pairs = int(prefix.sum())
+        net = int(running[np.arange(len(p)), prefix].sum(dtype=np.int64))
+        accuracies.append(0.5 + 0.5 * net / pairs if pairs else np.nan)
+        if margin == 0:
+            untied_p = int(np.count_nonzero(above))
+            tau = net / (np.sqrt(pairs) * np.sqrt(untied_p)) if untied_p and pairs else 0.0
+    return float(np.clip(tau, -1.0, 1.0)), accuracies
+
+
+def randomized_pit(
+    references: Array, probs: Array, level_values: Array | None, rng: int | np.random.Generator = 0
+) -> np.ndarray:
+    """(n,) draws, uniform between P(y < r) and P(y ≤ r): uniform on [0, 1] for a calibrated prediction.
+
+    For counts and levels: Czado, Gneiting & Held (2009), Predictive Model Assessment for Count Data, eq. 1.
+    """
+    references = np.asarray(references, dtype=np.float64)
+    probs = np.asarray(probs, dtype=np.float64)
+    if probs.ndim != 2 or len(probs) != len(references):
+        raise ValueError(f"probs has shape {probs.shape}; expected ({len(references)}, K), a row per rating.")
+    if level_values is None:
+        raise ValueError("level_values is missing: give the rating that each column of probs stands for.")
+    level_values = np.asarray(level_values, dtype=np.float64)
+    if level_values.shape not in (probs.shape, probs.shape[1:]):
+        raise ValueError(f"level_values {level_values.shape}, probs {probs.shape}; give (K,) or (n, K).")
+    total = probs.sum(1)
+    bad = np.flatnonzero(~(np.abs(total - 1) < 1e-3) | ~(probs.min(1) > -1e-6))
+    if len(bad):
+        raise ValueError(f"probs row {bad[0]} is no distribution: {probs[bad[0]]} (needs ≥ 0, sum 1).")
+    r = references[:, None]
+    equal = np.abs(level_values - r) <= _MARGIN_TOLERANCE
+    below = (probs * ((level_values < r) & ~equal)).sum(1) / total
+    at = (probs * equal).sum(1) / total
+    return below + np.random.default_rng(rng).random(len(references)) * at
+
+
+def diverging(predictions: Array, references: Array, groups: Array, image_ids: Array) -> float:
+    """Share of decisions right where two people order the same two images oppositely; ties ½, NaN if none.
+
+    Each (pair of people, pair of images) with r_u(a) > r_u(b) and r_v(a) < r_v(b) holds two decisions,
+    u's and v's. Where somebody rated an image more than once, their mean counts.
+    """
+    right, total = _diverging_counts(_Table(predictions, references, groups, image_ids))
+    return _ratio(right.sum(), total.sum())
+
+
+def avg_srocc(predictions: Array, references: Array, groups: Array, image_ids: Array) -> float:
+    """Spearman's correlation over images of the mean prediction and the mean rating of the same raters."""
+    return _Table(predictions, references, groups, image_ids).averages(None)[0]
+
+
+def avg_plcc(predictions: Array, references: Array, groups: Array, image_ids: Array) -> float:
+    """Pearson's correlation over images of the mean prediction and the mean rating of the same raters."""
+    return _Table(predictions, references, groups, image_ids).averages(None)[1]
+
+
+class _Table:
+    """The ratings as sparse people × images matrices, one cell per (person, image)."""
+
+    def __init__(self, predictions, references, groups, image_ids, participants=None):
+        predictions, references = _numbers(predictions, references)
+        self.participants, users = _codes("groups", groups, len(references), participants)
+        images, columns = _codes("image_ids", image_ids, len(references))
+        self.shape = (len(self.participants), len(images))
+        cells, cell = np.unique(users.astype(np.int64) * len(images) + columns, return_inverse=True)
+        self.users, self.columns = np.divmod(cells, len(images))
+        count = np.bincount(cell)
+        self.ratings = np.bincount(cell, references) / count
+        self.predictions = np.bincount(cell, predictions) / count
+
+    def averages(self, weights: np.ndarray | None) -> tuple:
+        """(avg_srocc, avg_plcc), each a float, or (B,) under (B, U) weights of the participants."""
+        if weights is None:
+            return tuple(float(values[0]) for values in self.averages(np.ones((1, self.shape[0]))))
+        # Correlations don't care for origin and unit: from the first prediction, in units of the range,
+        # constant predictions are exactly 0 and rounding to decimals is relative.
+        predictions = (self.predictions - self.predictions[0]) / (np.ptp(self.predictions) or 1.0)
+        sums = [
+            csr_array((values, (self.columns, self.users)), shape=self.shape[::-1])
+            for values in (np.ones(len(self.users)), self.ratings, predictions)
+        ]
+        srocc, plcc = np.full((2, len(weights)), np.nan)
+        step = max(1, _CHUNK_ELEMENTS // self.shape[1])
+        for start in range(0, len(weights), step):
+            chunk = np.ascontiguousarray(weights[start : start + step].T)
+            raters, ratings, predictions = (np.ascontiguousarray((matrix @ chunk).T) for matrix in sums)
+            rated = raters > 0
+            with np.errstate(invalid="ignore"):
+                ratings = np.round(ratings / raters, _TIE_DECIMALS)
+                predictions = np.round(predictions / raters, _TIE_DECIMALS)
+            out = slice(start, start + len(rated))
+            plcc[out] = _masked_correlation(predictions, ratings, rated)
+            srocc[out] = _masked_correlation(_ranks(predictions, rated), _ranks(ratings, rated), rated)
+        return srocc, plcc
+
+
+def _ranks(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Average ranks within each row's unmasked entries; masked entries are 0."""
+    return np.where(mask, rankdata(np.where(mask, values, np.inf), axis=1), 0.0)
+
+
+def _masked_correlation(x: np.ndarray, y: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """`correlation` over each row's unmasked entries: the others are put on the mean, adding 0."""
+    n = mask.sum(1, keepdims=True)
+
+    def filled(a):
+        first = np.take_along_axis(a, mask.argmax(1)[:, None], 1)
+        constant = np.where(mask, a == first, True).all(1, keepdims=True)
+        mean = np.where(constant, first, np.where(mask, a, 0.0).sum(1, keepdims=True) / n)
+        return np.where(mask, a, mean)
+
+    return correlation(filled(x), filled(y))
+
+
+def _diverging_counts(table: _Table) -> tuple[np.ndarray, np.ndarray]:
+    """Two (U, U) matrices over (u, v): u's right decisions against v, and all of u's decisions against v.
+
+    total[u, v] = #{(a, b): r_u(a) > r_u(b), r_v(a) < r_v(b)}; right sums u's decision (1, ½, 0) over the
+    same, so that under weights w of the people the metric is w'Rw / w'Tw. Image by image: only the people who
+    rated a matter, and one matrix product over b compares them all. Memory: 4 bytes a cell of the people ×
+    images table, and 16 a pair of people.
+    """
+    n_users, n_images = table.shape
+    dtype = np.int16 if n_images < np.iinfo(np.int16).max else np.int32
+    rated = np.zeros(table.shape, dtype)  # dense rank within the person, from 1; 0 = not rated
+    predicted = np.zeros(table.shape, dtype)
+    for user, cells in enumerate(_rows_of(table.users, n_users)):
+        for target, source in ((rated, table.ratings), (predicted, table.predictions)):
+            target[user, table.columns[cells]] = np.unique(source[cells], return_inverse=True)[1] + 1
+    right, total = np.zeros((2, n_users, n_users))
+    for image, cells in enumerate(_rows_of(table.columns, n_images)):
+        users = table.users[cells]
+        if len(users) < 2:
+            continue
+        shared = np.flatnonzero((rated[users] > 0).sum(0) > 1)
+        r, p = rated[np.ix_(users, shared)], predicted[np.ix_(users, shared)]
+        r_a, p_a = rated[users, image][:, None], predicted[users, image][:, None]
+        prefers_a = (r < r_a) & (r > 0)
+        decision = ((p < p_a).view(np.int8) + (p <= p_a).view(np.int8)) * prefers_a  # twice 1, ½, 0
+        decisions, prefers_b = np.float32(np.concatenate([decision, prefers_a])), np.float32(r > r_a)
+        # Thousands of tiny products: waking BLAS's threads for each takes 20 times as long on a busy machine.
+        small = decisions.size * len(users) < 2_000_000
+        counts = np.einsum("ib,jb->ij", decisions, prefers_b) if small else decisions @ prefers_b.T
+        block = np.ix_(users, users)
+        right[block] += counts[: len(users)]
+        total[block] += counts[len(users) :]
+    return right / 2, total
+
+
+def judge(
+    predictions: Array,
+    references: Array,
+    groups: Array,
+    image_ids: Array | None = None,
+    probs: Array | None = None,
+    level_values: Array | None = None,
+    *,
+    levels: Array | None = None,
+    participants: Sequence[str] | None = None,
+    bootstrap: int = 1000,
+    seed: int = 0,
+) -> tuple[dict[str, Estimate], UserMetrics]:
+    """All of `METRICS` with bootstrap draws, and the per-user values behind them.
+
+    Arguments as in `user_metrics`; image_ids: (n,), without which `diverging` and `avg_*` are NaN; bootstrap:
+    draws, 0 for none. Scorers judged on the same participants with the same seed share their draws.
+    """
+    more = {"probs": probs, "level_values": level_values, "levels": levels, "participants": participants}
+    users = user_metrics(predictions, references, groups, **more, rng=seed)
+    weights = bootstrap_weights(len(users.participants), bootstrap, seed)
+    estimates = {
+        name: Estimate(users.mean(name), _weighted_mean(values, weights), int(np.isfinite(values).sum()))
+        for name, values in users.values.items()
+    }
+    nothing = Estimate(np.nan, np.full(bootstrap, np.nan), 0)
+    estimates |= dict.fromkeys(["diverging", "avg_srocc", "avg_plcc"], nothing)
+    if image_ids is not None:
+        table = _Table(predictions, references, groups, image_ids, users.participants)
+        right, total = _diverging_counts(table)
+        draws = _ratio(((weights @ right) * weights).sum(1), ((weights @ total) * weights).sum(1))
+        value, involved = float(_ratio(right.sum(), total.sum())), int((total.sum(1) > 0).sum())
+        estimates["diverging"] = Estimate(value, draws, involved)
+        present = len(np.unique(table.users))
+        averages = zip(("avg_srocc", "avg_plcc"), table.averages(None), table.averages(weights))
+        estimates |= {name: Estimate(value, draws, present) for name, value, draws in averages}
+    return {name: estimates[name] for name in METRICS}, users
+
+
+def bootstrap_weights(n_users: int, n: int = 1000, seed: int = 0) -> np.ndarray:
+    """(n, n_users) how often each participant is drawn when n_users are drawn with replacement."""
+    drawn = np.random.default_rng(seed).multinomial(n_users, np.full(n_users, 1 / n_users), size=n)
+    return drawn.astype(np.float64)
+
+
+def bootstrap_ci(per_user_values: Array, n: int = 1000, seed: int = 0) -> tuple[float, float]:
+    """The 95 % percentile interval of the mean over users, resampling users; NaN: a person left out."""
+    values = np.asarray(per_user_values, dtype=np.float64)
+    return _interval(_weighted_mean(values, bootstrap_weights(len(values), n, seed)))
+
+
+def paired_bootstrap(a: Array, b: Array, n: int = 1000, seed: int = 0) -> dict[str, float | int]:
+    """The mean of a - b over the users who have both, as `{"value", "ci_low", "ci_high", "n_users"}`.
+
+    a and b hold one value per user, in the same order of users; every draw takes the same users for both.
+    """
+    a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    if a.shape != b.shape or a.ndim != 1 or not len(a):
+        raise ValueError(f"a and b have shapes {a.shape} and {b.shape}; expected one value per user in both.")
+    draws = _weighted_mean(a - b, bootstrap_weights(len(a), n, seed))
+    value = float(_weighted_mean(a - b, np.ones((1, len(a))))[0])
+    return Estimate(value, draws, int(np.isfinite(a - b).sum())).as_dict()
+
+
+def _weighted_mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """(B,) means over the finite values under (B, U) weights; NaN where no such person was drawn."""
+    known = np.isfinite(values)
+    return _ratio(weights @ np.where(known, values, 0.0), weights @ known.astype(np.float64))
+
+
+def _ratio(numerator, denominator):
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.float64(numerator) / np.float64(denominator)
+
+
+def _interval(draws: np.ndarray) -> tuple[float, float]:
+    draws = draws[np.isfinite(draws)]
+    low, high = np.quantile(draws, [0.025, 0.975]) if len(draws) else (np.nan, np.nan)
+    return float(low), float(high)
+
+
+def _rows_of(codes: np.ndarray, n: int) -> list[np.ndarray]:
+    """For each code 0..n-1 the rows that bear it, in their order."""
+    order = np.argsort(codes, kind="stable")
+    return np.split(order, np.searchsorted(codes[order], np.arange(1, n)))
+
+
+def _codes(name: str, ids: Array, n: int, known: Sequence[str] | None = None):
+    """The sorted distinct ids as str, or known in its own order, and each row's position (n,) among them."""
+    ids = np.asarray(ids)
+    if ids.shape != (n,):
+        raise ValueError(f"{name} has shape {ids.shape}, references has {n} rows; give one id per rating.")
+    if ids.dtype.kind in "Of":
+        missing = [row for row, value in enumerate(ids) if value is None or value != value]
+        if missing:
+            raise ValueError(f"{name} row {missing[0]} is missing; drop the ratings without one first.")
+    ids = ids.astype(str)
+    distinct, codes = np.unique(ids, return_inverse=True)
+    if known is None:
+        return distinct, codes
+    known = np.asarray(known).astype(str)
+    place = {value: i for i, value in enumerate(known)}
+    strangers = [value for value in distinct if value not in place]
+    if strangers:
+        raise ValueError(f"{name} holds {str(strangers[0])!r}, which is not in participants.")
+    return known, np.array([place[value] for value in distinct])[codes]
+
+
+def _numbers(predictions: Array, references: Array) -> tuple[np.ndarray, np.ndarray]:
+    references = np.asarray(references)
+    if references.ndim != 1 or not len(references):
+        raise ValueError(f"references has shape {references.shape}; expected (n,) with n ≥ 1 ratings.")
+    n = len(references)
+    return _vector("predictions", predictions, n), _vector("references", references, n)
+
+
+def _vector(name: str, values: Array, n: int) -> np.ndarray:
+    values = np.asarray(values, dtype=np.float64)
+    if values.shape != (n,):
+        raise ValueError(f"{name} has shape {values.shape}, references {n} rows; give one number per rating.")
+    bad = np.flatnonzero(~np.isfinite(values))
+    if len(bad):
+        raise ValueError(f"{name} row {bad[0]} is {values[bad[0]]}; every number must be finite.")
+    return values

@@ -1,0 +1,543 @@
+"""`PamelaRewardModel`: how much this person will like this image.
+
+A frozen image–text encoder gives pooled features. A few small fusion networks, each a shallow transformer over the
+tokens score, image, prompt, user, demographics and metadata plus a multiplicative user × image term, turn them into a
+utility. An ordinal link turns the utility into the probability of every level of a rating scale.
+(Maerten et al., *Personalizing Text-to-Image Generation to Individual Taste*, arXiv 2604.07427.)
+"""
+
+import hashlib
+import math
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import AutoModel, PreTrainedModel
+from transformers import initialization as init
+from transformers.utils import ModelOutput
+
+from .configuration_pamela import LOCAL_ENCODER, PamelaConfig
+from .losses import CUTPOINT_PAD, ordinal_log_probs, ordinal_nll, pairwise_logistic, within_group_pairs
+
+
+@dataclass
+class PamelaRewardOutput(ModelOutput):
+    """Scores of B pairs of an image and a person; K is the number of levels of the longest rating scale.
+
+    Attributes:
+        loss: scalar, when `labels` were given.
+        utility: `(B,)`, unbounded, higher = liked more; differences are log-odds of preference for one person.
+        scores: `(B,)` expected rating on the asked scale, within that scale's lowest and highest level.
+        std: `(B,)` standard deviation of that rating, in rating units.
+        probs: `(B, K)` probability of each level, 0 beyond a scale's own.
+        level_values: `(B, K)` the levels' ratings, NaN beyond a scale's own.
+    """
+
+    loss: Tensor | None = None
+    utility: Tensor | None = None
+    scores: Tensor | None = None
+    std: Tensor | None = None
+    probs: Tensor | None = None
+    level_values: Tensor | None = None
+
+
+def encode_images(backbone: nn.Module, **pixel_inputs: Tensor) -> Tensor:
+    """Pooled image features `(B, D)`; `pixel_inputs` are what the encoder's image processor returned."""
+    return _pooled(backbone.get_image_features(**pixel_inputs))
+
+
+def encode_prompts(backbone: nn.Module, **token_inputs: Tensor) -> Tensor:
+    """Pooled text features `(B, Dt)`; `token_inputs` are what the encoder's tokenizer returned."""
+    return _pooled(backbone.get_text_features(**token_inputs))
+
+
+def _pooled(output: Any) -> Tensor:
+    return output if isinstance(output, Tensor) else output.pooler_output
+
+
+class PamelaFusionBlock(nn.Module):
+    """Pre-norm transformer block on `(B, T, hidden_size)`."""
+
+    def __init__(self, config: PamelaConfig):
+        super().__init__()
+        width = config.hidden_size
+        self.num_heads = config.num_attention_heads
+        self.norm1 = nn.LayerNorm(width)
+        self.q_proj = nn.Linear(width, width)
+        self.k_proj = nn.Linear(width, width)
+        self.v_proj = nn.Linear(width, width)
+        self.out_proj = nn.Linear(width, width)
+        self.norm2 = nn.LayerNorm(width)
+        self.fc1 = nn.Linear(width, config.intermediate_size)
+        self.fc2 = nn.Linear(config.intermediate_size, width)
+        self.dropout = nn.Dropout(config.fusion_dropout)
+
+    def forward(self, tokens: Tensor, queries: int | None = None) -> Tensor:
+        """`queries`: only the first so many tokens are updated and returned (the last block needs the score alone)."""
+        normed = self.norm1(tokens)
+        asked, residual = (normed, tokens) if queries is None else (normed[:, :queries], tokens[:, :queries])
+        q, k, v = (self._heads(x) for x in (self.q_proj(asked), self.k_proj(normed), self.v_proj(normed)))
+        mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        tokens = residual + self.dropout(self.out_proj(mixed))
+        return tokens + self.dropout(self.fc2(F.gelu(self.fc1(self.norm2(tokens)), approximate="tanh")))
+
+    def _heads(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+
+
+class PamelaFusion(nn.Module):
+    """One member: tokens → transformer → utility, plus the multiplicative and the linear path."""
+
+    def __init__(self, config: PamelaConfig):
+        super().__init__()
+        width, rank = config.hidden_size, config.interaction_rank
+        self.config = config
+        self.image_proj = nn.Linear(config.image_embed_dim, width)
+        self.user_proj = nn.Linear(width, width)
+        self.score_token = nn.Parameter(torch.zeros(width))
+        self.demographics = nn.ModuleDict({k: nn.Embedding(len(v) + 1, width) for k, v in config.demographics.items()})
+        self.metadata = nn.ModuleDict({k: nn.Embedding(len(v) + 1, width) for k, v in config.metadata.items()})
+        if config.text_embed_dim:
+            self.text_proj = nn.Linear(config.text_embed_dim, width)
+            self.no_prompt = nn.Parameter(torch.zeros(width))
+        num_tokens = 3 + bool(config.text_embed_dim) + len(self.demographics) + len(self.metadata)
+        self.token_type = nn.Parameter(torch.zeros(num_tokens, width))
+        self.blocks = nn.ModuleList(PamelaFusionBlock(config) for _ in range(config.num_fusion_layers))
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, 1)
+        if rank:
+            self.interaction_user = nn.Linear(width, rank)  # its bias is what everyone's taste has in common
+            self.interaction_image = nn.Linear(config.image_embed_dim, rank, bias=False)
+            if config.text_embed_dim:
+                self.interaction_text = nn.Linear(config.text_embed_dim, rank, bias=False)
+        if config.linear_path:
+            self.linear_image = nn.Linear(config.image_embed_dim, 1, bias=False)
+            if config.text_embed_dim:
+                self.linear_text = nn.Linear(config.text_embed_dim, 1, bias=False)
+
+    def image_side(self, image: Tensor, text: Tensor | None, has_prompt: Tensor | None) -> dict[str, Tensor]:
+        """What depends on the image and its prompt alone, once per image: tokens, factors, linear utility."""
+        config = self.config
+        image = F.dropout(image, config.image_dropout, self.training)
+        out = {"image": self.image_proj(image)}
+        text_proj = getattr(self, "text_proj", None)
+        if text_proj is not None:
+            if text is None:
+                text = image.new_zeros(len(image), config.text_embed_dim)
+                has_prompt = torch.zeros(len(image), dtype=torch.bool, device=image.device)
+            text = F.dropout(text, config.text_dropout, self.training)
+            out["text"] = text_proj(text)
+        if config.interaction_rank:
+            out["image_factors"] = self.interaction_image(image)
+            if text_proj is not None:
+                out["text_factors"] = self.interaction_text(text)
+        if config.linear_path:
+            out["image_linear"] = self.linear_image(image)
+            if text_proj is not None:
+                out["text_linear"] = self.linear_text(text)
+        if text_proj is not None:
+            out["has_prompt"] = has_prompt
+        return out
+
+    def forward(
+        self, side: dict[str, Tensor], rows: Tensor, demographic_ids: Tensor, metadata_ids: Tensor
+    ) -> Tensor:
+        """Utilities `(B,)` of B pairs; every argument has been gathered to the pairs."""
+        has_prompt = side.get("has_prompt")
+        tokens = [self.score_token.expand(len(rows), -1), side["image"], self.user_proj(rows)]
+        if has_prompt is not None:
+            tokens.append(torch.where(has_prompt.unsqueeze(-1), side["text"], self.no_prompt))
+        tokens += [table(ids) for table, ids in zip(self.demographics.values(), demographic_ids.unbind(-1))]
+        tokens += [table(ids) for table, ids in zip(self.metadata.values(), metadata_ids.unbind(-1))]
+        x = torch.stack(tokens, dim=1) + self.token_type
+        for block in self.blocks[:-1]:
+            x = block(x)
+        utility = self.head(self.norm(self.blocks[-1](x, queries=1)[:, 0])).squeeze(-1)
+
+        def with_prompt(name: str) -> Tensor:
+            image, text = side[f"image_{name}"], side.get(f"text_{name}")
+            return image if text is None else image + text * has_prompt.unsqueeze(-1)
+
+        if self.config.interaction_rank:
+            factors = self.interaction_user(rows) * with_prompt("factors")
+            utility = utility + factors.sum(-1) * (3 / math.sqrt(self.config.interaction_rank))
+        if self.config.linear_path:
+            utility = utility + with_prompt("linear").squeeze(-1)
+        return utility
+
+
+class PamelaRewardModel(PreTrainedModel):
+    r"""Predicts a person's rating of an image.
+
+    A person is one vector of `hidden_size`, the deviation from everyone's taste: row 0 of `user_embedding`, the
+    unknown person, is the zero vector and stays it. `forward` and `score_matrix` take `user_ids` (rows of trained
+    participants) or such vectors themselves as `user_embeds`.
+    """
+
+    config_class = PamelaConfig
+    base_model_prefix = "pamela"
+    main_input_name = "image_embeds"
+    _keys_to_ignore_on_load_missing = [r"^backbone\."]
+
+    def __init__(self, config: PamelaConfig):
+        super().__init__(config)
+        self.backbone: nn.Module | None = None  # loaded when pixels first need it, see load_backbone
+        self.user_embedding = nn.Embedding(len(config.users) + 1, config.hidden_size, padding_idx=0)
+        self.style = nn.Linear(config.hidden_size, 2, bias=False)  # shift and log-stretch of a person's scale use
+        self.members = nn.ModuleList(PamelaFusion(config) for _ in range(config.num_fusion_members))
+        self.cutpoints = nn.ParameterList(torch.zeros(len(v) - 1) for v in config.rating_scales.values())
+        for name, dim in (("image", config.image_embed_dim), ("text", config.text_embed_dim)):
+            if dim:
+                self.register_buffer(f"{name}_mean", torch.zeros(dim))
+                self.register_buffer(f"{name}_scale", torch.ones(()))
+        self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        std = self.config.initializer_range
+        if isinstance(module, nn.Embedding):
+            init.normal_(module.weight, std=std)
+            if module.padding_idx is not None:
+                init.zeros_(module.weight[module.padding_idx])
+        elif isinstance(module, nn.Linear):
+            bound = 1 / math.sqrt(module.in_features)
+            init.uniform_(module.weight, -bound, bound)
+            if module.bias is not None:
+                init.uniform_(module.bias, -bound, bound)
+        elif isinstance(module, nn.LayerNorm):
+            init.ones_(module.weight)
+            init.zeros_(module.bias)
+        elif isinstance(module, PamelaFusionBlock):
+            for linear in (module.out_proj, module.fc2):  # blocks start near the identity
+                init.normal_(linear.weight, std=0.02)
+                init.zeros_(linear.bias)
+        elif isinstance(module, PamelaFusion):
+            for parameter in (module.score_token, module.token_type):
+                init.normal_(parameter, std=std)
+            if self.config.text_embed_dim:
+                init.zeros_(module.no_prompt)
+            init.zeros_(module.head.bias)
+            if self.config.interaction_rank:
+                init.normal_(module.interaction_user.weight, std=1 / math.sqrt(self.config.hidden_size))
+            if self.config.linear_path:
+                init.zeros_(module.linear_image.weight)
+                if self.config.text_embed_dim:
+                    init.zeros_(module.linear_text.weight)
+        elif isinstance(module, nn.ParameterList):
+            for parameter in module:
+                init.constant_(parameter, math.log(math.expm1(0.8)))  # gaps of .8 logits
+                init.constant_(parameter[:1], -2.0)
+        elif isinstance(module, PamelaRewardModel):
+            init.normal_(module.style.weight[0], std=0.9 / math.sqrt(self.config.hidden_size))
+            init.normal_(module.style.weight[1], std=0.1)
+            for name in ("image", "text"):
+                if hasattr(module, f"{name}_mean"):
+                    init.zeros_(getattr(module, f"{name}_mean"))
+                    init.ones_(getattr(module, f"{name}_scale"))
+
+    # -- the frozen encoder ------------------------------------------------------------------------------------
+    def load_backbone(self, **kwargs: Any) -> nn.Module:
+        """Loads the frozen encoder named in the config, once; `forward` calls it when pixels first need it.
+
+        Raises:
+            ValueError: the config names no encoder.
+        """
+        if self.backbone is None:
+            config = self.config
+            if config.backbone is None:
+                raise ValueError(
+                    "This model was trained from embeddings and its config names no encoder (backbone=None): pass "
+                    "image_embeds= instead of pixel_values=."
+                )
+            local = config.backbone == LOCAL_ENCODER
+            where = {"subfolder": LOCAL_ENCODER[2:]} if local else {"revision": config.backbone_revision}
+            name = self.name_or_path if local else config.backbone
+            self.set_backbone(AutoModel.from_pretrained(name, dtype=self.dtype, **where, **kwargs))
+        return self.backbone
+
+    def set_backbone(self, backbone: nn.Module) -> None:
+        """Takes an encoder as it is, frozen; it is never saved with the model's own weights."""
+        self.backbone = backbone.to(self.device).requires_grad_(False).eval()
+        self._keys_to_ignore_on_save = {f"backbone.{key}" for key in backbone.state_dict()}
+
+    def train(self, mode: bool = True) -> "PamelaRewardModel":
+        super().train(mode)
+        if self.backbone is not None:
+            self.backbone.eval()
+        return self
+
+    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
+        """As in transformers; writes the base identity, and the encoder when it has no home but this model's folder."""
+        if self.config.base_identity is None:
+            self.config.base_identity = self.compute_base_identity()
+        super().save_pretrained(save_directory, **kwargs)
+        if self.config.backbone == LOCAL_ENCODER:
+            self.load_backbone().save_pretrained(os.path.join(save_directory, LOCAL_ENCODER[2:]))
+
+    def compute_base_identity(self) -> str:
+        """sha256 over all that gives a person's row its meaning, in float32: every tensor but the rows themselves, the
+        encoder and the rating scales' cutpoints."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.state_dict().items()):
+            if not name.startswith(("backbone.", "user_embedding.", "cutpoints.")):
+                digest.update(name.encode())
+                digest.update(tensor.detach().cpu().float().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    @torch.no_grad()
+    def fit_standardization(self, image_embeds: Tensor, text_embeds: Tensor | None = None) -> None:
+        """Sets the features' mean and scale from training features `(N, D)`, `(N, Dt)` (rows of zeros are left out)."""
+        for name, value in (("image", image_embeds), ("text", text_embeds)):
+            if value is None or not hasattr(self, f"{name}_mean"):
+                continue
+            value = value[value.any(dim=-1)].float()
+            value = F.normalize(value, dim=-1) if self.config.normalize_embeds else value
+            mean = value.mean(0)
+            getattr(self, f"{name}_mean").copy_(mean)
+            # one scale for all dimensions, so that their relative weight stays the encoder's
+            getattr(self, f"{name}_scale").copy_((value - mean).pow(2).mean().sqrt().clamp_min(1e-12))
+
+    def _standardize(self, name: str, value: Tensor) -> Tensor:
+        value = value.to(self.device, torch.float32)
+        value = F.normalize(value, dim=-1) if self.config.normalize_embeds else value
+        mean, scale = getattr(self, f"{name}_mean"), getattr(self, f"{name}_scale")
+        return ((value - mean) / scale).to(self.dtype)
+
+    # -- rating scales -----------------------------------------------------------------------------------------
+    def add_rating_scale(self, name: str, level_values: list[float]) -> int:
+        """Adds a scale to train on and returns its index for `scale_ids`. Raises ValueError if the name is taken."""
+        if name in self.config.rating_scales:
+            raise ValueError(f"Rating scale {name!r} exists already, with levels {self.config.rating_scales[name]}.")
+        values = [float(v) for v in level_values]
+        PamelaConfig(rating_scales={name: values})  # the config's own check of level values
+        self.config.rating_scales[name] = values
+        # equal shares of a standard logistic: right for a scale of which nothing is known yet
+        share = torch.arange(1, len(values)) / len(values)
+        points = torch.logit(share)
+        raw = torch.cat([points[:1], torch.log(torch.expm1(points.diff()))])
+        self.cutpoints.append(nn.Parameter(raw.to(self.device, self.dtype)))
+        return len(self.cutpoints) - 1
+
+    def scale_cutpoints(self) -> Tensor:
+        """`(S, K - 1)` float32 ascending cutpoints of every scale, padded for [`ordinal_log_probs`]."""
+        longest = max(len(p) for p in self.cutpoints)
+        out = []
+        for raw in self.cutpoints:
+            raw = raw.float()
+            points = raw[0] + F.pad(F.softplus(raw[1:]).cumsum(0), (1, 0))
+            pad = CUTPOINT_PAD * torch.arange(1, longest - len(raw) + 1, device=raw.device)
+            out.append(torch.cat([points, pad]))
+        return torch.stack(out)
+
+    def scale_levels(self) -> Tensor:
+        """`(S, K)` level values of every scale, NaN beyond a scale's own."""
+        values = list(self.config.rating_scales.values())
+        longest = max(len(v) for v in values)
+        padded = [v + [math.nan] * (longest - len(v)) for v in values]
+        return torch.tensor(padded, device=self.device)
+
+    # -- scoring -----------------------------------------------------------------------------------------------
+    def embed_users(self, user_ids: Tensor | None, user_embeds: Tensor | None, n: int) -> Tensor:
+        """Rows `(n, hidden_size)` of people given as ids, as vectors, or not at all (everyone's taste)."""
+        if user_embeds is not None:
+            if user_embeds.shape[-1] != self.config.hidden_size:
+                raise ValueError(
+                    f"user_embeds has shape {tuple(user_embeds.shape)}; a person's row of this model has "
+                    f"{self.config.hidden_size} numbers."
+                )
+            return user_embeds.to(self.device, self.dtype).expand(n, -1)
+        if user_ids is None:
+            return self.user_embedding.weight.new_zeros(n, self.config.hidden_size)
+        top = len(self.config.users)
+        if len(user_ids) and not 0 <= int(user_ids.min()) <= int(user_ids.max()) <= top:
+            raise ValueError(f"user_ids must lie in 0..{top}; got {int(user_ids.min())}..{int(user_ids.max())}.")
+        return self.user_embedding(user_ids.to(self.device))
+
+    def encode(
+        self, image_embeds: Tensor | None, text_embeds: Tensor | None, inputs: dict[str, Tensor]
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Standardized features `(N, D)`, `(N, Dt)` and which images have a prompt `(N,)`, from pixels and token ids
+        where no features are given."""
+        token_names = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
+        tokens = {k: inputs.pop(k) for k in token_names if inputs.get(k) is not None}
+        pixels = {k: v for k, v in inputs.items() if v is not None}
+        if image_embeds is None:
+            if not pixels:
+                raise ValueError("Pass pixel_values= (from PamelaProcessor) or image_embeds=.")
+            backbone = self.load_backbone()
+            with torch.no_grad():
+                image_embeds = encode_images(backbone, **_to(pixels, backbone))
+        elif pixels:
+            raise ValueError(f"image_embeds= and {next(iter(pixels))}= were both given; pass one of the two.")
+        if text_embeds is None and tokens and self.config.text_embed_dim:
+            backbone = self.load_backbone()
+            with torch.no_grad():
+                text_embeds = encode_prompts(backbone, **_to(tokens, backbone))
+        image = self._standardize("image", image_embeds)
+        if text_embeds is None or not self.config.text_embed_dim:
+            return image, None, None
+        return image, self._standardize("text", text_embeds), text_embeds.to(self.device).any(dim=-1)
+
+    def forward(
+        self,
+        image_embeds: Tensor | None = None,
+        text_embeds: Tensor | None = None,
+        prompt_mask: Tensor | None = None,
+        user_ids: Tensor | None = None,
+        user_embeds: Tensor | None = None,
+        demographic_ids: Tensor | None = None,
+        metadata_ids: Tensor | None = None,
+        scale_ids: Tensor | None = None,
+        image_index: Tensor | None = None,
+        labels: Tensor | None = None,
+        group_ids: Tensor | None = None,
+        weights: Tensor | None = None,
+        pairwise_weight: float = 0.0,
+        squared_error: bool = False,
+        loss_normalizers: tuple[Tensor, Tensor] | None = None,
+        **encoder_inputs: Tensor,
+    ) -> PamelaRewardOutput:
+        r"""Scores B pairs of an image and a person.
+
+        Args:
+            image_embeds: `(N, image_embed_dim)` pooled features; or pixels as [`PamelaProcessor`] makes them.
+            text_embeds: `(N, text_embed_dim)`; a row of zeros = no prompt. Or `input_ids`.
+            prompt_mask: `(B,)` bool, False = score as if there were no prompt.
+            user_ids: `(B,)` rows of trained participants, 0 = unknown; or `user_embeds` `(B, hidden_size)`.
+            demographic_ids, metadata_ids: `(B, fields)`, 0 = unknown. scale_ids: `(B,)`, default the first scale.
+            image_index: `(B,)` which of the N images a pair is about; default: pair i is about image i.
+            labels: `(B,)` level indices on the asked scale → `loss`.
+            group_ids: `(B,)` one number per person and scale: the pairwise loss compares within it. Default: each
+                pair of the same `user_ids`.
+            weights: `(B,)` weight of each rating in the loss.
+            pairwise_weight: λ of the within-person pairwise loss; 0 = off.
+            squared_error: squared error of the expected rating in place of the ordinal likelihood (an ablation).
+            loss_normalizers: total weight of ratings and of pairs to divide by (over all processes of a step).
+
+        Returns:
+            [`PamelaRewardOutput`].
+        """
+        image, text, has_prompt = self.encode(image_embeds, text_embeds, encoder_inputs)
+        n = len(image) if image_index is None else len(image_index)
+        rows = self.embed_users(user_ids, user_embeds, n)
+        demographic_ids = self._ids(demographic_ids, n, len(self.config.demographics), "demographic_ids")
+        metadata_ids = self._ids(metadata_ids, n, len(self.config.metadata), "metadata_ids")
+        utilities = []
+        for member in self.members:
+            side = member.image_side(image, text, has_prompt)
+            if image_index is not None:
+                side = {k: v[image_index] for k, v in side.items()}
+            if prompt_mask is not None and "has_prompt" in side:
+                side["has_prompt"] = side["has_prompt"] & prompt_mask.to(self.device)
+            utilities.append(member(side, rows, demographic_ids, metadata_ids))
+        utilities = torch.stack(utilities).float()  # (members, B)
+        log_probs, levels = self.link(utilities, rows, scale_ids)
+        out = self._summarize(utilities, log_probs, levels)
+        if labels is not None:
+            labels = labels.to(self.device)
+            if group_ids is None:
+                group_ids = user_ids if user_ids is not None else torch.zeros_like(labels)
+            weights = torch.ones_like(labels, dtype=torch.float32) if weights is None else weights.to(self.device)
+            total_ratings, total_pairs = loss_normalizers if loss_normalizers is not None else (weights.sum(), None)
+            # each member's own loss: members stay different, which is what their average lives from
+            if squared_error:
+                error = (log_probs.exp() * levels.nan_to_num(0.0)).sum(-1) - levels.gather(-1, labels[:, None]).T
+                rating_loss = error.square().mean(0)
+            else:
+                rating_loss = ordinal_nll(log_probs, labels.expand(len(utilities), -1)).mean(0)
+            out.loss = (rating_loss * weights).sum() / total_ratings
+            if pairwise_weight:
+                preferred, other = within_group_pairs(labels, group_ids.to(self.device))
+                pairs = pairwise_logistic(utilities.T, preferred, other).mean(-1)
+                total_pairs = weights[preferred].sum() if total_pairs is None else total_pairs
+                out.loss = out.loss + pairwise_weight * (pairs * weights[preferred]).sum() / total_pairs.clamp_min(1e-9)
+        return out
+
+    def link(self, utilities: Tensor, rows: Tensor, scale_ids: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Ordinal link of B people's utilities `(…, B)`: log-probabilities `(…, B, K)` and level values `(B, K)`.
+
+        A scale's cutpoints are shared by all who use it, shifted and stretched by the person's row: people use the
+        same scale differently.
+        """
+        if scale_ids is None:
+            scale_ids = torch.zeros(len(rows), dtype=torch.long, device=self.device)
+        scale_ids = scale_ids.to(self.device)
+        shift, log_stretch = self.style(rows).float().unbind(-1)
+        stretch = log_stretch.clamp(-1.6, 1.6).exp()
+        cutpoints = self.scale_cutpoints()[scale_ids] * stretch.unsqueeze(-1) + shift.unsqueeze(-1)
+        return ordinal_log_probs(utilities, cutpoints), self.scale_levels()[scale_ids]
+
+    @staticmethod
+    def _summarize(utilities: Tensor, log_probs: Tensor, levels: Tensor) -> PamelaRewardOutput:
+        probs = log_probs.detach().exp().mean(0)
+        values = levels.nan_to_num(0.0)
+        mean = (probs * values).sum(-1)
+        std = (probs * (values - mean.unsqueeze(-1)).pow(2)).sum(-1).clamp_min(0).sqrt()
+        return PamelaRewardOutput(
+            utility=utilities.mean(0), scores=mean, std=std, probs=probs, level_values=levels
+        )
+
+    def _ids(self, ids: Tensor | None, n: int, fields: int, name: str) -> Tensor:
+        if ids is None:
+            return torch.zeros(n, fields, dtype=torch.long, device=self.device)
+        if ids.shape[-1] != fields:
+            raise ValueError(f"{name} has {ids.shape[-1]} columns; this model has {fields} fields.")
+        return ids.to(self.device).expand(n, -1)
+
+    @torch.inference_mode()
+    def score_matrix(
+        self,
+        image_embeds: Tensor | None = None,
+        text_embeds: Tensor | None = None,
+        prompt_mask: Tensor | None = None,
+        user_ids: Tensor | None = None,
+        user_embeds: Tensor | None = None,
+        demographic_ids: Tensor | None = None,
+        metadata_ids: Tensor | None = None,
+        scale: int = 0,
+        max_pairs: int = 1024,
+        **encoder_inputs: Tensor,
+    ) -> PamelaRewardOutput:
+        r"""Scores every one of N images for every one of U people; each image is encoded once.
+
+        Args:
+            image_embeds, text_embeds, prompt_mask, metadata_ids: as in `forward`, N rows.
+            user_ids `(U,)` or user_embeds `(U, hidden_size)`, demographic_ids `(U, fields)`: the people.
+            scale: index of the rating scale.
+            max_pairs: pairs in one pass; bounds the memory (about `members × 30 kB` a pair at the default sizes).
+
+        Returns:
+            [`PamelaRewardOutput`] with `scores`, `std` and `utility` of shape `(N, U)`.
+        """
+        image, text, has_prompt = self.encode(image_embeds, text_embeds, encoder_inputs)
+        if prompt_mask is not None and has_prompt is not None:
+            has_prompt = has_prompt & prompt_mask.to(self.device)
+        n = len(image)
+        u = len(user_embeds) if user_embeds is not None else 1 if user_ids is None else len(user_ids)
+        rows = self.embed_users(user_ids, user_embeds, u)
+        demographic_ids = self._ids(demographic_ids, u, len(self.config.demographics), "demographic_ids")
+        metadata_ids = self._ids(metadata_ids, n, len(self.config.metadata), "metadata_ids")
+        sides = [member.image_side(image, text, has_prompt) for member in self.members]
+        out = {name: torch.empty(n * u, device=self.device) for name in ("utility", "scores", "std")}
+        scale_ids = torch.full((max_pairs,), scale, dtype=torch.long, device=self.device)
+        for start in range(0, n * u, max_pairs):
+            pair = torch.arange(start, min(start + max_pairs, n * u), device=self.device)
+            i, j = pair // u, pair % u
+            utilities = torch.stack(
+                [
+                    member({k: v[i] for k, v in side.items()}, rows[j], demographic_ids[j], metadata_ids[i])
+                    for member, side in zip(self.members, sides)
+                ]
+            ).float()
+            part = self._summarize(utilities, *self.link(utilities, rows[j], scale_ids[: len(pair)]))
+            for name, value in out.items():
+                value[start : start + len(pair)] = part[name]
+        return PamelaRewardOutput(**{name: value.view(n, u) for name, value in out.items()})
+
+
+def _to(inputs: dict[str, Tensor], backbone: nn.Module) -> dict[str, Tensor]:
+    like = next(backbone.parameters())
+    return {k: v.to(like.device, like.dtype if v.is_floating_point() else v.dtype) for k, v in inputs.items()}

@@ -1,0 +1,292 @@
+"""Scores: what any scorer gives (`Scorer`, `Predictions`) and the reward model as one (`PamelaScorer`)."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+from tqdm.auto import tqdm
+from transformers.utils import logging
+
+from .configuration_pamela import PamelaConfig
+from .embeddings import Embeddings, check_encoder, default_device
+from .images import open_image_checked
+from .modeling_pamela import PamelaRewardModel
+from .processing_pamela import PamelaProcessor
+
+logger = logging.get_logger(__name__)
+
+
+@dataclass
+class Predictions:
+    """Predicted ratings of n (person, image) pairs, in the order asked.
+
+    Attributes:
+        scores: `(n,)` expected rating. std: `(n,)` its standard deviation, in rating units, or `None`.
+        probs: `(n, K)` probability of each level of the pair's rating scale, or `None`.
+        level_values: `(n, K)` those levels, NaN beyond a scale's own.
+    """
+
+    scores: np.ndarray
+    std: np.ndarray | None = None
+    probs: np.ndarray | None = None
+    level_values: np.ndarray | None = None
+
+
+class Scorer(Protocol):
+    """What evaluation asks of a scorer. Higher scores mean liked more unless `higher_is_better` is False."""
+
+    name: str
+    personal: bool
+    score_range: tuple[float, float] | None
+    higher_is_better: bool
+
+    def predict(self, ratings: pd.DataFrame, embeddings: Embeddings) -> Predictions: ...
+
+
+@dataclass
+class RatingArrays:
+    """Ratings as a model's row numbers, n of each: what training and prediction feed to the model."""
+
+    image_rows: np.ndarray  # rows of the embeddings
+    user_ids: np.ndarray  # 0 = unknown
+    demographic_ids: np.ndarray  # (n, F)
+    metadata_ids: np.ndarray  # (n, M)
+    scale_ids: np.ndarray
+    labels: np.ndarray  # level indices, -1 where the rating is none of the scale's levels
+
+    def __len__(self) -> int:
+        return len(self.image_rows)
+
+
+def encode_ratings(ratings: pd.DataFrame, config: PamelaConfig, embeddings: Embeddings) -> RatingArrays:
+    """Row numbers of a table of ratings; people and values the model does not know are row 0.
+
+    Raises:
+        ValueError: a rating scale the model does not have. EmbeddingError: an image without an embedding.
+    """
+
+    def ids(column: str, vocabulary: Sequence[str]) -> np.ndarray:
+        row = {value: i + 1 for i, value in enumerate(vocabulary)}
+        return _per_category(ratings[column], lambda values: np.array([row.get(v, 0) for v in values], np.int64), 0)
+
+    def fields(vocabularies: Mapping[str, Sequence[str]]) -> np.ndarray:
+        columns = [ids(field, values) for field, values in vocabularies.items()]
+        return np.stack(columns, 1) if columns else np.zeros((len(ratings), 0), np.int64)
+
+    names = list(config.rating_scales)
+    scale_ids = _scale_ids(ratings["rating_scale"], names)
+    scores = ratings["score"].to_numpy(np.float32)
+    labels = np.full(len(ratings), -1, np.int64)
+    for i, values in enumerate(config.rating_scales.values()):
+        levels = np.asarray(values, np.float32)
+        here = np.flatnonzero(scale_ids == i)
+        index = np.searchsorted(levels, scores[here]).clip(0, len(levels) - 1)
+        labels[here] = np.where(levels[index] == scores[here], index, -1)
+    return RatingArrays(
+        image_rows=_per_category(ratings["image_id"], embeddings.rows),
+        user_ids=ids("participant_id", config.users),
+        demographic_ids=fields(config.demographics),
+        metadata_ids=fields(config.metadata),
+        scale_ids=scale_ids,
+        labels=labels,
+    )
+
+
+def _per_category(column: pd.Series, function: Any, missing: int | None = None) -> np.ndarray:
+    """`function(distinct values)` spread over a column, so that a lookup is done once for each distinct value."""
+    codes, values = pd.factorize(column)
+    looked_up = np.asarray(function([str(v) for v in values]), np.int64)
+    if missing is None:
+        return looked_up[codes]
+    return np.append(looked_up, missing)[codes]  # code -1 is a missing value
+
+
+def _scale_ids(column: pd.Series, names: list[str]) -> np.ndarray:
+    def look_up(values: list[str]) -> list[int]:
+        if unknown := [v for v in values if v not in names]:
+            raise ValueError(
+                f"rating_scale={unknown[0]!r} is not a scale of this model; it has {names}. Score with one of them: "
+                "a table's `rating_scale` column says which scale its scores are on."
+            )
+        return [names.index(v) for v in values]
+
+    return _per_category(column, look_up)
+
+
+@dataclass
+class ScoreResult:
+    """Scores of N images: `scores` and `std`, `(N,)`, or `(N, U)` when several `users` were asked."""
+
+    scores: np.ndarray
+    std: np.ndarray
+
+    def __iter__(self):
+        return iter((self.scores, self.std))
+
+
+class PamelaScorer:
+    """The reward model with its processor: paths, images or arrays in, numbers out.
+
+    Args:
+        model, processor: as loaded by transformers; `from_pretrained` does both.
+        name: how reports call it.
+
+    Example:
+
+    ```python
+    scorer = PamelaScorer.from_pretrained("runs/demo/model")
+    scorer.score("photo.jpg", user="p0001").scores
+    ```
+    """
+
+    personal = True
+    higher_is_better = True
+
+    def __init__(self, model: PamelaRewardModel, processor: PamelaProcessor | None = None, name: str = "pamela"):
+        self.model = model.eval()
+        self.processor = processor if processor is not None else PamelaProcessor(model.config)
+        self.name = name
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str | os.PathLike,
+        device: str | torch.device | None = None,
+        dtype: str | torch.dtype = torch.float32,
+        **kwargs: Any,
+    ) -> "PamelaScorer":
+        """Loads model and processor from a folder or the Hub; `kwargs` go to both `from_pretrained` calls."""
+        loaded = PamelaRewardModel.from_pretrained(model, dtype=dtype, **kwargs).to(device or default_device())
+        return cls(loaded, PamelaProcessor.from_pretrained(model, **kwargs))
+
+    @property
+    def config(self) -> PamelaConfig:
+        return self.model.config
+
+    @property
+    def score_range(self) -> tuple[float, float]:
+        """Lowest and highest level of the first rating scale."""
+        levels = next(iter(self.config.rating_scales.values()))
+        return levels[0], levels[-1]
+
+    def score(
+        self,
+        images: Any,
+        prompts: str | Sequence[str | None] | None = None,
+        user: str | Sequence[str | None] | None = None,
+        demographics: Mapping[str, Any] | Sequence[Mapping[str, Any] | None] | None = None,
+        metadata: Mapping[str, Any] | Sequence[Mapping[str, Any] | None] | None = None,
+        *,
+        users: Sequence[str | None] | None = None,
+        scale: str | None = None,
+        batch_size: int = 32,
+        progress: bool = False,
+    ) -> ScoreResult:
+        """Scores images for a person, each image for its own person, or every image for several people.
+
+        Args:
+            images: one or N of: path, PIL image, array `(H, W, 3)` uint8.
+            prompts: what the images were made from, one for all or one each.
+            user: a trained participant for all images, or one for each; `None` = everyone's taste.
+            users: U participants → a grid `(N, U)`; then `demographics` are theirs, one for all or U of them.
+            demographics, metadata: see [`PamelaProcessor`].
+            scale: rating scale of the answer; default: the model's first.
+            batch_size: images the encoder takes at a time. progress: show a progress bar.
+
+        Returns:
+            [`ScoreResult`] in the order of `images`.
+
+        Raises:
+            ValueError: no images, an image that cannot be read, an unknown user, field or scale, lengths that
+                don't fit.
+        """
+        if user is not None and users is not None:
+            raise ValueError("user= goes with the images one to one, users= asks for a grid; pass one of the two.")
+        single = isinstance(images, (str, os.PathLike, Image.Image)) or getattr(images, "ndim", 0) in (2, 3)
+        images = [images] if single else list(images)
+        if not images:
+            raise ValueError("images is empty; pass at least one path, PIL image or array.")
+        align, n = self.processor._align, len(images)
+        prompts, metadata = align("prompts", prompts, n), align("metadata", metadata, n)
+        scale_id = self.processor.scale_id(scale)
+        if users is not None:
+            people = self.processor.encode_people(len(users), list(users), demographics)
+            out_shape: tuple[int, ...] = (n, len(users))
+        else:
+            pairs = self.processor.encode_people(n, user, demographics)
+            out_shape = (n,)
+        scores, std = np.empty(out_shape), np.empty(out_shape)
+        for start in tqdm(range(0, n, batch_size), "scoring images", disable=not progress):
+            part = slice(start, start + batch_size)
+            inputs = self.processor(
+                images=[_open(image) for image in images[part]],
+                prompts=prompts[part] if any(prompts[part]) else None,
+                metadata=metadata[part],
+                scale=scale,
+            )
+            for name in ("user_ids", "demographic_ids", "scale_ids"):
+                inputs.pop(name)
+            if users is not None:
+                out = self.model.score_matrix(**inputs, **people, scale=scale_id)
+            else:
+                rows = {name: ids[part] for name, ids in pairs.items()}
+                with torch.inference_mode():
+                    scale_ids = torch.full((len(images[part]),), scale_id)
+                    out = self.model(**inputs, **rows, scale_ids=scale_ids)
+            scores[part], std[part] = out.scores.float().cpu().numpy(), out.std.float().cpu().numpy()
+        return ScoreResult(scores, std)
+
+    def predict(self, ratings: pd.DataFrame, embeddings: Embeddings, batch_size: int = 2048) -> Predictions:
+        """Predicts the ratings of a table (see [`pamela_hf.data.RatingData`]) from precomputed features.
+
+        Raises:
+            EmbeddingError: the features are another encoder's, or an image has none.
+            ValueError: a rating scale the model does not have.
+        """
+        check_encoder(self.config, embeddings)
+        arrays = encode_ratings(ratings, self.config, embeddings)
+        used, index = np.unique(arrays.image_rows, return_inverse=True)
+        image_embeds = torch.from_numpy(embeddings.image_embeds[used])
+        text_embeds = None
+        if embeddings.text_embeds is not None and self.config.text_embed_dim:
+            text_embeds = torch.from_numpy(embeddings.text_embeds[used])
+        # an image's features and projections are shared by all who rated it, so batches follow the images
+        order = np.argsort(index, kind="stable")
+        parts: list[Any] = []
+        for start in range(0, len(order), batch_size):
+            at = order[start : start + batch_size]
+            low, high = index[at[0]], index[at[-1]] + 1
+            with torch.inference_mode():
+                out = self.model(
+                    image_embeds=image_embeds[low:high],
+                    text_embeds=None if text_embeds is None else text_embeds[low:high],
+                    image_index=torch.from_numpy(index[at] - low).to(self.model.device),
+                    user_ids=torch.from_numpy(arrays.user_ids[at]),
+                    demographic_ids=torch.from_numpy(arrays.demographic_ids[at]),
+                    metadata_ids=torch.from_numpy(arrays.metadata_ids[at]),
+                    scale_ids=torch.from_numpy(arrays.scale_ids[at]),
+                )
+            names = ("scores", "std", "probs", "level_values")
+            parts.append([getattr(out, name).double().cpu().numpy() for name in names])
+        back = np.empty_like(order)
+        back[order] = np.arange(len(order))
+        return Predictions(*(np.concatenate(column)[back] for column in zip(*parts)))
+
+
+def _open(image: Any) -> Image.Image:
+    if isinstance(image, (str, os.PathLike)):
+        return open_image_checked(Path(image), name=str(image))
+    if isinstance(image, Image.Image):
+        return image.convert("RGB")
+    array = np.asarray(image)
+    if array.dtype != np.uint8 or array.ndim not in (2, 3):
+        raise ValueError(
+            f"An image array has shape {array.shape} and dtype {array.dtype}; expected (H, W, 3) or (H, W), uint8."
+        )
+    return Image.fromarray(array).convert("RGB")
