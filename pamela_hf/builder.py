@@ -30,7 +30,7 @@ from .data import (
     integer_levels,
     split_ratings,
 )
-from .images import difference_hash, near_duplicate_groups, open_image_checked
+from .images import difference_hash, near_duplicate_groups, open_image_checked, verify_image
 from .sources import open_source
 from .sources._rows import RowChecker, read_tables
 from .sources.prepared import write_images, write_ratings
@@ -156,7 +156,7 @@ def image_record(open_image: Callable[[str], BinaryIO] | None, image_id: str) ->
     None if there are no images, or none of this id (known by its embedding only).
 
     Raises:
-        ImageError: see :func:`pamela_hf.images.open_image_checked`.
+        ImageError: see :func:`pamela_hf.images.verify_image`.
     """
     if open_image is None:
         return None
@@ -166,9 +166,7 @@ def image_record(open_image: Callable[[str], BinaryIO] | None, image_id: str) ->
         return None
     with stream:
         name = _file_name(stream, image_id)
-        open_image_checked(stream, name)
-        stream.seek(0)
-        return {"bytes": stream.read(), "path": PurePath(name).name}
+        return {"bytes": verify_image(stream, name), "path": PurePath(name).name}
 
 
 def _file_name(stream: BinaryIO, image_id: str) -> str:

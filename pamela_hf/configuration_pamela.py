@@ -37,6 +37,7 @@ class PamelaConfig(PreTrainedConfig):
         users (`list[str]`): trained participants.
         demographics, metadata (`dict[str, list[str]]`): vocabulary of each demographic and each image-metadata field.
         rating_scales (`dict[str, list[float]]`): ascending level values of each rating scale.
+        default_scale (`str`, *optional*): the scale of an answer when none is asked for; default: the first by name.
         base_identity (`str`, *optional*): sha256 over the head-relevant tensors, written when the model is saved.
         simulated (`bool`): trained on simulated ratings.
         initializer_range (`float`): standard deviation of the embedding tables at the start.
@@ -56,12 +57,12 @@ class PamelaConfig(PreTrainedConfig):
     image_embed_dim: int = 1152
     text_embed_dim: int = 1152
     hidden_size: int = 64
-    num_fusion_members: int = 4
-    num_fusion_layers: int = 2
+    num_fusion_members: int = 8
+    num_fusion_layers: int = 1
     num_attention_heads: int = 4
     intermediate_size: int = 128
     interaction_rank: int = 16
-    linear_path: bool = True
+    linear_path: bool = False
     normalize_embeds: bool = True
     image_dropout: float = 0.5
     text_dropout: float = 0.3
@@ -70,6 +71,7 @@ class PamelaConfig(PreTrainedConfig):
     demographics: dict[str, list[str]] | None = None
     metadata: dict[str, list[str]] | None = None
     rating_scales: dict[str, list[float]] | None = None
+    default_scale: str | None = None
     base_identity: str | None = None
     simulated: bool = False
     initializer_range: float = 0.02
@@ -79,11 +81,13 @@ class PamelaConfig(PreTrainedConfig):
             values = dict(self.backbone_config)
             self.backbone_config = AutoConfig.for_model(values.pop("model_type"), **values)
         self.users = list(self.users or [])
-        self.demographics = {name: list(values) for name, values in (self.demographics or {}).items()}
-        self.metadata = {name: list(values) for name, values in (self.metadata or {}).items()}
-        if self.rating_scales is None:
-            self.rating_scales = {"rating": [1, 2, 3, 4, 5]}
-        self.rating_scales = {name: [float(v) for v in values] for name, values in self.rating_scales.items()}
+        # fields and scales are known by their order, and JSON files sort their keys
+        self.demographics = {name: list(values) for name, values in sorted((self.demographics or {}).items())}
+        self.metadata = {name: list(values) for name, values in sorted((self.metadata or {}).items())}
+        scales = self.rating_scales or {"rating": [1, 2, 3, 4, 5]}
+        self.rating_scales = {name: [float(v) for v in values] for name, values in sorted(scales.items())}
+        if self.default_scale is None:
+            self.default_scale = next(iter(self.rating_scales))
         self._check()
         super().__post_init__(**kwargs)
 
@@ -110,6 +114,8 @@ class PamelaConfig(PreTrainedConfig):
         for name in (*self.demographics, *self.metadata):
             if not _FIELD.match(name):
                 raise ValueError(f"Field name {name!r} must be letters, digits and underscores.")
+        if self.default_scale not in self.rating_scales:
+            raise ValueError(f"default_scale={self.default_scale!r} is none of rating_scales: {list(self.rating_scales)}.")
         for name, values in self.rating_scales.items():
             if len(values) < 2 or any(not math.isfinite(v) for v in values) or values != sorted(set(values)):
                 raise ValueError(

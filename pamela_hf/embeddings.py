@@ -22,7 +22,7 @@ from safetensors.numpy import save_file
 from tqdm.auto import tqdm
 from transformers import AutoModel
 
-from .configuration_pamela import PamelaConfig
+from .configuration_pamela import LOCAL_ENCODER, PamelaConfig
 from .images import open_image_checked
 from .modeling_pamela import encode_images, encode_prompts
 from .processing_pamela import load_preprocessors, preprocessing_fingerprint, tokenize_prompts
@@ -102,24 +102,17 @@ class Embeddings:
 
     def content_hash(self) -> str:
         """sha256 over ids and features."""
-        digest = hashlib.sha256(json.dumps(self.image_ids).encode())
-        for value in (self.image_embeds, self.text_embeds):
-            if value is not None:
-                digest.update(value.astype("<f4").tobytes())
-        return digest.hexdigest()
+        return _hash({"image_ids": json.dumps(self.image_ids)}, self.image_embeds, self.text_embeds)
 
     def save(self, path: str | os.PathLike) -> None:
         """Writes the file whole or not at all."""
-        header = {
-            "image_ids": json.dumps(self.image_ids),
-            "no_prompt_ids": json.dumps(self.no_prompt_ids),
-            "sha256": self.content_hash(),
-        }
+        header = {"image_ids": json.dumps(self.image_ids), "no_prompt_ids": json.dumps(self.no_prompt_ids)}
         if self.source_keys:
             header["source_keys"] = json.dumps(self.source_keys)
         for name in ("backbone", "revision", "preprocessing"):
             if getattr(self, name):
                 header[name] = getattr(self, name)
+        header["sha256"] = _hash(header, self.image_embeds, self.text_embeds)
         tensors = {"image_embeds": self.image_embeds}
         if self.text_embeds is not None:
             tensors["text_embeds"] = self.text_embeds
@@ -129,6 +122,14 @@ class Embeddings:
         with open(part, "rb") as file:
             os.fsync(file.fileno())
         os.replace(part, path)
+
+
+def _hash(header: dict[str, str], *features: np.ndarray | None) -> str:
+    digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
+    for value in features:
+        if value is not None:
+            digest.update(value.astype("<f4").tobytes())
+    return digest.hexdigest()
 
 
 def load_embeddings(path: str | os.PathLike) -> Embeddings:
@@ -164,7 +165,9 @@ def load_embeddings(path: str | os.PathLike) -> Embeddings:
         raise EmbeddingError(f"{path} is damaged ({error}). Delete it and run scripts/embed.py again.") from error
     except EmbeddingError as error:
         raise EmbeddingError(f"{path}: {error}") from None
-    if "sha256" in header and header["sha256"] != out.content_hash():
+    # files made elsewhere may carry ids alone; ours always carry a hash over everything
+    stated = header.pop("sha256", None if set(header) == {"image_ids"} else "")
+    if stated is not None and stated != _hash(header, out.image_embeds, out.text_embeds):
         raise EmbeddingError(f"{path} does not hold what was written (sha256 differs). Run scripts/embed.py again.")
     return out
 
@@ -202,8 +205,7 @@ def check_encoder(config: PamelaConfig, embeddings: Embeddings, where: str = "th
         ("revision", config.backbone_revision, embeddings.revision),
         ("preprocessing", config.preprocessing, embeddings.preprocessing),
     ]:
-        # an encoder in the model's own folder has no name that could be compared
-        if mine and theirs and mine != theirs and not str(mine).startswith("./"):
+        if mine and theirs and mine != theirs:
             differing.append(f"{name} (model {mine!r}, embeddings {theirs!r})")
     if config.image_embed_dim != embeddings.image_embeds.shape[1]:
         differing.append(f"image width (model {config.image_embed_dim}, embeddings {embeddings.image_embeds.shape[1]})")
@@ -233,17 +235,20 @@ class FrozenEncoder:
         dtype: str | torch.dtype = torch.float32,
         **kwargs: Any,
     ):
-        self.backbone, self.revision = str(backbone), revision
         self.model = AutoModel.from_pretrained(backbone, revision=revision, dtype=dtype, **kwargs)
         missing = [m for m in ("get_image_features", "get_text_features") if not hasattr(self.model, m)]
         if missing:
             raise EmbeddingError(
-                f"backbone={self.backbone!r} loads as {type(self.model).__name__}, which lacks {missing[0]}. "
+                f"backbone={str(backbone)!r} loads as {type(self.model).__name__}, which lacks {missing[0]}. "
                 f"Use an image–text encoder such as {DEFAULT_ENCODER!r}."
             )
         self.model.to(device or default_device()).requires_grad_(False).eval()
         self.image_processor, self.tokenizer = load_preprocessors(backbone, revision, **kwargs)
         self.preprocessing = preprocessing_fingerprint(self.image_processor, self.tokenizer)
+        # A folder of this machine is no name to write down: the encoder is then known by its weights.
+        local = Path(backbone).is_dir()
+        self.name = LOCAL_ENCODER if local else str(backbone)
+        self.revision = weights_hash(self.model) if local else revision
 
     @torch.inference_mode()
     def embed_images(self, images: Sequence[Any]) -> np.ndarray:
@@ -264,6 +269,14 @@ class FrozenEncoder:
         inputs = tokenize_prompts(self.tokenizer, prompts, getattr(config, "text_config", config), config.model_type)
         inputs = {name: value.to(self.model.device) for name, value in inputs.items()}
         return encode_prompts(self.model, **inputs).float().cpu().numpy()
+
+
+def weights_hash(model: torch.nn.Module) -> str:
+    """First 16 hex digits of the sha256 over a model's weights in float32."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(name.encode() + value.detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def default_device() -> torch.device:
@@ -308,7 +321,7 @@ def compute_embeddings(
         ValueError: an image that cannot be read, named. EmbeddingError: `output` was made by another encoder.
     """
     output = Path(output)
-    stamp = {"backbone": encoder.backbone, "revision": encoder.revision, "preprocessing": encoder.preprocessing}
+    stamp = {"backbone": encoder.name, "revision": encoder.revision, "preprocessing": encoder.preprocessing}
     partial = output.with_name(output.name + ".partial")
     done = _finished_parts(output, partial, stamp)
     partial.mkdir(parents=True, exist_ok=True)

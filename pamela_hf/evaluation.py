@@ -139,6 +139,8 @@ def evaluate(
     names = [scorer.name for scorer in scorers]
     if not names or len(set(names)) < len(names):
         raise ValueError(f"scorers are named {names}; give at least one, each with a name of its own.")
+    if bootstrap < 0:
+        raise ValueError(f"bootstrap={bootstrap}; the number of draws is 0 (no intervals) or more, such as 1000.")
     chosen = _chosen_splits(data.splits, splits)
     meta: dict[str, Any] = {
         "version": __version__,
@@ -169,8 +171,7 @@ def evaluate(
                 for a, b in _pairs(list(judged), reference)
             }
             report["per_user"][split] = {
-                name: {"user_srocc": _sorted_finite(users.values["user_srocc"])}
-                for name, (_, users) in judged.items()
+                name: {"user_srocc": _sorted_finite(users.values["user_srocc"])} for name, (_, users) in judged.items()
             }
             meta["counts"][split] = {
                 "ratings": len(ratings),
@@ -224,9 +225,7 @@ class _Judge:
 
     def __init__(self, scorer, split, ratings, level_values, bootstrap, seed):
         if ratings.participant_id.isna().any():
-            raise ValueError(
-                f"split {split!r} has ratings without participant_id; taste is judged per person."
-            )
+            raise ValueError(f"split {split!r} has ratings without participant_id; taste is judged per person.")
         self.scorer, self.where = scorer, f"scorer {scorer.name!r} on split {split!r}"
         self.ratings, self.options = ratings, {"bootstrap": bootstrap, "seed": seed}
         self.options["participants"] = sorted(ratings.participant_id.astype(str).unique())
@@ -238,16 +237,12 @@ class _Judge:
             here = scales == scale
             self.levels[here] = np.interp(ratings.score.to_numpy()[here], values, np.arange(len(values)))
             ends.add((values[0], values[-1]))
-        self.in_rating_units = scorer.score_range is not None and ends == {
-            tuple(map(float, scorer.score_range))
-        }
+        self.in_rating_units = scorer.score_range is not None and ends == {tuple(map(float, scorer.score_range))}
 
     def __call__(self, rows: np.ndarray, predicted: Predictions) -> Judged:
         scores = np.asarray(predicted.scores, dtype=np.float64)
         if scores.shape != rows.shape:
-            raise ValueError(
-                f"{self.where}: scores has shape {scores.shape}, {len(rows)} ratings were asked."
-            )
+            raise ValueError(f"{self.where}: scores has shape {scores.shape}, {len(rows)} ratings were asked.")
         if len(bad := np.flatnonzero(~np.isfinite(scores))):
             image = self.ratings.image_id.iloc[rows[bad[0]]]
             raise ValueError(
@@ -280,10 +275,7 @@ def _mean(judged: list[Judged]) -> Judged:
         )
         for metric in METRICS
     }
-    values = {
-        metric: np.mean([users.values[metric] for _, users in judged], axis=0)
-        for metric in judged[0][1].values
-    }
+    values = {metric: np.mean([users.values[metric] for _, users in judged], axis=0) for metric in judged[0][1].values}
     return estimates, UserMetrics(judged[0][1].participants, values, judged[0][1].left_out)
 
 
@@ -300,9 +292,7 @@ def _pairs(names: list[str], reference: str) -> list[tuple[str, str]]:
 def _chosen_splits(there: Mapping[str, pd.DataFrame], splits: Sequence[str] | None) -> list[str]:
     chosen = [split for split in DEFAULT_SPLITS if split in there] if splits is None else list(splits)
     if not chosen:
-        raise ValueError(
-            f"splits: none to evaluate; the data has {sorted(there)}. Name some, such as val_seen."
-        )
+        raise ValueError(f"splits: none to evaluate; the data has {sorted(there)}. Name some, such as val_seen.")
     for split in chosen:
         if split not in there:
             raise ValueError(f"splits has {split!r}; the data has {sorted(there)}. Name some of these.")
@@ -313,9 +303,7 @@ def _chosen_splits(there: Mapping[str, pd.DataFrame], splits: Sequence[str] | No
 
 def _describe(scorer: Scorer) -> dict[str, Any]:
     """What identifies a scorer: its own `identity`, or its config's `base_identity`, and its declared range."""
-    identity = getattr(scorer, "identity", None) or getattr(
-        getattr(scorer, "config", None), "base_identity", None
-    )
+    identity = getattr(scorer, "identity", None) or getattr(getattr(scorer, "config", None), "base_identity", None)
     span = None if scorer.score_range is None else [float(end) for end in scorer.score_range]
     return {"identity": identity, "personal": bool(scorer.personal), "score_range": span}
 
@@ -342,9 +330,7 @@ def metric_table(report: Mapping[str, Any]) -> str:
             f" (left out: {count['left_out']['few_ratings']} with few, "
             f"{count['left_out']['constant_ratings']} with constant ratings)"
         )
-        heads = [
-            short.get(metric, metric).replace("user_", "").replace("pairwise", "pair") for metric in METRICS
-        ]
+        heads = [short.get(metric, metric).replace("user_", "").replace("pairwise", "pair") for metric in METRICS]
         lines.append(" " * first + "".join(head.rjust(width) for head in heads))
         losses = {
             metric: {name: _loss(metric, cells[metric]["value"]) for name, cells in scorers.items()}
@@ -353,9 +339,7 @@ def metric_table(report: Mapping[str, Any]) -> str:
         for name, cells in scorers.items():
             values, intervals = "", ""
             for metric in METRICS:
-                best = losses[metric][name] < math.inf and losses[metric][name] == min(
-                    losses[metric].values()
-                )
+                best = losses[metric][name] < math.inf and losses[metric][name] == min(losses[metric].values())
                 values += (_number(cells[metric]["value"], 3) + ("*" if best else " ")).rjust(width)
                 low, high = (_number(cells[metric][end], 2) for end in ("ci_low", "ci_high"))
                 intervals += ("" if low == "–" else f"{low}–{high} ").rjust(width)

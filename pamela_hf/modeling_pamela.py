@@ -58,8 +58,25 @@ def _pooled(output: Any) -> Tensor:
     return output if isinstance(output, Tensor) else output.pooler_output
 
 
+@dataclass
+class PairTokens:
+    """One kind of token of B pairs: distinct tokens `(n, hidden_size)` and which of them each pair has, `(B,)`.
+
+    `index=None`: pair i has token i. Few distinct tokens make many pairs (one image is shown to many people), so what
+    depends on a token alone is computed once for each distinct one.
+    """
+
+    distinct: Tensor
+    index: Tensor | None = None
+
+    def pairs(self, value: Tensor | None = None) -> Tensor:
+        """`value` (default: the tokens themselves), one row for each distinct token, spread over the pairs."""
+        value = self.distinct if value is None else value
+        return value if self.index is None else value[self.index]
+
+
 class PamelaFusionBlock(nn.Module):
-    """Pre-norm transformer block on `(B, T, hidden_size)`."""
+    """Pre-norm transformer block over a pair's tokens."""
 
     def __init__(self, config: PamelaConfig):
         super().__init__()
@@ -75,14 +92,18 @@ class PamelaFusionBlock(nn.Module):
         self.fc2 = nn.Linear(config.intermediate_size, width)
         self.dropout = nn.Dropout(config.fusion_dropout)
 
-    def forward(self, tokens: Tensor, queries: int | None = None) -> Tensor:
-        """`queries`: only the first so many tokens are updated and returned (the last block needs the score alone)."""
-        normed = self.norm1(tokens)
-        asked, residual = (normed, tokens) if queries is None else (normed[:, :queries], tokens[:, :queries])
-        q, k, v = (self._heads(x) for x in (self.q_proj(asked), self.k_proj(normed), self.v_proj(normed)))
-        mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
-        tokens = residual + self.dropout(self.out_proj(mixed))
-        return tokens + self.dropout(self.fc2(F.gelu(self.fc1(self.norm2(tokens)), approximate="tanh")))
+    def forward(self, tokens: list[PairTokens], score_only: bool) -> Tensor:
+        """`(B, T, hidden_size)`, or with `score_only` just the first token, `(B, 1, hidden_size)`: the last block
+        needs no other."""
+        normed = [self.norm1(t.distinct) for t in tokens]
+        k = torch.stack([t.pairs(self.k_proj(n)) for t, n in zip(tokens, normed)], dim=1)
+        v = torch.stack([t.pairs(self.v_proj(n)) for t, n in zip(tokens, normed)], dim=1)
+        asked = tokens[:1] if score_only else tokens
+        q = torch.stack([t.pairs(self.q_proj(n)) for t, n in zip(asked, normed)], dim=1)
+        mixed = F.scaled_dot_product_attention(self._heads(q), self._heads(k), self._heads(v))
+        x = torch.stack([t.pairs() for t in asked], dim=1)
+        x = x + self.dropout(self.out_proj(mixed.transpose(1, 2).flatten(2)))
+        return x + self.dropout(self.fc2(F.gelu(self.fc1(self.norm2(x)), approximate="tanh")))
 
     def _heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
@@ -97,12 +118,12 @@ class PamelaFusion(nn.Module):
         self.config = config
         self.image_proj = nn.Linear(config.image_embed_dim, width)
         self.user_proj = nn.Linear(width, width)
-        self.score_token = nn.Parameter(torch.zeros(width))
+        self.score_token = nn.Parameter(torch.zeros(1, width))
         self.demographics = nn.ModuleDict({k: nn.Embedding(len(v) + 1, width) for k, v in config.demographics.items()})
         self.metadata = nn.ModuleDict({k: nn.Embedding(len(v) + 1, width) for k, v in config.metadata.items()})
         if config.text_embed_dim:
             self.text_proj = nn.Linear(config.text_embed_dim, width)
-            self.no_prompt = nn.Parameter(torch.zeros(width))
+            self.no_prompt = nn.Parameter(torch.zeros(1, width))
         num_tokens = 3 + bool(config.text_embed_dim) + len(self.demographics) + len(self.metadata)
         self.token_type = nn.Parameter(torch.zeros(num_tokens, width))
         self.blocks = nn.ModuleList(PamelaFusionBlock(config) for _ in range(config.num_fusion_layers))
@@ -118,51 +139,64 @@ class PamelaFusion(nn.Module):
             if config.text_embed_dim:
                 self.linear_text = nn.Linear(config.text_embed_dim, 1, bias=False)
 
-    def image_side(self, image: Tensor, text: Tensor | None, has_prompt: Tensor | None) -> dict[str, Tensor]:
-        """What depends on the image and its prompt alone, once per image: tokens, factors, linear utility."""
-        config = self.config
-        image = F.dropout(image, config.image_dropout, self.training)
-        out = {"image": self.image_proj(image)}
-        text_proj = getattr(self, "text_proj", None)
-        if text_proj is not None:
-            if text is None:
-                text = image.new_zeros(len(image), config.text_embed_dim)
-                has_prompt = torch.zeros(len(image), dtype=torch.bool, device=image.device)
-            text = F.dropout(text, config.text_dropout, self.training)
-            out["text"] = text_proj(text)
-        if config.interaction_rank:
-            out["image_factors"] = self.interaction_image(image)
-            if text_proj is not None:
-                out["text_factors"] = self.interaction_text(text)
-        if config.linear_path:
-            out["image_linear"] = self.linear_image(image)
-            if text_proj is not None:
-                out["text_linear"] = self.linear_text(text)
-        if text_proj is not None:
-            out["has_prompt"] = has_prompt
-        return out
+    def image_side(self, image: Tensor, text: Tensor | None) -> dict[str, Tensor]:
+        """All that depends on the image, or on its prompt, alone: tokens, factors and linear utilities, `(N, …)`."""
+        image = F.dropout(image, self.config.image_dropout, self.training)
+        features = {"image": image}
+        if text is not None:
+            features["text"] = F.dropout(text, self.config.text_dropout, self.training)
+        return {
+            f"{name}_{what}": getattr(self, module)(value)
+            for name, value in features.items()
+            for what, module in (
+                ("token", f"{name}_proj"),
+                ("factors", f"interaction_{name}"),
+                ("linear", f"linear_{name}"),
+            )
+            if hasattr(self, module)
+        }
 
     def forward(
-        self, side: dict[str, Tensor], rows: Tensor, demographic_ids: Tensor, metadata_ids: Tensor
+        self,
+        side: dict[str, Tensor],
+        image_index: Tensor | None,
+        has_prompt: Tensor | None,
+        rows: PairTokens,
+        demographic_ids: Tensor,
+        metadata_ids: Tensor,
     ) -> Tensor:
-        """Utilities `(B,)` of B pairs; every argument has been gathered to the pairs."""
-        has_prompt = side.get("has_prompt")
-        tokens = [self.score_token.expand(len(rows), -1), side["image"], self.user_proj(rows)]
-        if has_prompt is not None:
-            tokens.append(torch.where(has_prompt.unsqueeze(-1), side["text"], self.no_prompt))
-        tokens += [table(ids) for table, ids in zip(self.demographics.values(), demographic_ids.unbind(-1))]
-        tokens += [table(ids) for table, ids in zip(self.metadata.values(), metadata_ids.unbind(-1))]
-        x = torch.stack(tokens, dim=1) + self.token_type
-        for block in self.blocks[:-1]:
-            x = block(x)
-        utility = self.head(self.norm(self.blocks[-1](x, queries=1)[:, 0])).squeeze(-1)
+        """Utilities `(B,)`: `side` of N images, which image `(B,)`, which pairs have a prompt `(B,)`, people's rows,
+        and the ids of fields `(B, fields)`."""
+        zero = torch.zeros(len(demographic_ids), dtype=torch.long, device=self.score_token.device)
+        tokens = [
+            PairTokens(self.score_token, zero),
+            PairTokens(side["image_token"], image_index),
+            PairTokens(self.user_proj(rows.distinct), rows.index),
+        ]
+        if self.config.text_embed_dim and has_prompt is None:
+            tokens.append(PairTokens(self.no_prompt, zero))
+        elif self.config.text_embed_dim:
+            n = len(side["text_token"])
+            which = torch.arange(n, device=zero.device) if image_index is None else image_index
+            which = torch.where(has_prompt, which, n)
+            tokens.append(PairTokens(torch.cat([side["text_token"], self.no_prompt]), which))
+        tokens += [PairTokens(t.weight, i) for t, i in zip(self.demographics.values(), demographic_ids.unbind(-1))]
+        tokens += [PairTokens(t.weight, i) for t, i in zip(self.metadata.values(), metadata_ids.unbind(-1))]
+        for token, kind in zip(tokens, self.token_type):
+            token.distinct = token.distinct + kind
+        for i, block in enumerate(self.blocks):
+            x = block(tokens, score_only=i == len(self.blocks) - 1)
+            tokens = [PairTokens(token) for token in x.unbind(1)]
+        utility = self.head(self.norm(x[:, 0])).squeeze(-1)
 
-        def with_prompt(name: str) -> Tensor:
-            image, text = side[f"image_{name}"], side.get(f"text_{name}")
-            return image if text is None else image + text * has_prompt.unsqueeze(-1)
+        def with_prompt(what: str) -> Tensor:
+            value = PairTokens(side[f"image_{what}"], image_index).pairs()
+            if has_prompt is None:
+                return value
+            return value + PairTokens(side[f"text_{what}"], image_index).pairs() * has_prompt.unsqueeze(-1)
 
         if self.config.interaction_rank:
-            factors = self.interaction_user(rows) * with_prompt("factors")
+            factors = PairTokens(self.interaction_user(rows.distinct), rows.index).pairs() * with_prompt("factors")
             utility = utility + factors.sum(-1) * (3 / math.sqrt(self.config.interaction_rank))
         if self.config.linear_path:
             utility = utility + with_prompt("linear").squeeze(-1)
@@ -188,7 +222,9 @@ class PamelaRewardModel(PreTrainedModel):
         self.user_embedding = nn.Embedding(len(config.users) + 1, config.hidden_size, padding_idx=0)
         self.style = nn.Linear(config.hidden_size, 2, bias=False)  # shift and log-stretch of a person's scale use
         self.members = nn.ModuleList(PamelaFusion(config) for _ in range(config.num_fusion_members))
-        self.cutpoints = nn.ParameterList(torch.zeros(len(v) - 1) for v in config.rating_scales.values())
+        self.cutpoints = nn.ParameterDict(
+            {_key(name): torch.zeros(len(values) - 1) for name, values in config.rating_scales.items()}
+        )
         for name, dim in (("image", config.image_embed_dim), ("text", config.text_embed_dim)):
             if dim:
                 self.register_buffer(f"{name}_mean", torch.zeros(dim))
@@ -226,8 +262,8 @@ class PamelaRewardModel(PreTrainedModel):
                 init.zeros_(module.linear_image.weight)
                 if self.config.text_embed_dim:
                     init.zeros_(module.linear_text.weight)
-        elif isinstance(module, nn.ParameterList):
-            for parameter in module:
+        elif isinstance(module, nn.ParameterDict):
+            for parameter in module.values():
                 init.constant_(parameter, math.log(math.expm1(0.8)))  # gaps of .8 logits
                 init.constant_(parameter[:1], -2.0)
         elif isinstance(module, PamelaRewardModel):
@@ -307,26 +343,28 @@ class PamelaRewardModel(PreTrainedModel):
         return ((value - mean) / scale).to(self.dtype)
 
     # -- rating scales -----------------------------------------------------------------------------------------
-    def add_rating_scale(self, name: str, level_values: list[float]) -> int:
-        """Adds a scale to train on and returns its index for `scale_ids`. Raises ValueError if the name is taken."""
+    def add_rating_scale(self, name: str, level_values: list[float]) -> None:
+        """Adds a scale to train on or to answer on. Raises ValueError if the name is taken.
+
+        `scale_ids` count the scales in the order of their names, so they may move: `PamelaProcessor.scale_id(name)`.
+        """
         if name in self.config.rating_scales:
             raise ValueError(f"Rating scale {name!r} exists already, with levels {self.config.rating_scales[name]}.")
         values = [float(v) for v in level_values]
         PamelaConfig(rating_scales={name: values})  # the config's own check of level values
-        self.config.rating_scales[name] = values
+        self.config.rating_scales = dict(sorted({**self.config.rating_scales, name: values}.items()))
         # equal shares of a standard logistic: right for a scale of which nothing is known yet
         share = torch.arange(1, len(values)) / len(values)
         points = torch.logit(share)
         raw = torch.cat([points[:1], torch.log(torch.expm1(points.diff()))])
-        self.cutpoints.append(nn.Parameter(raw.to(self.device, self.dtype)))
-        return len(self.cutpoints) - 1
+        self.cutpoints[_key(name)] = nn.Parameter(raw.to(self.device, self.dtype))
 
     def scale_cutpoints(self) -> Tensor:
         """`(S, K - 1)` float32 ascending cutpoints of every scale, padded for [`ordinal_log_probs`]."""
-        longest = max(len(p) for p in self.cutpoints)
+        longest = max(len(p) for p in self.cutpoints.values())
         out = []
-        for raw in self.cutpoints:
-            raw = raw.float()
+        for name in self.config.rating_scales:
+            raw = self.cutpoints[_key(name)].float()
             points = raw[0] + F.pad(F.softplus(raw[1:]).cumsum(0), (1, 0))
             pad = CUTPOINT_PAD * torch.arange(1, longest - len(raw) + 1, device=raw.device)
             out.append(torch.cat([points, pad]))
@@ -355,6 +393,15 @@ class PamelaRewardModel(PreTrainedModel):
         if len(user_ids) and not 0 <= int(user_ids.min()) <= int(user_ids.max()) <= top:
             raise ValueError(f"user_ids must lie in 0..{top}; got {int(user_ids.min())}..{int(user_ids.max())}.")
         return self.user_embedding(user_ids.to(self.device))
+
+    def _people(self, user_ids: Tensor | None, user_embeds: Tensor | None, n: int) -> PairTokens:
+        """Rows of n pairs, each distinct person once."""
+        if user_embeds is not None:
+            return PairTokens(self.embed_users(None, user_embeds, n))
+        if user_ids is None:
+            user_ids = torch.zeros(n, dtype=torch.long)
+        distinct, index = torch.unique(user_ids, return_inverse=True)
+        return PairTokens(self.embed_users(distinct, None, len(distinct)), index.to(self.device))
 
     def encode(
         self, image_embeds: Tensor | None, text_embeds: Tensor | None, inputs: dict[str, Tensor]
@@ -407,7 +454,7 @@ class PamelaRewardModel(PreTrainedModel):
             text_embeds: `(N, text_embed_dim)`; a row of zeros = no prompt. Or `input_ids`.
             prompt_mask: `(B,)` bool, False = score as if there were no prompt.
             user_ids: `(B,)` rows of trained participants, 0 = unknown; or `user_embeds` `(B, hidden_size)`.
-            demographic_ids, metadata_ids: `(B, fields)`, 0 = unknown. scale_ids: `(B,)`, default the first scale.
+            demographic_ids, metadata_ids: `(B, fields)`, 0 = unknown. scale_ids: `(B,)`, default `default_scale`.
             image_index: `(B,)` which of the N images a pair is about; default: pair i is about image i.
             labels: `(B,)` level indices on the asked scale → `loss`.
             group_ids: `(B,)` one number per person and scale: the pairwise loss compares within it. Default: each
@@ -422,17 +469,18 @@ class PamelaRewardModel(PreTrainedModel):
         """
         image, text, has_prompt = self.encode(image_embeds, text_embeds, encoder_inputs)
         n = len(image) if image_index is None else len(image_index)
-        rows = self.embed_users(user_ids, user_embeds, n)
+        rows = self._people(user_ids, user_embeds, n)
         demographic_ids = self._ids(demographic_ids, n, len(self.config.demographics), "demographic_ids")
         metadata_ids = self._ids(metadata_ids, n, len(self.config.metadata), "metadata_ids")
-        utilities = []
-        for member in self.members:
-            side = member.image_side(image, text, has_prompt)
-            if image_index is not None:
-                side = {k: v[image_index] for k, v in side.items()}
-            if prompt_mask is not None and "has_prompt" in side:
-                side["has_prompt"] = side["has_prompt"] & prompt_mask.to(self.device)
-            utilities.append(member(side, rows, demographic_ids, metadata_ids))
+        if image_index is not None:
+            image_index = image_index.to(self.device)
+            has_prompt = has_prompt if has_prompt is None else has_prompt[image_index]
+        if has_prompt is not None and prompt_mask is not None:
+            has_prompt = has_prompt & prompt_mask.to(self.device)
+        utilities = [
+            member(member.image_side(image, text), image_index, has_prompt, rows, demographic_ids, metadata_ids)
+            for member in self.members
+        ]
         utilities = torch.stack(utilities).float()  # (members, B)
         log_probs, levels = self.link(utilities, rows, scale_ids)
         out = self._summarize(utilities, log_probs, levels)
@@ -456,18 +504,19 @@ class PamelaRewardModel(PreTrainedModel):
                 out.loss = out.loss + pairwise_weight * (pairs * weights[preferred]).sum() / total_pairs.clamp_min(1e-9)
         return out
 
-    def link(self, utilities: Tensor, rows: Tensor, scale_ids: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Ordinal link of B people's utilities `(…, B)`: log-probabilities `(…, B, K)` and level values `(B, K)`.
+    def link(self, utilities: Tensor, rows: PairTokens, scale_ids: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Ordinal link of B pairs' utilities `(…, B)`: log-probabilities `(…, B, K)` and level values `(B, K)`.
 
         A scale's cutpoints are shared by all who use it, shifted and stretched by the person's row: people use the
         same scale differently.
         """
         if scale_ids is None:
-            scale_ids = torch.zeros(len(rows), dtype=torch.long, device=self.device)
+            default = list(self.config.rating_scales).index(self.config.default_scale)
+            scale_ids = torch.full((utilities.shape[-1],), default, device=self.device)
         scale_ids = scale_ids.to(self.device)
-        shift, log_stretch = self.style(rows).float().unbind(-1)
-        stretch = log_stretch.clamp(-1.6, 1.6).exp()
-        cutpoints = self.scale_cutpoints()[scale_ids] * stretch.unsqueeze(-1) + shift.unsqueeze(-1)
+        style = rows.pairs(self.style(rows.distinct).float())
+        shift, stretch = style[:, :1], style[:, 1:].clamp(-1.6, 1.6).exp()
+        cutpoints = self.scale_cutpoints()[scale_ids] * stretch + shift
         return ordinal_log_probs(utilities, cutpoints), self.scale_levels()[scale_ids]
 
     @staticmethod
@@ -497,7 +546,7 @@ class PamelaRewardModel(PreTrainedModel):
         user_embeds: Tensor | None = None,
         demographic_ids: Tensor | None = None,
         metadata_ids: Tensor | None = None,
-        scale: int = 0,
+        scale: int | None = None,
         max_pairs: int = 1024,
         **encoder_inputs: Tensor,
     ) -> PamelaRewardOutput:
@@ -506,7 +555,7 @@ class PamelaRewardModel(PreTrainedModel):
         Args:
             image_embeds, text_embeds, prompt_mask, metadata_ids: as in `forward`, N rows.
             user_ids `(U,)` or user_embeds `(U, hidden_size)`, demographic_ids `(U, fields)`: the people.
-            scale: index of the rating scale.
+            scale: index of the rating scale; default: the config's `default_scale`.
             max_pairs: pairs in one pass; bounds the memory (about `members × 30 kB` a pair at the default sizes).
 
         Returns:
@@ -520,22 +569,35 @@ class PamelaRewardModel(PreTrainedModel):
         rows = self.embed_users(user_ids, user_embeds, u)
         demographic_ids = self._ids(demographic_ids, u, len(self.config.demographics), "demographic_ids")
         metadata_ids = self._ids(metadata_ids, n, len(self.config.metadata), "metadata_ids")
-        sides = [member.image_side(image, text, has_prompt) for member in self.members]
+        sides = [member.image_side(image, text) for member in self.members]
         out = {name: torch.empty(n * u, device=self.device) for name in ("utility", "scores", "std")}
-        scale_ids = torch.full((max_pairs,), scale, dtype=torch.long, device=self.device)
+        scale_ids = None if scale is None else torch.full((max_pairs,), scale, device=self.device)
         for start in range(0, n * u, max_pairs):
             pair = torch.arange(start, min(start + max_pairs, n * u), device=self.device)
             i, j = pair // u, pair % u
-            utilities = torch.stack(
-                [
-                    member({k: v[i] for k, v in side.items()}, rows[j], demographic_ids[j], metadata_ids[i])
-                    for member, side in zip(self.members, sides)
-                ]
-            ).float()
-            part = self._summarize(utilities, *self.link(utilities, rows[j], scale_ids[: len(pair)]))
+            low, high = int(i[0]), int(i[-1]) + 1
+            people = PairTokens(rows, j)
+            utilities = [
+                member(
+                    {name: value[low:high] for name, value in side.items()},
+                    i - low,
+                    None if has_prompt is None else has_prompt[i],
+                    people,
+                    demographic_ids[j],
+                    metadata_ids[i],
+                )
+                for member, side in zip(self.members, sides)
+            ]
+            asked = None if scale_ids is None else scale_ids[: len(pair)]
+            utilities = torch.stack(utilities).float()
+            part = self._summarize(utilities, *self.link(utilities, people, asked))
             for name, value in out.items():
                 value[start : start + len(pair)] = part[name]
         return PamelaRewardOutput(**{name: value.view(n, u) for name, value in out.items()})
+
+
+def _key(scale: str) -> str:
+    return scale.replace(".", "·")  # a parameter's name may hold no dot
 
 
 def _to(inputs: dict[str, Tensor], backbone: nn.Module) -> dict[str, Tensor]:

@@ -75,6 +75,7 @@ class PamelaProcessor(ProcessorMixin):
         super().__init__()
         self.config = config if config is not None else PamelaConfig()
         self._image_processor, self._tokenizer = image_processor, tokenizer
+        self._source: tuple[str, dict[str, Any]] | None = None  # where from_pretrained found it
         self._rows = {
             field: {value: i + 1 for i, value in enumerate(values)}
             for field, values in {
@@ -99,7 +100,10 @@ class PamelaProcessor(ProcessorMixin):
                 "text. Pass image_embeds= (and text_embeds=) made by the encoder of its training data."
             )
         if config.backbone == LOCAL_ENCODER:
-            loaded = load_preprocessors(config.name_or_path, subfolder=LOCAL_ENCODER[2:])
+            if self._source is None:
+                raise ValueError("The encoder lies in the model's own folder: load the processor with from_pretrained.")
+            name, where = self._source
+            loaded = load_preprocessors(name, **{**where, "subfolder": LOCAL_ENCODER[2:]})
         else:
             loaded = load_preprocessors(config.backbone, revision=config.backbone_revision)
         self._image_processor = self._image_processor or loaded[0]
@@ -139,7 +143,9 @@ class PamelaProcessor(ProcessorMixin):
         config = kwargs.get("config")
         if not isinstance(config, PamelaConfig):
             config = PamelaConfig.from_pretrained(pretrained_model_name_or_path, **where)
-        return cls(config)
+        processor = cls(config)
+        processor._source = str(pretrained_model_name_or_path), where
+        return processor
 
     # -- inputs ----------------------------------------------------------------------------------------------------
     def __call__(
@@ -163,7 +169,7 @@ class PamelaProcessor(ProcessorMixin):
             demographics: `{"age": 34, "gender": "female", …}` (fields: `config.demographics`; `age` in years finds
                 its bin).
             metadata: `{"group": "animal", "type": "Art", …}` (fields: `config.metadata`).
-            scale: rating scale of the answer; default: the config's first.
+            scale: rating scale of the answer; default: `config.default_scale`.
             text_embeds: `(B, text_embed_dim)` in place of prompts; a row of zeros = no prompt.
             return_tensors: only "pt".
 
@@ -229,10 +235,9 @@ class PamelaProcessor(ProcessorMixin):
             ) from None
 
     def scale_id(self, scale: str | None) -> int:
-        """Index of a rating scale; `None` is the first. Raises ValueError for one the model does not have."""
+        """Index of a rating scale; `None` is the default one. Raises ValueError for one the model does not have."""
         names = list(self.config.rating_scales)
-        if scale is None:
-            return 0
+        scale = self.config.default_scale if scale is None else scale
         if scale not in names:
             raise ValueError(
                 f"scale={scale!r} is not a rating scale of this model; it has {names}. "

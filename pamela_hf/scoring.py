@@ -171,8 +171,8 @@ class PamelaScorer:
 
     @property
     def score_range(self) -> tuple[float, float]:
-        """Lowest and highest level of the first rating scale."""
-        levels = next(iter(self.config.rating_scales.values()))
+        """Lowest and highest level of the default rating scale."""
+        levels = self.config.rating_scales[self.config.default_scale]
         return levels[0], levels[-1]
 
     def score(
@@ -196,7 +196,7 @@ class PamelaScorer:
             user: a trained participant for all images, or one for each; `None` = everyone's taste.
             users: U participants → a grid `(N, U)`; then `demographics` are theirs, one for all or U of them.
             demographics, metadata: see [`PamelaProcessor`].
-            scale: rating scale of the answer; default: the model's first.
+            scale: rating scale of the answer; default: the model's `default_scale`.
             batch_size: images the encoder takes at a time. progress: show a progress bar.
 
         Returns:

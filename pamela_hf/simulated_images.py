@@ -151,7 +151,7 @@ def _compose(traits: Traits, rng: np.random.Generator, side: int) -> tuple[Image
     column = np.where(
         rows < horizon,
         np.array(top) + (np.array(low) - np.array(top)) * above,
-        np.array(_mix(floor, palette["haze"], 0.2)) * (1.0 - 0.3 * below),
+        np.array(floor) * (0.86 - 0.3 * below),
     )
     canvas = Image.fromarray(np.repeat(column[:, None, :].astype(np.uint8), side, axis=1))
     draw = ImageDraw.Draw(canvas)
@@ -164,22 +164,25 @@ def _compose(traits: Traits, rng: np.random.Generator, side: int) -> tuple[Image
             draw.ellipse((cx - k * radius, cy - k * radius, cx + k * radius, cy + k * radius), fill=_mix(around, disc, t))
         for k in range(6):  # far hills or roofs, so that the horizon is more than a line
             fx, fw = side * (k / 5.0), side * (0.12 + 0.1 * rng.random())
-            fh = side * (0.03 + 0.06 * rng.random())
+            fh = side * (0.03 + 0.06 * rng.random()) * (0.3 + 1.4 * traits.density)
             draw.pieslice((fx - fw, horizon - fh, fx + fw, horizon + fh), 180, 360, fill=_mix(palette["far"], low, 0.4))
     if wall == "stars" or (wall == "sky" and traits.brightness < 0.3):
         _wall(draw, "stars", horizon, side, palette)
     else:
         _wall(draw, wall, horizon, side, palette)
-    _ground(draw, ground, horizon, middle, side, _mix(floor, palette["d"], 0.35), _mix(floor, palette["l"], 0.6))
+    # A minimal picture has a plain floor.
+    ink, light = _mix(floor, palette["d"], 0.05 + 0.5 * traits.density), _mix(floor, palette["l"], 0.1 + 0.7 * traits.density)
+    _ground(draw, ground, horizon, middle, side, ink, light)
+    draw.line([(0, horizon), (side, horizon)], fill=_mix(floor, palette["d"], 0.6), width=max(1, side // 64))
 
     squash = 0.35 + 0.6 * traits.elevation
     shapes, prop = SHAPES[traits.group], PROPS[traits.group]
-    scale = side * (0.24 + 0.66 * traits.closeness)
-    base = horizon + (side - horizon) * (0.42 + 0.3 * traits.closeness) + 0.25 * scale * traits.closeness
-    base = max(min(base, side * 1.04), side * 0.62)
+    scale = side * (0.16 + 0.94 * traits.closeness**1.2)
+    base = horizon + (side - horizon) * (0.35 + 0.3 * traits.closeness) + 0.3 * scale * traits.closeness
+    base = max(min(base, side * (0.96 + 0.2 * traits.closeness)), side * (0.5 + 0.25 * traits.closeness))
 
     places = []
-    for _ in range(round(13 * max(traits.density - 0.12, 0.0) ** 1.1)):
+    for _ in range(round(18 * max(traits.density - 0.1, 0.0))):
         depth, reach = rng.random() ** 0.8, rng.uniform(0.1, 0.5)
         drop = min(max(depth + aside * rng.uniform(-0.4, 0.4), 0.0), 1.0)
         places.append((0.3 * depth if traits.group == "cinematic" else depth, side * (0.5 + reach), False))
@@ -189,7 +192,7 @@ def _compose(traits: Traits, rng: np.random.Generator, side: int) -> tuple[Image
     for depth, x, mirror in places:
         if depth <= 0.8:
             y = horizon + (side - horizon) * (0.05 + 0.75 * depth)
-            _stamp(draw, prop, x, y, side * (0.12 + 0.13 * depth), palette, mirror, squash)
+            _stamp(draw, prop, x, y, side * (0.15 + 0.14 * depth), palette, mirror, squash)
 
     stretch = (0.5 + 0.35 * traits.contrast) * scale
     offset = -(light_x - 0.5) * scale * 0.6
@@ -200,8 +203,8 @@ def _compose(traits: Traits, rng: np.random.Generator, side: int) -> tuple[Image
         if depth > 0.8:
             _stamp(draw, prop, x, side * 1.02, side * 0.24, palette, mirror, squash)
     # What fills the air of a crowded picture: birds, petals, sparks.
-    specks = rng.random((round(90 * max(traits.density - 0.3, 0.0)), 3)) * (side, side, 3)
-    reach = max(1.0, side / 90)
+    specks = rng.random((round(130 * max(traits.density - 0.2, 0.0)), 3)) * (side, side, 3)
+    reach = max(1.0, side / 70)
     for x, y, role in specks.tolist():
         draw.ellipse((x - reach, y - reach, x + reach, y + reach), fill=palette["blc"[int(role)]])
     return canvas, (light_x, light_y)
@@ -237,9 +240,11 @@ def _brush(pixels: np.ndarray, traits: Traits, rng: np.random.Generator) -> np.n
         edge = (nearest != np.roll(nearest, 1, 0)) | (nearest != np.roll(nearest, 1, 1))
         pixels = np.where(edge[..., None], pixels * 0.62, pixels)
     elif family in ("impressionist", "expressionist"):
-        thick = 1.0 if family == "impressionist" else 1.5
+        thick = 1.0 if family == "impressionist" else 1.6
         moves = _strokes(rng, size, max(1, round(thick * unit)), max(2, round(3 * thick * unit)))
-        moves = (moves * unit * (1.2 + 1.4 * rough)).astype(int)
+        if family == "expressionist":  # upright strokes
+            moves = moves.transpose(1, 0, 2)
+        moves = (moves * unit * (1.0 + 1.6 * rough)).astype(int)
         pixels = _displace(pixels, moves[..., 0], moves[..., 1])
         if traits.style == "Pointillism":
             rows, columns = np.mgrid[0:size, 0:size] % max(3, round(3 * unit))
@@ -261,7 +266,7 @@ def _brush(pixels: np.ndarray, traits: Traits, rng: np.random.Generator) -> np.n
     if rough > 0.1:
         thin = max(1, round(unit))
         grain = _strokes(rng, size, thin, thin if family == "photo" else 3 * thin)
-        pixels = pixels + 0.13 * (rough - 0.1) * (1.3 * grain[..., :1] + 0.3 * grain)
+        pixels = pixels + 0.1 * (rough - 0.1) * (1.3 * grain[..., :1] + 0.3 * grain)
     return pixels
 
 
@@ -276,7 +281,7 @@ def render(prompt: str | Traits, seed: int = 0, size: int = 64) -> Image.Image:
     if size < 16:
         raise ValueError(f"size={size}: a simulated image needs at least 16 pixels a side")
     traits = prompt if isinstance(prompt, Traits) else traits_from_prompt(prompt, seed)
-    rng = np.random.default_rng([abs(int(seed)), 77])
+    rng = np.random.default_rng([int(seed) % 2**63, 77])
     canvas, (light_x, light_y) = _compose(traits, rng, 2 * size)
     pixels = np.asarray(canvas.resize((size, size), Image.Resampling.BOX), np.float32) / 255.0
 
@@ -294,9 +299,14 @@ def render(prompt: str | Traits, seed: int = 0, size: int = 64) -> Image.Image:
     pixels = pixels * (1.0 + 0.55 * (1.0 - traits.symmetry) * (0.5 - grid[None, :, None]))
     pixels = pixels * (1.0 + hard * (0.75 - 1.25 * away))
     pivot = float(pixels.mean())
-    pixels = pivot + (pixels - pivot) * (0.28 + 1.25 * traits.contrast)
+    pixels = pivot + (pixels - pivot) * (0.36 + 1.15 * traits.contrast)
     target = 0.16 + 0.62 * traits.brightness
     pixels = pixels * (0.35 + 0.65 * target / max(pivot, 0.05)) if target < pivot else pixels + 0.75 * (target - pivot)
+    # A frame around an old master, a paper margin around a print.
+    margin = {"classical": (0.62, 0.47, 0.22), "graphic": (0.93, 0.9, 0.82)}.get(traits.family)
+    if margin is not None:
+        edge = max(1, round(size / 32))
+        pixels[:edge] = pixels[-edge:] = pixels[:, :edge] = pixels[:, -edge:] = margin
     if traits.group == "cinematic":
         band = round(size * 0.11)
         pixels[:band] = pixels[size - band :] = 0.03

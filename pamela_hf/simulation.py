@@ -14,6 +14,7 @@ import os
 import shutil
 import tempfile
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +43,7 @@ __all__ = [
     "CALIBRATION", "FAMILIES", "GROUPS", "SCALARS", "SCALAR_TRAITS", "STYLES", "SUBJECTS", "VOCABULARY",
     "SimulatedRater", "Traits", "WorldImage", "WorldPlan", "new_rater_csv", "plan_world", "population_liking",
     "prompt_from_traits", "rate_matrix", "render", "simulated_newcomer", "simulated_participants",
-    "traits_from_prompt", "traits_named_in", "with_traits", "world_images", "write_world",
+    "traits_from_prompt", "traits_named_in", "with_traits", "world_images", "world_prompt", "write_world",
 ]  # fmt: skip
 
 # Share of images of each group, and of works of art among them: chosen so that 35 % of all ratings are of art (DOMAIN).
@@ -97,6 +98,7 @@ class WorldPlan:
     seed: int
 
 
+@lru_cache(maxsize=2)
 def _phrase_choices(kind: str) -> dict[str, list[str]]:
     """Phrases of each scalar that suit a photograph or a work of art and name neither subject nor style."""
     other = "Art" if kind == "Photorealism" else "Photorealism"
@@ -107,14 +109,15 @@ def _phrase_choices(kind: str) -> dict[str, list[str]]:
     return {name: [p for p in VOCABULARY[name] if p not in banned] for name in SCALARS}
 
 
-def _plan_prompt(rng: np.random.Generator, choices: dict[str, dict[str, list[str]]]) -> str:
+def world_prompt(rng: np.random.Generator) -> str:
+    """A prompt as worlds have them: a subject, phrases for about half of the scalar traits, a style for art."""
     share = np.array([_GROUP_SHARE[g][0] for g in GROUPS])
     group = GROUPS[int(np.searchsorted(np.cumsum(share / share.sum()), rng.random()))]
     kind = "Art" if rng.random() < _GROUP_SHARE[group][1] else "Photorealism"
     nouns = SUBJECTS[group]
     parts = [nouns[int(rng.integers(len(nouns)))]]
     for name in SCALARS:
-        words = choices[kind][name]
+        words = _phrase_choices(kind)[name]
         word = words[int(rng.integers(len(words)))]
         if rng.random() < _MENTION:
             parts.append(word)
@@ -157,7 +160,7 @@ def plan_world(
         raise ValueError(f"people={people}, images={images}: a world needs at least 8 people and 40 images")
     if support_unseen is None:
         support_unseen = (people, images, ratings) != (_PEOPLE, _IMAGES, _RATINGS)
-    rng = np.random.default_rng([abs(int(seed)), 5])
+    rng = np.random.default_rng([int(seed) % 2**63, 5])
     val_images, test_images = (round(images * part / _IMAGES) for part in _SPLIT_IMAGES)
     val_people, test_people = (max(1, round(people * part / _PEOPLE)) for part in _SPLIT_PEOPLE)
     counts = [round(ratings * part / _RATINGS) for part in _SPLIT_RATINGS]
@@ -192,11 +195,10 @@ def plan_world(
         raise ValueError(f"ratings={ratings} leave {int((rated == 0).sum())} of {images} images unrated: ask for more ratings")
 
     part_of = {int(i): part for part, members in of.items() for i in members}
-    choices = {kind: _phrase_choices(kind) for kind in ("Art", "Photorealism")}
     drawn = [
         WorldImage(
             image_id=i + 1,
-            prompt=_plan_prompt(rng, choices),
+            prompt=world_prompt(rng),
             seed=seed * 1_000_003 + i + 1,
             part=part_of[i],
             path=f"images/simulated_{i + 1:05d}.png",

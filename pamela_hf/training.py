@@ -80,6 +80,7 @@ def build_config(config: TrainingConfig, data: RatingData, embeddings: Embedding
         "demographics": fields("demographics", DEMOGRAPHIC_FIELDS),
         "metadata": fields("metadata", METADATA_FIELDS),
         "rating_scales": {name: list(levels) for name, levels in data.level_values.items()},
+        "default_scale": next(iter(data.level_values)),
         **config.model,
     }
     if "multiplicative" in off:

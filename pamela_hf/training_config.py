@@ -41,14 +41,14 @@ class TrainingConfig:
         model: fields of [`PamelaConfig`].
     """
 
-    epochs: int = 8
+    epochs: int = 4
     users_per_batch: int = 32
     images_per_user: int = 16
-    learning_rate: float = 2e-3
+    learning_rate: float = 1e-3
     user_learning_rate: float = 1e-2
     warmup_fraction: float = 0.05
     weight_decay: float = 0.3
-    user_weight_decay: float = 0.05
+    user_weight_decay: float = 1.0
     max_grad_norm: float = 1.0
     pairwise_weight: float = 0.2
     user_dropout: float = 0.2

@@ -111,9 +111,7 @@ def check_case(seed):
             assert all(np.isnan(per_user.values[name][k]) for name in USER_METRICS)
             continue
         for name, value in expected.items():
-            np.testing.assert_allclose(
-                per_user.values[name][k], value, rtol=0, atol=1e-9, err_msg=f"{name} {user}"
-            )
+            np.testing.assert_allclose(per_user.values[name][k], value, rtol=0, atol=1e-9, err_msg=f"{name} {user}")
     assert (per_user.left_out["few_ratings"], per_user.left_out["constant_ratings"]) == (few, constant)
 
     cells = cell_means(*case)
@@ -202,9 +200,7 @@ def test_a_difference_of_one_float32_level_is_not_more_than_one():
     ratings = np.float32(0.1) * np.arange(6, dtype=np.float32) * 10 + np.float32(0.3)
     users = user_metrics(np.arange(6.0), ratings[::-1], ["a"] * 6)
     assert users.values["user_pairwise_0"][0] == 0.0
-    assert (
-        user_metrics([0, 0, 0, 0, 0, 0], [3.7, 2.7, 2.7, 2.7, 2.7, 2.7], ["a"] * 6).left_out["no_pair_1"] == 1
-    )
+    assert user_metrics([0, 0, 0, 0, 0, 0], [3.7, 2.7, 2.7, 2.7, 2.7, 2.7], ["a"] * 6).left_out["no_pair_1"] == 1
 
 
 def test_people_without_a_pair_are_left_out_of_that_margin_alone():

@@ -55,9 +55,7 @@ def test_batches_may_be_added_one_by_one(metric, ratings):
     users = [f"person {user}" for user in users]
     whole = metric.compute(predictions=predictions, references=references, groups=users)
     for part in np.array_split(np.arange(len(users)), 7):
-        metric.add_batch(
-            predictions=predictions[part], references=references[part], groups=[users[i] for i in part]
-        )
+        metric.add_batch(predictions=predictions[part], references=references[part], groups=[users[i] for i in part])
     np.testing.assert_equal(metric.compute(), whole)
 
 

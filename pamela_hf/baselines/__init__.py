@@ -26,7 +26,5 @@ def load_baseline(name: str) -> ModuleType:
     """The module of a baseline. Raises ValueError naming those that exist."""
     there = available_baselines()
     if name not in there:
-        raise ValueError(
-            f"baseline {name!r} does not exist; there are {', '.join(there)}. Name one of these."
-        )
+        raise ValueError(f"baseline {name!r} does not exist; there are {', '.join(there)}. Name one of these.")
     return import_module(f"{__name__}.{name}")

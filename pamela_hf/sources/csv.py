@@ -124,7 +124,7 @@ def _header(path: Path) -> tuple[list[str], str]:
 def _rows(path: Path, participant: str) -> Iterator[RawRow]:
     columns, separator = _header(path)
     label = str(path)
-    number = 0
+    number, found = 0, False
     try:
         with open(path, encoding="utf-8-sig", newline="") as stream:
             for number, fields in enumerate(csv.reader(stream, delimiter=separator), 1):
@@ -138,8 +138,11 @@ def _rows(path: Path, participant: str) -> Iterator[RawRow]:
                     if (text := row.get(column)) is not None and NUMBER.fullmatch(text):
                         number_ = float(text)
                         row[column] = int(number_) if number_.is_integer() else number_
+                found = True
                 yield label, number, row
     except (csv.Error, UnicodeDecodeError) as error:
         raise RatingError(
             f"{label}, row {number + 1}: not readable as CSV in UTF-8 ({error}). Save it again as 'CSV UTF-8'."
         ) from None
+    if not found:
+        raise RatingError(f"{label}: holds no rows below its header; at least one rating is needed.")

@@ -34,6 +34,7 @@ COLUMNS = {
 
 _COLUMN_NAMES = frozenset(COLUMNS.values())
 NESTED = ("image_metadata", "user_demographics")
+_AFTER_VALUE = frozenset(", ]\t\n\r")
 CHUNK = 1 << 18  # bytes read at a time
 MAX_ROW = 1 << 20  # characters of one row; a longer one is not a rating
 
@@ -127,10 +128,12 @@ def open_source(path: Path, *, rating_min: float | None = None, rating_max: floa
 
 
 def _rows(files: Files, name: str) -> Iterator[RawRow]:
-    label = files.label(name)
+    label, number = files.label(name), 0
     with files.open(name) as stream:
         for number, row in read_json_list(stream, label):
             yield label, number, _flat(row) if isinstance(row, dict) else row
+    if not number:
+        raise RatingError(f"{label}: holds no rows; at least one rating is needed. Remove the file if there are none.")
 
 
 def _flat(row: dict) -> dict[str, Any]:
@@ -202,7 +205,8 @@ def read_json_list(stream: BinaryIO, label: str) -> Iterator[tuple[int, Any]]:
                         cut = ended and len(buffer) - place <= MAX_ROW
                         raise broken(f"{'cut off or broken' if cut else 'broken'} JSON ({str(error)[:100]})") from None
                 else:
-                    if end < len(buffer) or ended:  # a number may go on in the next chunk
+                    # What ends with the buffer, or before a '.', may be a number that goes on.
+                    if ended or buffer[end : end + 1] in _AFTER_VALUE or len(buffer) - place > MAX_ROW:
                         break
                 more()
             row, place = row + 1, end

@@ -179,7 +179,10 @@ def write_images(rows: Iterable[dict[str, Any]], folder: Path, schema: pa.Schema
         if row is None or in_group > GROUP_BYTES or len(group) >= BATCH:
             if writer is None:
                 files.append(folder / f"{len(files)}.part")
-                writer = pq.ParquetWriter(files[-1], schema)
+                # image bytes neither compress nor repeat: trying to would only cost time and memory
+                writer = pq.ParquetWriter(
+                    files[-1], schema, compression="none", use_dictionary=False, write_statistics=False
+                )
             writer.write_table(pa.Table.from_pylist(group, schema=schema))
             in_file, in_group, group = in_file + in_group, 0, []
         if row is None or in_file > FILE_BYTES:

@@ -1,0 +1,191 @@
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.numpy import load_file, save_file
+
+from pamela_hf import PamelaConfig
+from pamela_hf.embeddings import (
+    EmbeddingError,
+    Embeddings,
+    FrozenEncoder,
+    check_encoder,
+    compute_embeddings,
+    join_embeddings,
+    load_embeddings,
+)
+
+
+@pytest.fixture
+def folder(tmp_path, images):
+    for i, image in enumerate(images):
+        image.save(tmp_path / f"{i}.png")
+    return tmp_path
+
+
+IDS = ["0", "1", "2", "3"]
+PROMPTS = ["a cat", None, "a dog", "a cat"]
+
+
+def embed(encoder, folder, output, prompts=PROMPTS, **kwargs) -> Embeddings:
+    return compute_embeddings(
+        encoder, IDS, lambda i: folder / f"{i}.png", prompts, output, batch_size=2, progress=False, **kwargs
+    )
+
+
+def test_features_are_the_encoders_own(any_encoder, folder, images, tmp_path):
+    encoder = FrozenEncoder(str(any_encoder), device="cpu")
+    result = embed(encoder, folder, tmp_path / "e.safetensors")
+    inputs = encoder.image_processor([im.convert("RGB") for im in images], return_tensors="pt")
+    with torch.no_grad():
+        expected = encoder.model.get_image_features(**inputs).pooler_output
+    np.testing.assert_allclose(result.image_embeds, expected, atol=1e-5)
+    assert result.no_prompt_ids == ["1"] and not result.text_embeds[1].any()
+    np.testing.assert_array_equal(result.text_embeds[0], result.text_embeds[3])
+    again = load_embeddings(tmp_path / "e.safetensors")
+    np.testing.assert_array_equal(again.image_embeds, result.image_embeds)
+    assert (again.backbone, again.preprocessing) == (encoder.name, encoder.preprocessing)
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_a_run_that_was_cut_off_goes_on_and_embeds_each_image_once(siglip_encoder, folder, tmp_path, monkeypatch):
+    encoder = FrozenEncoder(str(siglip_encoder), device="cpu")
+    whole = embed(encoder, folder, tmp_path / "whole.safetensors")
+    seen = []
+    forward = encoder.embed_images
+
+    def counting(batch):
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+        seen.extend(batch)
+        return forward(batch)
+
+    monkeypatch.setattr(encoder, "embed_images", counting)
+    with pytest.raises(KeyboardInterrupt):
+        embed(encoder, folder, tmp_path / "cut.safetensors")
+    assert not (tmp_path / "cut.safetensors").exists()
+    partial = tmp_path / "cut.safetensors.partial"
+    (partial / "000009.safetensors").write_bytes(b"torn")  # as a kill in the middle of a write leaves it
+    seen.clear()
+    result = embed(encoder, folder, tmp_path / "cut.safetensors")
+    assert len(seen) == 2
+    np.testing.assert_allclose(result.image_embeds, whole.image_embeds, atol=1e-6)
+    np.testing.assert_allclose(result.text_embeds, whole.text_embeds, atol=1e-6)
+
+
+def test_a_changed_image_or_prompt_is_embedded_anew_and_the_rest_kept(siglip_encoder, folder, tmp_path, monkeypatch):
+    encoder = FrozenEncoder(str(siglip_encoder), device="cpu")
+    before = embed(encoder, folder, tmp_path / "e.safetensors")
+    Image.new("RGB", (20, 20), "red").save(folder / "2.png")
+    counts = []
+    forward = encoder.embed_images
+    monkeypatch.setattr(encoder, "embed_images", lambda batch: counts.append(len(batch)) or forward(batch))
+    after = embed(encoder, folder, tmp_path / "e.safetensors", ["a cat", "an old red car", "a dog", "a cat"])
+    assert sum(counts) == 2
+    assert not np.array_equal(before.image_embeds[2], after.image_embeds[2])
+    np.testing.assert_array_equal(before.image_embeds[[0, 1, 3]], after.image_embeds[[0, 1, 3]])
+    assert after.text_embeds[1].any()
+
+
+def test_out_of_memory_halves_the_batch_and_loses_nothing(siglip_encoder, folder, tmp_path, monkeypatch):
+    encoder = FrozenEncoder(str(siglip_encoder), device="cpu")
+    whole = embed(encoder, folder, tmp_path / "whole.safetensors")
+    forward = encoder._embed_images
+
+    def tight(batch):
+        if len(batch) > 1:
+            raise torch.OutOfMemoryError("no room")
+        return forward(batch)
+
+    monkeypatch.setattr(encoder, "_embed_images", tight)
+    result = embed(encoder, folder, tmp_path / "tight.safetensors")
+    np.testing.assert_allclose(result.image_embeds, whole.image_embeds, atol=1e-5)
+
+
+def test_an_unreadable_image_is_named(siglip_encoder, folder, tmp_path):
+    (folder / "3.png").write_bytes((folder / "3.png").read_bytes()[:100])
+    with pytest.raises(ValueError, match="3"):
+        embed(FrozenEncoder(str(siglip_encoder), device="cpu"), folder, tmp_path / "e.safetensors")
+    assert not (tmp_path / "e.safetensors").exists()
+
+
+def test_orientation_and_modes_give_the_same_features(siglip_encoder, tmp_path):
+    encoder = FrozenEncoder(str(siglip_encoder), device="cpu")
+    upright = Image.fromarray(np.random.default_rng(0).integers(0, 255, (24, 16, 3), np.uint8))
+    files = {}
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for name, image, extra in [
+        ("upright", upright, {}),
+        ("turned", upright.transpose(Image.Transpose.ROTATE_90), {"exif": exif}),
+        ("alpha", upright.convert("RGBA"), {}),
+    ]:
+        buffer = io.BytesIO()
+        image.save(buffer, "PNG", **extra)
+        files[name] = buffer.getvalue()
+    result = compute_embeddings(
+        encoder, list(files), lambda i: io.BytesIO(files[i]), [None] * 3, tmp_path / "e.safetensors", progress=False
+    )
+    np.testing.assert_allclose(result.image_embeds[1:], result.image_embeds[:1].repeat(2, 0), atol=1e-5)
+
+
+def test_another_encoders_cache_is_refused_and_says_what_differs(any_encoder, folder, tmp_path):
+    encoder = FrozenEncoder(str(any_encoder), device="cpu")
+    made = embed(encoder, folder, tmp_path / "e.safetensors")
+    good = PamelaConfig(
+        backbone="owner/enc", preprocessing=made.preprocessing, image_embed_dim=32, text_embed_dim=32
+    )
+    made.backbone = "owner/enc"
+    check_encoder(good, made)
+    for change, message in [
+        ({"backbone": "owner/other"}, "encoder .*owner/other.*owner/enc"),
+        ({"preprocessing": "00"}, "preprocessing"),
+        ({"image_embed_dim": 31}, "image width"),
+        ({"text_embed_dim": 31}, "text width"),
+    ]:
+        with pytest.raises(EmbeddingError, match=message):
+            check_encoder(PamelaConfig(**{**good.to_dict(), **change}), made)
+    encoder.preprocessing = "other"
+    with pytest.raises(EmbeddingError, match="preprocessing"):
+        embed(encoder, folder, tmp_path / "e.safetensors")
+
+
+def test_damage_is_noticed(tmp_path):
+    path = tmp_path / "embeddings.safetensors"
+    Embeddings(["a", "b"], np.ones((2, 3)), np.ones((2, 2))).save(path)
+    whole = path.read_bytes()
+    for at in range(0, len(whole), 7):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        with pytest.raises(EmbeddingError, match="embeddings.safetensors"):
+            load_embeddings(path)
+    for size in (0, 5, 100, len(whole) - 1):
+        path.write_bytes(whole[:size])
+        with pytest.raises(EmbeddingError):
+            load_embeddings(path)
+    path.write_bytes(whole)
+    save_file(load_file(path), path)
+    with pytest.raises(EmbeddingError, match="image_ids"):
+        load_embeddings(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"scripts/embed\.py"):
+        load_embeddings(tmp_path / "none")
+
+
+def test_rows_names_what_is_missing_and_values_must_be_finite():
+    table = Embeddings(["a", "b"], np.ones((2, 3)))
+    assert table.rows(["b", "a", "b"]).tolist() == [1, 0, 1]
+    with pytest.raises(EmbeddingError, match="'c'"):
+        table.rows(["a", "c"])
+    with pytest.raises(EmbeddingError, match="'b' is not finite"):
+        Embeddings(["a", "b"], np.array([[1.0], [np.nan]]))
+    with pytest.raises(EmbeddingError, match="more than once"):
+        Embeddings(["a", "a"], np.ones((2, 3)))
+
+
+def test_sources_join_under_their_names_if_one_encoder_made_them():
+    one, two = Embeddings(["a"], np.ones((1, 3)), backbone="x/y"), Embeddings(["a"], np.zeros((1, 3)), backbone="x/y")
+    assert join_embeddings({"p": one, "q": two}).image_ids == ["p/a", "q/a"]
+    two.backbone = "x/z"
+    with pytest.raises(EmbeddingError, match="backbone"):
+        join_embeddings({"p": one, "q": two})

@@ -1,0 +1,272 @@
+"""The report: controls, differences, few-shot results, and what is refused; at the end a real model."""
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pamela_hf import evaluation
+from pamela_hf.builder import load_ratings
+from pamela_hf.embeddings import load_embeddings
+from pamela_hf.evaluation import evaluate, metric_table, with_wrong_user, without_user, write_report
+from pamela_hf.metrics import METRICS, judge
+from pamela_hf.scoring import Predictions
+
+ROOT = Path(__file__).parent.parent
+
+
+@dataclass
+class Oracle:
+    """Knows what `people` said of each image, and says the mean where it does not know who is asked."""
+
+    data: object
+    name: str = "pamela"
+    personal: bool = True
+    higher_is_better: bool = True
+    score_range: tuple | None = (1.0, 5.0)
+    asked: list = field(default_factory=list)
+
+    def predict(self, ratings, embeddings):
+        self.asked.append(ratings)
+        known = pd.concat(self.data.splits.values())
+        mean = known.groupby("image_id", observed=True).score.mean()
+        said = {(p, i): s for p, i, s in zip(known.participant_id, known.image_id, known.score)}
+        seen = set(self.data.splits["train"].participant_id)
+        return Predictions(
+            np.array(
+                [
+                    said[p, i] if self.personal and p in seen else mean[i]
+                    for p, i in zip(ratings.participant_id, ratings.image_id)
+                ]
+            )
+        )
+
+
+@pytest.fixture(scope="module")
+def data(ratings_folder):
+    return load_ratings(ratings_folder)
+
+
+@pytest.fixture(scope="module")
+def features(data):
+    return load_embeddings(data.embeddings)
+
+
+@pytest.fixture(scope="module")
+def report(data, features):
+    consensus = Oracle(data, name="consensus", personal=False)
+    reversed_ranks = Oracle(data, name="<i>last</i>", personal=False, higher_is_better=False, score_range=None)
+    return evaluate([Oracle(data), consensus, reversed_ranks], data, features, bootstrap=60, seed=1)
+
+
+def cells(report, split, metric):
+    return {name: scorer[metric]["value"] for name, scorer in report["splits"][split].items()}
+
+
+def test_contract_names(report):
+    assert set(report["splits"]) == {"val_seen", "val_unseen", "test_seen", "test_unseen"}
+    assert set(report["splits"]["test_seen"]) == {
+        "pamela", "pamela@no_user", "pamela@wrong_user", "consensus", "<i>last</i>",
+    }  # fmt: skip
+    assert set(report["splits"]["test_unseen"]) == {"pamela", "pamela@k=0", "consensus", "<i>last</i>"}
+    for scorer in report["splits"]["test_seen"].values():
+        assert tuple(scorer) == METRICS
+        assert all(set(cell) == {"value", "ci_low", "ci_high", "n_users"} for cell in scorer.values())
+
+
+def test_controls_show_what_the_person_is_worth(report):
+    value = cells(report, "test_seen", "user_srocc")
+    assert value["pamela"] == pytest.approx(1.0)
+    assert value["pamela"] > value["pamela@no_user"] > value["pamela@wrong_user"]
+    assert value["pamela@no_user"] == value["consensus"]
+    worth = report["differences"]["test_seen"]["pamela - pamela@no_user"]["user_srocc"]
+    assert worth["value"] == pytest.approx(value["pamela"] - value["pamela@no_user"])
+    assert 0 < worth["ci_low"] <= worth["value"] <= worth["ci_high"]
+    same = report["differences"]["test_seen"]["pamela@no_user - pamela@wrong_user"]["user_srocc"]
+    assert same["value"] > 0 and same["n_users"] == 7
+
+
+def test_the_unknown_are_the_same_at_k_0(report):
+    assert report["splits"]["val_unseen"]["pamela@k=0"] == report["splits"]["val_unseen"]["pamela"]
+    assert "pamela - pamela@k=0" not in report["differences"]["val_unseen"]
+
+
+def test_controls_edit_the_id_and_nothing_else(data):
+    ratings = data.splits["val_seen"]
+    people = sorted(ratings.participant_id.unique())
+    swapped, nobody = with_wrong_user(ratings), without_user(ratings)
+    place = {person: k for k, person in enumerate(people)}
+    n = len(people)
+    assert n % 2 == 1
+    for before, after in zip(ratings.participant_id, swapped.participant_id):
+        assert after == people[(place[before] + n // 2) % n] != before
+    assert nobody.participant_id.isna().all()
+    for edited in (swapped, nobody):
+        assert edited.participant_id.dtype == ratings.participant_id.dtype
+        pd.testing.assert_frame_equal(edited.drop(columns="participant_id"), ratings.drop(columns="participant_id"))
+
+
+def test_two_people_are_swapped_and_one_alone_has_no_wrong_user(data, features):
+    ratings = data.splits["val_seen"]
+    two = ratings[ratings.participant_id.isin(["p01", "p03"])]
+    assert set(zip(two.participant_id, with_wrong_user(two).participant_id)) == {("p01", "p03"), ("p03", "p01")}
+    alone = replace(data, splits=data.splits | {"val_seen": ratings[ratings.participant_id == "p01"]})
+    report = evaluate([Oracle(data)], alone, features, splits=["val_seen"], bootstrap=0)
+    assert set(report["splits"]["val_seen"]) == {"pamela", "pamela@no_user"}
+
+
+def test_controls_are_judged_against_who_really_rated(data, features):
+    oracle = Oracle(data)
+    evaluate([oracle], data, features, splits=["val_seen"], bootstrap=0)
+    real, nobody, wrong = oracle.asked
+    pd.testing.assert_frame_equal(real, data.splits["val_seen"].reset_index(drop=True))
+    assert nobody.participant_id.isna().all() and (wrong.participant_id != real.participant_id).all()
+
+
+def test_values_are_those_of_the_metrics(report, data):
+    ratings = data.splits["val_seen"]
+    mean = pd.concat(data.splits.values()).groupby("image_id", observed=True).score.mean()
+    expected, _ = judge(
+        ratings.image_id.map(mean).astype(float),
+        ratings.score,
+        ratings.participant_id,
+        ratings.image_id,
+        bootstrap=60,
+        seed=1,
+    )
+    for metric in set(METRICS) - {"coverage_80"}:
+        assert report["splits"]["val_seen"]["consensus"][metric] == expected[metric].as_dict()
+
+
+def test_a_score_that_falls_with_liking_is_turned_round_and_has_no_rmse(report):
+    value = cells(report, "test_seen", "user_srocc")
+    assert value["<i>last</i>"] == pytest.approx(-value["consensus"])
+    assert np.isnan(cells(report, "test_seen", "rmse")["<i>last</i>"])
+    assert cells(report, "test_seen", "rmse")["consensus"] > 0
+
+
+def test_the_report_names_nobody(report, data):
+    text = json.dumps(evaluation._without_nan(report))
+    people = pd.concat(data.splits.values()).participant_id.unique()
+    assert not any(f'"{person}"' in text for person in people)
+    values = report["per_user"]["val_seen"]["consensus"]["user_srocc"]
+    assert values == sorted(values) and len(values) == 7
+
+
+def test_few_shot_results_stand_beside_and_average_their_draws(data, features):
+    def few_shot(scorer, split, ratings):
+        assert split == "val_unseen"
+        halves = [np.flatnonzero(np.arange(len(ratings)) % 2 == k) for k in (0, 1)]
+        everything = np.arange(len(ratings))
+        exact = Predictions(ratings.score.to_numpy())
+        opposite = Predictions(-ratings.score.to_numpy())
+        return {
+            "k=5": [(everything, exact), (everything, opposite)],
+            "k=10": [(rows, Predictions(ratings.score.to_numpy()[rows])) for rows in halves],
+        }
+
+    report = evaluate([Oracle(data)], data, features, splits=["val_unseen"], few_shot=few_shot, bootstrap=20)
+    value = cells(report, "val_unseen", "user_srocc")
+    assert list(value) == ["pamela", "pamela@k=0", "pamela@k=5", "pamela@k=10"]
+    assert value["pamela@k=5"] == pytest.approx(0.0) and value["pamela@k=10"] == pytest.approx(1.0)
+
+
+def test_margins_follow_the_rating_scale(data, features):
+    """Half steps: a difference of one is two levels, whatever the numbers on the scale."""
+    halves = {split: table.assign(score=table.score / 2) for split, table in data.splits.items()}
+    half = replace(data, splits=halves, level_values={"toy": tuple(v / 2 for v in data.level_values["toy"])})
+    whole, halved = (
+        evaluate([Oracle(d, personal=False)], d, features, splits=["val_seen"], bootstrap=0) for d in (data, half)
+    )
+    for metric in ("user_pairwise_1", "user_pairwise_3"):
+        assert cells(whole, "val_seen", metric) == cells(halved, "val_seen", metric)
+
+
+def test_report_files_are_strict_and_whole(report, tmp_path):
+    json_path, html_path = write_report(report, tmp_path / "new" / "folder")
+
+    def refuse(token):
+        raise AssertionError(token)
+
+    read = json.loads(json_path.read_text(), parse_constant=refuse)
+    assert read["splits"]["test_seen"]["consensus"]["coverage_80"] == {
+        "value": None, "ci_low": None, "ci_high": None, "n_users": 0,
+    }  # fmt: skip
+    assert read["splits"]["test_seen"]["pamela"]["user_srocc"]["value"] == pytest.approx(1.0)
+    before = json_path.read_bytes()
+    write_report(report, json_path.parent)
+    assert json_path.read_bytes() == before and html_path.exists()
+    with pytest.raises(TypeError):
+        write_report(report | {"meta": report["meta"] | {"odd": object()}}, json_path.parent)
+    assert json_path.read_bytes() == before
+    assert sorted(path.name for path in json_path.parent.iterdir()) == ["report.html", "report.json"]
+
+
+def test_table_marks_the_best_of_each_column(report):
+    table = metric_table(report)
+    lines = {line.split()[0]: line for line in table.split("test_seen")[1].splitlines() if line.strip()}
+    assert "1.000*" in lines["pamela"] and "*" not in lines["<i>last</i>"]
+    assert "left out: 0 with few" in table and "–" in lines["<i>last</i>"]
+
+
+class Broken(Oracle):
+    change = staticmethod(lambda scores: scores)
+
+    def predict(self, ratings, embeddings):
+        return Predictions(self.change(super().predict(ratings, embeddings).scores.astype(float)))
+
+
+def test_bad_predictions_are_named(data, features):
+    broken = Broken(data, name="rival", personal=False)
+    broken.change = lambda scores: np.where(np.arange(len(scores)) == 3, np.nan, scores)
+    with pytest.raises(
+        ValueError, match=r"scorer 'rival' on split 'val_seen' predicted nan in 1 of \d+ rows, first row 3"
+    ):
+        evaluate([broken], data, features, splits=["val_seen"])
+    broken.change = lambda scores: scores[:-1]
+    with pytest.raises(ValueError, match=r"scorer 'rival' on split 'val_seen': scores has shape"):
+        evaluate([broken], data, features, splits=["val_seen"])
+
+
+def test_misnamed_and_empty_splits_are_refused(data, features):
+    with pytest.raises(ValueError, match=r"splits has 'tset_seen'; the data has .*'test_seen'"):
+        evaluate([Oracle(data)], data, features, splits=["tset_seen"])
+    empty = replace(data, splits=data.splits | {"val_seen": data.splits["val_seen"].iloc[:0]})
+    with pytest.raises(ValueError, match="'val_seen', which holds no ratings"):
+        evaluate([Oracle(data)], empty, features)
+    with pytest.raises(ValueError, match=r"none to evaluate; the data has .*'train'"):
+        evaluate([Oracle(data)], replace(data, splits={"train": data.splits["train"]}), features)
+    with pytest.raises(ValueError, match="each with a name of its own"):
+        evaluate([Oracle(data), Oracle(data)], data, features)
+    with pytest.raises(ValueError, match="bootstrap=-1; the number of draws"):
+        evaluate([Oracle(data)], data, features, bootstrap=-1)
+
+
+def test_run_judges_a_trained_model_beside_a_baseline(trained_folder, ratings_folder, tmp_path):
+    command = [sys.executable, ROOT / "scripts/evaluate.py", "--model", trained_folder, "--data", ratings_folder]
+    command += ["--output", tmp_path / "eval", "--baselines", "ridge", "--bootstrap", "50"]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert "pamela@wrong_user" in done.stdout and "report.html" in done.stdout
+    report = json.loads((tmp_path / "eval" / "report.json").read_text())
+    seen, unseen = report["splits"]["test_seen"], report["splits"]["test_unseen"]
+    assert set(seen) == {"pamela", "pamela@no_user", "pamela@wrong_user", "ridge"}
+    assert unseen["pamela"] == unseen["pamela@k=0"]
+    assert report["meta"]["scorers"]["pamela"]["identity"]
+    assert seen["pamela"]["coverage_80"]["value"] > 0 and seen["ridge"]["rmse"]["value"] > 0
+    assert report["meta"]["simulated"] is False
+
+
+def test_run_refuses_before_loading_the_model(ratings_folder, tmp_path):
+    for options, message in (
+        ({"baselines": ["rigde"]}, "baseline 'rigde' does not exist; there are .*ridge"),
+        ({"splits": ["validation"]}, "splits has 'validation'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            evaluation.run("no/such/model", ratings_folder, tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()

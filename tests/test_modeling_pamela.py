@@ -1,0 +1,330 @@
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModel, AutoProcessor
+
+from pamela_hf import PamelaConfig, PamelaProcessor, PamelaRewardModel
+
+VOCABULARIES = {
+    "users": ["ann", "bob", "cem"],
+    "demographics": {"age_binned": ["20-29", "30-39"], "gender": ["female", "male"]},
+    "metadata": {"group": ["animal", "food"]},
+    "rating_scales": {"stars": [1, 2, 3, 4, 5], "slider": [0, 0.5, 1]},
+    "default_scale": "stars",
+}
+
+
+def tiny_config(**changes) -> PamelaConfig:
+    values = {
+        "image_embed_dim": 12, "text_embed_dim": 6, "hidden_size": 8, "num_attention_heads": 2,
+        "num_fusion_members": 2, "intermediate_size": 16, "interaction_rank": 3, "num_fusion_layers": 2,
+        "linear_path": True,
+    }  # fmt: skip
+    return PamelaConfig(**{**values, **VOCABULARIES, **changes})
+
+
+@pytest.fixture
+def model() -> PamelaRewardModel:
+    torch.manual_seed(1)
+    model = PamelaRewardModel(tiny_config()).eval()
+    torch.nn.init.normal_(model.user_embedding.weight[1:])
+    return model
+
+
+@pytest.fixture
+def features():
+    return {"image_embeds": torch.randn(5, 12), "text_embeds": torch.randn(5, 6)}
+
+
+def test_output_is_a_distribution_on_the_asked_scale(model, features):
+    # scales count in the order of their names: slider, stars
+    out = model(**features, user_ids=torch.tensor([0, 1, 2, 3, 1]), scale_ids=torch.tensor([1, 1, 0, 0, 1]))
+    torch.testing.assert_close(out.probs.sum(-1), torch.ones(5))
+    assert out.probs.shape == (5, 5) and (out.probs[2:4, 3:] == 0).all()
+    assert out.level_values[2, :3].tolist() == [0, 0.5, 1] and out.level_values[2, 3:].isnan().all()
+    assert ((out.scores[[0, 1, 4]] > 1) & (out.scores[[0, 1, 4]] < 5)).all()
+    assert ((out.scores[2:4] > 0) & (out.scores[2:4] < 1)).all()
+    assert (out.std > 0).all()
+
+
+def test_every_input_but_the_image_is_optional(model, features):
+    alone = model(image_embeds=features["image_embeds"])
+    unknown = model(
+        image_embeds=features["image_embeds"],
+        text_embeds=torch.zeros(5, 6),
+        user_ids=torch.zeros(5, dtype=torch.long),
+        demographic_ids=torch.zeros(5, 2, dtype=torch.long),
+        metadata_ids=torch.zeros(5, 1, dtype=torch.long),
+    )
+    torch.testing.assert_close(alone.scores, unknown.scores)
+    masked = model(**features, prompt_mask=torch.zeros(5, dtype=torch.bool))
+    torch.testing.assert_close(alone.scores, masked.scores)
+    assert not torch.allclose(alone.scores, model(**features).scores)
+
+
+def test_the_user_matters_through_attention_multiplication_and_style(model, features):
+    """Each of the three ways from the row to the score carries the person when the two others are cut."""
+    ids = torch.tensor([1, 1, 1, 1, 1])
+
+    def differs() -> bool:
+        return not torch.allclose(model(**features).scores, model(**features, user_ids=ids).scores, atol=1e-6)
+
+    ways = {
+        "attention": [m.user_proj.weight for m in model.members],
+        "multiplication": [m.interaction_user.weight for m in model.members],
+        "style": [model.style.weight],
+    }
+    kept = {name: [w.detach().clone() for w in weights] for name, weights in ways.items()}
+    for name in ways:
+        with torch.no_grad():
+            for other, weights in ways.items():
+                for weight, value in zip(weights, kept[other]):
+                    weight.copy_(value if other == name else torch.zeros_like(value))
+        assert differs(), name
+
+
+def test_a_person_is_a_row_whatever_way_it_comes(model, features):
+    ids = torch.tensor([2, 1, 0, 3, 2])
+    by_id = model(**features, user_ids=ids)
+    by_row = model(**features, user_embeds=model.user_embedding.weight[ids])
+    torch.testing.assert_close(by_id.scores, by_row.scores)
+    with pytest.raises(ValueError, match=r"has 8\s+numbers"):
+        model(**features, user_embeds=torch.zeros(5, 9))
+    with pytest.raises(ValueError, match=r"0\.\.3"):
+        model(**features, user_ids=torch.tensor([4, 0, 0, 0, 0]))
+
+
+def test_score_matrix_equals_pairs(model, features):
+    ages = torch.tensor([[1, 0], [2, 1], [0, 2], [1, 1]])
+    groups = torch.tensor([[0], [1], [2], [1], [0]])
+    users = torch.tensor([0, 1, 2, 3])
+    grid = model.score_matrix(
+        **features, user_ids=users, demographic_ids=ages, metadata_ids=groups, scale=1, max_pairs=7
+    )
+    assert grid.scores.shape == grid.std.shape == grid.utility.shape == (5, 4)
+    for j in range(4):
+        pairs = model(
+            **features,
+            user_ids=users[j].expand(5),
+            demographic_ids=ages[j].expand(5, -1),
+            metadata_ids=groups,
+            scale_ids=torch.ones(5, dtype=torch.long),
+        )
+        torch.testing.assert_close(grid.scores[:, j], pairs.scores)
+        torch.testing.assert_close(grid.std[:, j], pairs.std)
+
+
+def test_an_images_score_does_not_depend_on_its_batch(model):
+    image, text = torch.randn(64, 12), torch.randn(64, 6)
+    ids = torch.randint(0, 4, (64,))
+    whole = model(image_embeds=image, text_embeds=text, user_ids=ids).scores
+    for seed in range(20):
+        some = torch.randperm(64, generator=torch.Generator().manual_seed(seed))[: 1 + seed]
+        part = model(image_embeds=image[some], text_embeds=text[some], user_ids=ids[some]).scores
+        torch.testing.assert_close(part, whole[some], atol=1e-5, rtol=0)
+
+
+def test_image_index_shares_an_image_among_pairs(model, features):
+    index = torch.tensor([0, 0, 3, 4, 3, 0])
+    ids = torch.tensor([1, 2, 3, 0, 1, 0])
+    shared = model(**features, image_index=index, user_ids=ids)
+    repeated = model(**{name: value[index] for name, value in features.items()}, user_ids=ids)
+    torch.testing.assert_close(shared.scores, repeated.scores)
+
+
+def test_loss_reaches_every_parameter_and_never_row_0(features):
+    model = PamelaRewardModel(tiny_config()).train()
+    model.fit_standardization(**features)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=0.1)
+    for _ in range(3):
+        out = model(
+            **features,
+            prompt_mask=torch.tensor([True, True, False, True, True]),
+            user_ids=torch.tensor([1, 1, 2, 3, 3]),
+            demographic_ids=torch.tensor([[0, 1], [1, 2], [2, 0], [1, 1], [2, 2]]),
+            metadata_ids=torch.tensor([[0], [1], [2], [1], [2]]),
+            scale_ids=torch.tensor([1, 1, 0, 1, 1]),
+            labels=torch.tensor([4, 0, 2, 1, 3]),
+            pairwise_weight=0.2,
+        )
+        optimizer.zero_grad()
+        out.loss.backward()
+        optimizer.step()
+    still = [name for name, p in model.named_parameters() if torch.equal(p, before[name])]
+    assert still == []
+    assert (model.user_embedding.weight[0] == 0).all()
+
+
+def test_loss_of_shares_adds_up_to_the_loss_of_the_whole(model, features):
+    labels, ids = torch.tensor([4, 0, 2, 1, 3]), torch.tensor([1, 1, 2, 2, 2])
+    whole = model(**features, user_ids=ids, labels=labels, pairwise_weight=0.3).loss
+    normalizers = (torch.tensor(5.0), torch.tensor(4.0))  # five ratings; 1 + 3 pairs rated differently
+    shares = [
+        model(
+            image_embeds=features["image_embeds"][part],
+            text_embeds=features["text_embeds"][part],
+            user_ids=ids[part],
+            labels=labels[part],
+            pairwise_weight=0.3,
+            loss_normalizers=normalizers,
+        ).loss
+        for part in (slice(0, 2), slice(2, 5))
+    ]
+    torch.testing.assert_close(shares[0] + shares[1], whole)
+
+
+def test_add_rating_scale(model, features, tmp_path):
+    before = model(**features).scores
+    model.add_rating_scale("out.of.ten", range(1, 11))
+    torch.testing.assert_close(model(**features).scores, before)
+    index = PamelaProcessor(model.config).scale_id("out.of.ten")
+    out = model(**features, scale_ids=torch.full((5,), index))
+    assert out.probs.shape == (5, 10)
+    assert ((out.scores > 1) & (out.scores < 10)).all()
+    with pytest.raises(ValueError, match="exists already"):
+        model.add_rating_scale("out.of.ten", [1, 2])
+    with pytest.raises(ValueError, match="ascending"):
+        model.add_rating_scale("odd", [3, 1])
+    model.save_pretrained(tmp_path)
+    again = AutoModel.from_pretrained(tmp_path).eval()
+    torch.testing.assert_close(again(**features, scale_ids=torch.full((5,), index)).scores, out.scores)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"hidden_size": 9}, "multiple of num_attention_heads"),
+        ({"rating_scales": {"stars": [1]}}, "at least two"),
+        ({"rating_scales": {"stars": [1, float("nan")]}}, "finite"),
+        ({"default_scale": "moons"}, "none of rating_scales"),
+        ({"users": ["a", "a"]}, "more than once"),
+        ({"image_dropout": 1.0}, r"\[0, 1\)"),
+        ({"backbone": "../../etc"}, "Hub id"),
+        ({"backbone": "/somewhere/model"}, "Hub id"),
+        ({"interaction_rank": -1}, "0 \\(off\\)"),
+        ({"metadata": {"a.b": ["x"]}}, "letters, digits"),
+    ],
+)
+def test_config_refuses(changes, message):
+    with pytest.raises(ValueError, match=message):
+        tiny_config(**changes)
+
+
+def test_pieces_can_be_left_out(features):
+    model = PamelaRewardModel(
+        tiny_config(text_embed_dim=0, users=[], demographics={}, metadata={}, interaction_rank=0, linear_path=False)
+    ).eval()
+    assert model(image_embeds=features["image_embeds"]).scores.shape == (5,)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_round_trip_keeps_scores_and_identity(model, features, tmp_path, dtype):
+    model.save_pretrained(tmp_path)
+    again = AutoModel.from_pretrained(tmp_path, dtype=dtype).eval()
+    assert type(again) is PamelaRewardModel
+    assert again.config.base_identity == model.compute_base_identity()
+    close = {"atol": 1e-6, "rtol": 1e-5} if dtype == torch.float32 else {"atol": 0.1, "rtol": 0.05}
+    torch.testing.assert_close(again(**features).scores, model(**features).scores, **close)
+    again.save_pretrained(tmp_path / "cast")
+    assert AutoConfig.from_pretrained(tmp_path / "cast").base_identity == model.config.base_identity
+
+
+def test_identity_ignores_rows_and_scales_and_sees_everything_else(model):
+    identity = model.compute_base_identity()
+    with torch.no_grad():
+        model.user_embedding.weight[1:] += 1
+    model.add_rating_scale("ten", range(1, 11))
+    assert model.compute_base_identity() == identity
+    with torch.no_grad():
+        model.members[0].head.bias += 1e-3
+    assert model.compute_base_identity() != identity
+
+
+def test_loads_where_this_package_is_not_installed(model, features, tmp_path):
+    model.save_pretrained(tmp_path)
+    PamelaProcessor(model.config).save_pretrained(tmp_path)
+    code = f"""
+import json, sys
+sys.modules["pamela_hf"] = None
+import torch
+from transformers import AutoModel, AutoProcessor
+model = AutoModel.from_pretrained({str(tmp_path)!r}, trust_remote_code=True)
+processor = AutoProcessor.from_pretrained({str(tmp_path)!r}, trust_remote_code=True)
+inputs = processor(image_embeds=torch.ones(2, 12), user="bob", demographics={{"age": 31}}, scale="stars")
+print(json.dumps(model(**inputs).scores.tolist()))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    there = torch.tensor(json.loads(done.stdout.strip().splitlines()[-1]))
+    processor = AutoProcessor.from_pretrained(tmp_path)
+    here = model(**processor(image_embeds=torch.ones(2, 12), user="bob", demographics={"age": 31}, scale="stars"))
+    torch.testing.assert_close(there, here.scores)
+
+
+def with_encoder(encoder, tmp_path) -> str:
+    """A saved reward that carries the tiny encoder in its own folder."""
+    from transformers import AutoModel as Auto
+
+    from pamela_hf.processing_pamela import load_preprocessors
+
+    backbone = Auto.from_pretrained(encoder)
+    config = tiny_config(
+        backbone="./encoder", backbone_config=backbone.config.to_dict(), image_embed_dim=32, text_embed_dim=32
+    )
+    model = PamelaRewardModel(config)
+    model.set_backbone(backbone)
+    model.save_pretrained(tmp_path / "model")
+    PamelaProcessor(config, *load_preprocessors(str(encoder))).save_pretrained(tmp_path / "model")
+    return str(tmp_path / "model")
+
+
+def test_encoder_stays_out_of_the_checkpoint_is_loaded_when_needed_and_frozen(any_encoder, images, tmp_path):
+    from safetensors import safe_open
+
+    folder = with_encoder(any_encoder, tmp_path)
+    with safe_open(f"{folder}/model.safetensors", framework="pt") as file:
+        assert not [k for k in file.keys() if k.startswith("backbone")]
+    model = AutoModel.from_pretrained(folder)
+    processor = AutoProcessor.from_pretrained(folder)
+    assert model.backbone is None
+    inputs = processor(images=images, prompts=["a Cat", None, "", "a dog"], user=["ann", None, "bob", "cem"])
+    assert inputs["prompt_mask"].tolist() == [True, False, False, True]
+    model.train()
+    out = model(**inputs, labels=torch.tensor([0, 1, 2, 3]))
+    assert model.backbone is not None and not model.backbone.training
+    out.loss.backward()
+    assert all(p.grad is None and not p.requires_grad for p in model.backbone.parameters())
+    model.eval()
+    features = model.backbone.get_image_features(
+        **{k: v for k, v in inputs.items() if k in ("pixel_values", "pixel_attention_mask", "spatial_shapes")}
+    ).pooler_output
+    pixels = model(**inputs).scores
+    tokens = {k: inputs[k] for k in ("input_ids", "prompt_mask", "user_ids")}
+    torch.testing.assert_close(pixels, model(image_embeds=features, **tokens).scores)
+    grid = model.score_matrix(
+        **{k: v for k, v in inputs.items() if k not in ("user_ids", "demographic_ids", "scale_ids")},
+        user_ids=torch.tensor([1, 0, 2, 3]),
+    )
+    torch.testing.assert_close(grid.scores.diagonal(), pixels)
+    model.save_pretrained(tmp_path / "again")
+    again = AutoModel.from_pretrained(tmp_path / "again").eval()
+    processor.save_pretrained(tmp_path / "again")
+    torch.testing.assert_close(again(**inputs).scores, pixels)
+
+
+def test_pixels_without_an_encoder_are_refused_with_the_way_out(model):
+    with pytest.raises(ValueError, match="image_embeds="):
+        model(pixel_values=torch.zeros(1, 3, 8, 8))
+    with pytest.raises(ValueError, match="image_embeds="):
+        model(user_ids=torch.tensor([1]))
+    with pytest.raises(ValueError, match="one of the two"):
+        model(image_embeds=torch.zeros(1, 12), pixel_values=torch.zeros(1, 3, 8, 8))
+
+
+def test_bf16_forward_is_finite(model, features):
+    out = model.to(torch.bfloat16)(**features, labels=torch.tensor([0, 1, 2, 3, 4]), pairwise_weight=0.2)
+    assert out.loss.isfinite() and out.scores.dtype == torch.float32
