@@ -27,6 +27,7 @@ from .data import (
     RatingData,
     RatingError,
     RatingSource,
+    digest_files,
     integer_levels,
     split_ratings,
 )
@@ -447,7 +448,7 @@ def prepare(
         n_images = write_images(images, staging / "images", IMAGE_FEATURES.arrow_schema)
         if ratings.embeddings is not None:
             shutil.copyfile(ratings.embeddings, staging / "embeddings.safetensors")
-        (staging / "README.md").write_text(_card(ratings, n_images), encoding="utf-8")
+        (staging / "README.md").write_text(_card(ratings, n_images, staging), encoding="utf-8")
         for file in staging.rglob("*"):
             if file.is_file():
                 with open(file, "rb") as stream:
@@ -486,8 +487,14 @@ def _image_rows(ratings: RatingData) -> Iterator[dict[str, Any]]:
         yield {**row, "image": image_record(ratings.open_image, row["image_id"])}
 
 
-def _card(ratings: RatingData, n_images: int) -> str:
+def _card(ratings: RatingData, n_images: int, folder: Path) -> str:
     """The folder's README.md: YAML for `load_dataset` and for reading it back, and a text from the template."""
+
+    def described(config: str) -> str:
+        # datasets caches a local folder by what its YAML says, never looking at the data files' content or time:
+        # only a hash that stands in the YAML makes it read a folder anew that was prepared again.
+        return f"content sha256 {digest_files((folder / config).iterdir())}"
+
     info = {"ratings": RATING_FEATURES, "images": IMAGE_FEATURES}
     metadata = DatasetCardData(
         pretty_name=f"{ratings.name} ratings",
@@ -496,9 +503,14 @@ def _card(ratings: RatingData, n_images: int) -> str:
             {
                 "config_name": "ratings",
                 "default": True,
+                "description": described("ratings"),
                 "data_files": [{"split": split, "path": f"ratings/{split}-*.parquet"} for split in ratings.splits],
             },
-            {"config_name": "images", "data_files": [{"split": IMAGE_SPLIT, "path": "images/all-*.parquet"}]},
+            {
+                "config_name": "images",
+                "description": described("images"),
+                "data_files": [{"split": IMAGE_SPLIT, "path": "images/all-*.parquet"}],
+            },
         ],
         rating_source=ratings.name,
         rating_scales={scale: [int(x) if x % 1 == 0 else x for x in v] for scale, v in ratings.level_values.items()},

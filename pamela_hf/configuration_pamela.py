@@ -7,7 +7,6 @@ from typing import Any
 from transformers import AutoConfig, PreTrainedConfig
 
 _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$")
-_FIELD = re.compile(r"^[A-Za-z_]\w*$")
 LOCAL_ENCODER = "./encoder"
 
 
@@ -111,11 +110,9 @@ class PamelaConfig(PreTrainedConfig):
         for name in ("image_dropout", "text_dropout", "fusion_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must lie in [0, 1).")
-        for name in (*self.demographics, *self.metadata):
-            if not _FIELD.match(name):
-                raise ValueError(f"Field name {name!r} must be letters, digits and underscores.")
         if self.default_scale not in self.rating_scales:
-            raise ValueError(f"default_scale={self.default_scale!r} is none of rating_scales: {list(self.rating_scales)}.")
+            known = list(self.rating_scales)
+            raise ValueError(f"default_scale={self.default_scale!r} is none of rating_scales: {known}.")
         for name, values in self.rating_scales.items():
             if len(values) < 2 or any(not math.isfinite(v) for v in values) or values != sorted(set(values)):
                 raise ValueError(

@@ -84,7 +84,7 @@ class PamelaFusionBlock(nn.Module):
         self.num_heads = config.num_attention_heads
         self.norm1 = nn.LayerNorm(width)
         self.q_proj = nn.Linear(width, width)
-        self.k_proj = nn.Linear(width, width)
+        self.k_proj = nn.Linear(width, width, bias=False)  # a bias here shifts all of a query's logits alike
         self.v_proj = nn.Linear(width, width)
         self.out_proj = nn.Linear(width, width)
         self.norm2 = nn.LayerNorm(width)
@@ -119,8 +119,9 @@ class PamelaFusion(nn.Module):
         self.image_proj = nn.Linear(config.image_embed_dim, width)
         self.user_proj = nn.Linear(width, width)
         self.score_token = nn.Parameter(torch.zeros(1, width))
-        self.demographics = nn.ModuleDict({k: nn.Embedding(len(v) + 1, width) for k, v in config.demographics.items()})
-        self.metadata = nn.ModuleDict({k: nn.Embedding(len(v) + 1, width) for k, v in config.metadata.items()})
+        # one table a field, in the order of the config's fields
+        self.demographics = nn.ModuleList(nn.Embedding(len(v) + 1, width) for v in config.demographics.values())
+        self.metadata = nn.ModuleList(nn.Embedding(len(v) + 1, width) for v in config.metadata.values())
         if config.text_embed_dim:
             self.text_proj = nn.Linear(config.text_embed_dim, width)
             self.no_prompt = nn.Parameter(torch.zeros(1, width))
@@ -180,8 +181,8 @@ class PamelaFusion(nn.Module):
             which = torch.arange(n, device=zero.device) if image_index is None else image_index
             which = torch.where(has_prompt, which, n)
             tokens.append(PairTokens(torch.cat([side["text_token"], self.no_prompt]), which))
-        tokens += [PairTokens(t.weight, i) for t, i in zip(self.demographics.values(), demographic_ids.unbind(-1))]
-        tokens += [PairTokens(t.weight, i) for t, i in zip(self.metadata.values(), metadata_ids.unbind(-1))]
+        tokens += [PairTokens(t.weight, i) for t, i in zip(self.demographics, demographic_ids.unbind(-1))]
+        tokens += [PairTokens(t.weight, i) for t, i in zip(self.metadata, metadata_ids.unbind(-1))]
         for token, kind in zip(tokens, self.token_type):
             token.distinct = token.distinct + kind
         for i, block in enumerate(self.blocks):

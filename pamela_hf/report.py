@@ -1,7 +1,6 @@
 """The evaluation report as one HTML page for somebody who has never heard of SROCC.
 
-`render_html` takes the dict of `pamela_hf.evaluation` (NaN as None) and gives a page without outside references:
-inline SVG, light and dark by the reader's setting. Everything that comes from data is escaped.
+One file without outside references: inline SVG, light and dark by the reader's setting, all data escaped.
 """
 
 import math
@@ -26,7 +25,7 @@ EXPLANATIONS = {
     "people like on average gives exactly .5.",
     "avg_srocc": "Are images ranked as they are liked on average over their raters?",
     "avg_plcc": "The same with distances.",
-    "rmse": "Typical size of the error, in levels of the rating scale. Lower is better.",
+    "rmse": "Typical size of the error, in the units of the rating scale. Lower is better.",
     "coverage_80": "How often a rating falls inside the predicted 80 % interval. .80 is honest, less is too sure.",
 }
 _SPLITS = {
@@ -40,10 +39,9 @@ _WIDTH, _LABEL = 540, 172
 
 def render_html(report: Mapping[str, Any]) -> str:
     """The page. `report` is what `evaluation.evaluate` returns, with None where a number is missing."""
-    meta = report["meta"]
     sections = [_section(report, split) for split in report["splits"]]
     return _PAGE.render(
-        meta=meta, headlines=headlines(report), sections=sections, explanations=EXPLANATIONS, css=Markup(_CSS)
+        meta=report["meta"], headlines=headlines(report), sections=sections, explanations=EXPLANATIONS, css=Markup(_CSS)
     )
 
 
@@ -59,14 +57,17 @@ def headlines(report: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
         plain, clear = (scorers[name][f"user_pairwise_{margin}"]["value"] for margin in (0, 2))
         if plain is None:
             continue
-        text = f"{people}, {name} ranks two images as they would {plain:.0%} of the time"
-        text += f"; {clear:.0%} where their two ratings are more than 2 levels apart." if clear is not None else "."
+        text = f"{people}, {name} ranks two images as they would {100 * plain:.0f} % of the time"
+        text += (
+            f"; {100 * clear:.0f} % where their two ratings are more than 2 levels apart." if clear is not None else "."
+        )
         details = []
-        rivals = [n for n in scorers if "@" not in n and n != name and scorers[n]["user_srocc"]["value"] is not None]
+        compared = {n: differences.get(f"{name} - {n}", {}).get("user_srocc") for n in scorers if "@" not in n}
+        rivals = [rival for rival, cell in compared.items() if cell and cell["value"] is not None]
         if rivals:
             best = max(rivals, key=lambda rival: scorers[rival]["user_srocc"]["value"])
             rank = f"{best}, the best of {len(rivals)} rivals" if len(rivals) > 1 else best
-            details.append(f"Compared with {rank}: {_verdict(differences[f'{name} - {best}']['user_srocc'])}.")
+            details.append(f"Compared with {rank}: {_verdict(compared[best])}.")
         for control, words in (
             ("no_user", "not being told who is asked"),
             ("wrong_user", "being told another's name"),
@@ -132,7 +133,7 @@ def _section(report: Mapping[str, Any], split: str) -> dict[str, Any]:
     values = report["per_user"].get(split, {}).get(name, {}).get("user_srocc", [])
     if values:
         share = sum(value > 0 for value in values) / len(values)
-        text = f"{name}'s user_srocc person by person: {share:.0%} of {len(values)} people are above 0."
+        text = f"{name}'s user_srocc person by person: {100 * share:.0f} % of {len(values)} people are above 0."
         charts.append(("People differ in how predictable they are", text, _histogram(values)))
     covered = [row for row in rows("coverage_80", shown) if row[1]["value"] is not None]
     if covered:
@@ -439,11 +440,10 @@ taste is predicted.</p>
 <p><b>Scorers.</b> {% for name, about in meta.scorers.items() %}
 {{ name }}: {{ "personal" if about.personal else "the same for everybody" }}{% if about.identity %},
 identity {{ about.identity }}{% endif %}. {% endfor %}
-<b>@no_user</b>: the model is told nothing but the demographics. <b>@wrong_user</b>: it is told somebody else's
+<b>@no_user</b>: of the person it is told nothing but the demographics. <b>@wrong_user</b>: it is told somebody else's
 name. <b>@k=20</b>: a new person whose first 20 ratings it has seen; <b>@k=0</b> is a new person as such.</p>
 <p>Underlined: best of its row. Intervals: {{ meta.bootstrap | thousands }} bootstrap draws of people.
-Seed {{ meta.seed }},
-pamela_hf {{ meta.version }}.</p>
+Seed {{ meta.seed }}, pamela_hf {{ meta.version }}.</p>
 </footer>
 </main></body>
 </html>

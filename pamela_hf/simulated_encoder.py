@@ -1,7 +1,7 @@
 """The demo's own tiny image and text encoder: a real `SiglipModel`, trained in a minute on simulated pairs.
 
-It has SigLIP's classes and files, so that the demo runs the code that runs with SigLIP2; its weights know the simulated
-world and nothing else.
+It has SigLIP's classes and files, so that the demo runs the code that runs with SigLIP2; its weights know the
+simulated world and nothing else.
 """
 
 from __future__ import annotations
@@ -31,14 +31,15 @@ TEXT_LENGTH = 64
 
 _README = """# A tiny encoder trained on simulated images
 
-**These are not SigLIP2 weights and they know nothing of real images.** `pamela_hf.simulated_encoder` trained this
-`SiglipModel` ({size} x {size} pixels, {parameters:,} parameters) for {seconds:.0f} s on {pairs:,} simulated (image, prompt) pairs, for
-the offline demo of `pamela_hf` and for tests. It has no use beyond them.
+**These are not SigLIP2 weights and they know nothing of real images.** `pamela_hf.simulated_encoder` trained
+this `SiglipModel` ({size} x {size} pixels, {parameters:,} parameters) for {seconds:.0f} s on {pairs:,}
+simulated (image, prompt) pairs, for the offline demo of `pamela_hf` and for tests. It has no use beyond them.
 
-Training: SigLIP's sigmoid loss on (image, prompt) pairs, plus an auxiliary loss: two linear heads, thrown away afterwards,
-read from the pooled features of the image and of the prompt the traits that the prompt names (palette, light, viewpoint,
-density, symmetry, brushwork, subject group, style family). Contrastive training alone doesn't carry every trait in so short a
-time. Seed {seed}, {epochs} epochs; last epoch's loss {loss:.3f}.
+Training: SigLIP's sigmoid loss on (image, prompt) pairs, plus an auxiliary loss: two linear heads, thrown
+away afterwards, read from the pooled features of the image and of the prompt the traits that the prompt names
+(palette, light, viewpoint, density, symmetry, brushwork, subject group, style family). Contrastive training
+alone doesn't carry every trait in so short a time. Seed {seed}, {epochs} epochs; last epoch's loss
+{loss:.3f}.
 """
 
 
@@ -67,7 +68,8 @@ def _tokenizer(prompts: Sequence[str]):
 
 
 def _targets(prompts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """What the prompts name: (values, mask), both float32 (N, scalars + groups + families); open traits have mask 0."""
+    """What the prompts name: (values, mask), both float32 (N, scalars + groups + families); open traits have
+    mask 0."""
     width = len(SCALARS) + len(GROUPS) + len(FAMILIES)
     values, mask = np.zeros((len(prompts), width), np.float32), np.zeros((len(prompts), width), np.float32)
     for row, prompt in enumerate(prompts):
@@ -79,7 +81,13 @@ def _targets(prompts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
             start = len(SCALARS)
             values[row, start + GROUPS.index(named["group"])] = 4.0
             mask[row, start : start + len(GROUPS)] = 1.0
-        family = STYLE_FAMILY[named["style"]] if "style" in named else "photo" if named.get("type") != "Art" else None
+        family = (
+            STYLE_FAMILY[named["style"]]
+            if "style" in named
+            else "photo"
+            if named.get("type") != "Art"
+            else None
+        )
         if family is not None:
             start = len(SCALARS) + len(GROUPS)
             values[row, start + FAMILIES.index(family)] = 2.5
@@ -100,14 +108,14 @@ def train_tiny_encoder(
 ) -> dict[str, float]:
     """Trains the demo's encoder on (image, prompt) pairs and saves it with its image processor and tokenizer.
 
-    `AutoModel`, `AutoTokenizer` and `AutoImageProcessor.from_pretrained(out_dir)` load it; torchvision isn't needed. Pooled
-    features have `hidden_size` numbers; `pixel_values (B, 3, size, size)`, `input_ids (B, 64)` with
-    `padding="max_length"`. Images are PIL images or paths, of any size.
+    `AutoModel`, `AutoTokenizer` and `AutoImageProcessor.from_pretrained(out_dir)` load it; torchvision isn't
+    needed. Pooled features have `hidden_size` numbers; `pixel_values (B, 3, size, size)`, `input_ids (B, 64)`
+    with `padding="max_length"`. Images are PIL images or paths, of any size.
 
     Args:
-        images, prompts: aligned, at least `batch_size` of them; use training images only where a split is at stake.
-        out_dir: a new or empty folder.
-        epochs: passes over the pairs; None: as many as make about `DEFAULT_STEPS` steps.
+        images, prompts: aligned, at least `batch_size` of them; use training images only where a split is at
+        stake. out_dir: a new or empty folder. epochs: passes over the pairs; None: as many as make about
+        `DEFAULT_STEPS` steps.
     Returns:
         `seconds` (of training), `epochs`, `loss` of the last epoch, `pairs`, `parameters`.
     Raises:
@@ -121,14 +129,18 @@ def train_tiny_encoder(
 
     out_dir = Path(out_dir)
     if out_dir.exists() and (not out_dir.is_dir() or any(out_dir.iterdir())):
-        raise FileExistsError(f"out_dir={str(out_dir)!r} is not an empty folder: name a new one, or remove it first")
+        raise FileExistsError(
+            f"out_dir={str(out_dir)!r} is not an empty folder: name a new one, or remove it first"
+        )
     if len(images) != len(prompts) or len(images) < batch_size:
         raise ValueError(
-            f"{len(images)} images and {len(prompts)} prompts: give as many of each, at least batch_size={batch_size}"
+            f"{len(images)} images and {len(prompts)} prompts: as many of each, at least {batch_size}"
         )
     tokenizer = _tokenizer(prompts)
     image_processor = SiglipImageProcessorPil(
-        size={"height": size, "width": size}, image_mean=[0.5] * 3, image_std=[0.5] * 3,
+        size={"height": size, "width": size},
+        image_mean=[0.5] * 3,
+        image_std=[0.5] * 3,
         resample=Image.Resampling.BICUBIC,
     )
     # One wide layer learns more in a minute than two narrow ones.
@@ -165,7 +177,9 @@ def train_tiny_encoder(
         parameters = [*model.parameters(), *heads.parameters()]
         steps = epochs * (len(images) // batch_size)
         optimizer = torch.optim.AdamW(parameters, lr=4e-3, weight_decay=0.02, betas=(0.9, 0.98))
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=4e-3, total_steps=steps, pct_start=0.15)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, max_lr=4e-3, total_steps=steps, pct_start=0.15
+        )
 
         def read(predicted: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
             scale = mask[rows] * weight
@@ -223,12 +237,17 @@ def train_tiny_encoder(
 
 
 def _warm_start(embeddings, pixels) -> None:
-    """Patch filters that whiten the patches of `pixels`, and sines and cosines of row and column as positions: from random
-    numbers a vision transformer takes far longer than a minute to tell where something is."""
+    """Patch filters that whiten the patches of `pixels`, and sines and cosines of row and column as
+    positions: from random numbers a vision transformer takes far longer than a minute to tell where something
+    is."""
     import torch
 
     width, _, patch, _ = embeddings.patch_embedding.weight.shape
-    few = torch.nn.functional.unfold(pixels[:300], patch, stride=patch).permute(0, 2, 1).reshape(-1, 3 * patch * patch)
+    few = (
+        torch.nn.functional.unfold(pixels[:300], patch, stride=patch)
+        .permute(0, 2, 1)
+        .reshape(-1, 3 * patch * patch)
+    )
     few = few[torch.randperm(len(few))[:8000]]
     mean = few.mean(0)
     _, singular, directions = torch.linalg.svd(few - mean, full_matrices=False)
@@ -241,11 +260,14 @@ def _warm_start(embeddings, pixels) -> None:
     with torch.no_grad():
         embeddings.patch_embedding.weight[:kept] = filters.view(kept, 3, patch, patch)
         embeddings.patch_embedding.bias[:kept] = -filters @ mean
-        embeddings.position_embedding.weight.copy_(torch.cat([f(a) for a in angles for f in (torch.sin, torch.cos)], 1))
+        embeddings.position_embedding.weight.copy_(
+            torch.cat([f(a) for a in angles for f in (torch.sin, torch.cos)], 1)
+        )
 
 
 def simulated_pairs(count: int = 4_000, seed: int = 1, size: int = 64) -> tuple[list[Image.Image], list[str]]:
-    """`count` fresh (image, prompt) pairs of the simulated world's kind, of no world's images, to train the encoder on."""
+    """`count` fresh (image, prompt) pairs of the simulated world's kind, of no world's images, to train the
+    encoder on."""
     rng = np.random.default_rng([int(seed) % 2**63, 6])
     prompts = [world_prompt(rng) for _ in range(count)]
     # Negative seeds: those of worlds are positive.
@@ -266,7 +288,9 @@ def _pixels(images: Sequence[Image.Image | str | os.PathLike[str]], image_proces
 
 
 def simulated_features(
-    encoder_dir: str | os.PathLike[str], images: Sequence[Image.Image | str | os.PathLike[str]], prompts: Sequence[str]
+    encoder_dir: str | os.PathLike[str],
+    images: Sequence[Image.Image | str | os.PathLike[str]],
+    prompts: Sequence[str],
 ) -> tuple[np.ndarray, np.ndarray]:
     """Pooled features of the saved encoder, float32: images (N, hidden_size), prompts (M, hidden_size)."""
     import torch
@@ -282,7 +306,9 @@ def simulated_features(
         ]
         read = [
             model.get_text_features(
-                **tokenizer(list(prompts[k : k + 256]), padding="max_length", truncation=True, return_tensors="pt")
+                **tokenizer(
+                    list(prompts[k : k + 256]), padding="max_length", truncation=True, return_tensors="pt"
+                )
             ).pooler_output
             for k in range(0, len(prompts), 256)
         ]

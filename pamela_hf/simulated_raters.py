@@ -1,7 +1,9 @@
-"""Simulated raters: taste as a known function of an image's visible traits, demographics, noise and response style.
+"""Simulated raters: taste as a known function of an image's visible traits, demographics, noise and response
+style.
 
-Nothing here is measured on people. The effect of an age, a gender or a nationality is an arbitrary draw, so that it can
-mirror no claim about anyone; the means of groups, types and styles follow the released ratings' aggregates.
+Nothing here is measured on people. The effect of an age, a gender or a nationality is an arbitrary draw, so
+that it can mirror no claim about anyone; the means of groups, types and styles follow the released ratings'
+aggregates.
 """
 
 from __future__ import annotations
@@ -23,12 +25,13 @@ CALIBRATION: dict[str, float] = {
     "log_stretch_sd": 0.15,  # between people
 }
 """How the constants were found, once, on four worlds of full size (seeds 100 to 103); frozen since, held by
-tests/test_simulation.py. `consensus`, `personal` and `noise` were tried by hand until the mean per-user SROCC of an image's
-true mean was .64 and that of the same rater a second time .875 (.640 and .876). For each trial, `GROUP_LIKING` and `STYLE_LIKING` were
-solved for by a few steps of least squares on the differences between the simulated and the wanted means, counting
-each rating once: the released aggregates for 14 groups, for Minimalism (1.890), Romanticism (3.656), Art (2.989) and
-Photorealism (3.255). Five groups (lifestyle, scene, special, sports, street) and 24 styles have no published mean: theirs are
-plausible guesses, moved together to what the published totals leave."""
+tests/test_simulation.py. `consensus`, `personal` and `noise` were tried by hand until the mean per-user SROCC
+of an image's true mean was .64 and that of the same rater a second time .875 (.640 and .876). For each trial,
+`GROUP_LIKING` and `STYLE_LIKING` were solved for by a few steps of least squares on the differences between
+the simulated and the wanted means, counting each rating once: the released aggregates for 14 groups, for
+Minimalism (1.890), Romanticism (3.656), Art (2.989) and Photorealism (3.255). Five groups (lifestyle, scene,
+special, sports, street) and 24 styles have no published mean: theirs are plausible guesses, moved together to
+what the published totals leave."""
 GROUP_LIKING: dict[str, float] = {
     "abstract": -0.264, "animal": 0.837, "architecture": 0.038, "automotive": -0.257, "cinematic": -0.241,
     "cityscape": 0.147, "fashion": -0.115, "flower painting": 0.497, "food": -0.084, "landscape": 0.580,
@@ -50,7 +53,8 @@ STYLE_LIKING: dict[str | None, float] = {
 
 # What everybody likes, in rating units for a trait that goes from one end to the other (before `consensus`).
 _SHARED_SCALAR = {
-    "warmth": 0.35, "saturation": 0.55, "brightness": 0.6, "contrast": 0.45, "elevation": -0.2, "closeness": 0.2,
+    "warmth": 0.35, "saturation": 0.55, "brightness": 0.6, "contrast": 0.45, "elevation": -0.2,
+    "closeness": 0.2,
     "density": 0.4, "symmetry": 0.4, "roughness": -0.3,
 }  # fmt: skip
 _PRODUCTS: dict[tuple[str, str], float] = {
@@ -61,7 +65,11 @@ _PRODUCTS: dict[tuple[str, str], float] = {
     ("elevation", "closeness"): -0.2,
     ("saturation", "roughness"): 0.2,
 }
-_SQUARES: dict[str, float] = {"density": -0.5, "saturation": -0.3, "brightness": -0.4}  # neither empty nor crowded
+_SQUARES: dict[str, float] = {
+    "density": -0.5,
+    "saturation": -0.3,
+    "brightness": -0.4,
+}  # neither empty nor crowded
 
 _FEATURES = len(SCALARS) + len(_PRODUCTS) + len(_SQUARES) + len(GROUPS) + len(FAMILIES)
 # How far people differ in each weight (standard deviations, before `personal`).
@@ -78,15 +86,21 @@ _WEIGHTS_KEY, _NOISE_KEY = 101, 102
 AGE_BINS: tuple[tuple[int, int], ...] = ((19, 29), (30, 39), (40, 49), (50, 60))
 GENDERS: tuple[str, ...] = ("male", "female", "prefer not to say")
 NATIONALITIES: tuple[str, ...] = (
-    "American", "Australian", "Belgian", "Brazilian", "British", "Canadian", "Chilean", "Chinese", "Dutch", "French",
-    "German", "Greek", "Hungarian", "Indian", "Italian", "Japanese", "Kenyan", "Mexican", "Nigerian", "Polish",
+    "American", "Australian", "Belgian", "Brazilian", "British", "Canadian", "Chilean", "Chinese", "Dutch",
+    "French",
+    "German", "Greek", "Hungarian", "Indian", "Italian", "Japanese", "Kenyan", "Mexican", "Nigerian",
+    "Polish",
     "Portuguese", "South African", "Spanish",
 )  # fmt: skip
 
 
 def _features(traits: Sequence[Traits]) -> np.ndarray:
-    """The trait features of taste, shape (N, F): scalars in [-.5, .5], products, squares, group and family one-hots."""
-    scalars = np.array([[getattr(t, name) for name in SCALARS] for t in traits], float).reshape(-1, len(SCALARS)) - 0.5
+    """The trait features of taste, shape (N, F): scalars in [-.5, .5], products, squares, group and family
+    one-hots."""
+    scalars = (
+        np.array([[getattr(t, name) for name in SCALARS] for t in traits], float).reshape(-1, len(SCALARS))
+        - 0.5
+    )
     column = {name: scalars[:, k] for k, name in enumerate(SCALARS)}
     products = [4.0 * column[a] * column[b] for a, b in _PRODUCTS]
     squares = [4.0 * column[a] ** 2 - 0.4 for a in _SQUARES]
@@ -104,17 +118,21 @@ def _consensus(traits: Sequence[Traits], features: np.ndarray) -> np.ndarray:
 
 
 def _as_traits(prompt_or_traits: str | Traits, seed: int) -> Traits:
-    return prompt_or_traits if isinstance(prompt_or_traits, Traits) else traits_from_prompt(prompt_or_traits, seed)
+    return (
+        prompt_or_traits
+        if isinstance(prompt_or_traits, Traits)
+        else traits_from_prompt(prompt_or_traits, seed)
+    )
 
 
 @dataclass(frozen=True)
 class SimulatedRater:
     """One simulated person.
 
-    `weights (F,)`: what this person adds to the consensus for each trait feature; `agreement`: how much of the consensus
-    they share (1 on average); `shift` (rating levels) and `stretch` (factor around the mean rating): how they use the
-    scale; `key`: what their rating noise is drawn from. `demographics` has the keys of the released ratings: age (19..60),
-    age_binned, gender, nationality.
+    `weights (F,)`: what this person adds to the consensus for each trait feature; `agreement`: how much of
+    the consensus they share (1 on average); `shift` (rating levels) and `stretch` (factor around the mean
+    rating): how they use the scale; `key`: what their rating noise is drawn from. `demographics` has the keys
+    of the released ratings: age (19..60), age_binned, gender, nationality.
     """
 
     participant_id: str
@@ -126,12 +144,13 @@ class SimulatedRater:
     key: int
 
     def true_liking(self, prompt_or_traits: str | Traits, seed: int = 0) -> float:
-        """How much they like the image of this prompt and seed, in rating units: about 1..5, unbounded, without noise
-        and before their way of using the scale. Higher is better."""
+        """How much they like the image of this prompt and seed, in rating units: about 1..5, unbounded,
+        without noise and before their way of using the scale. Higher is better."""
         return float(_liking_matrix([self], [_as_traits(prompt_or_traits, seed)])[0, 0])
 
     def rate(self, prompt_or_traits: str | Traits, seed: int = 0, occasion: int = 0) -> int:
-        """Their rating, 1..5. The same image on the same `occasion` gets the same rating; another occasion, new noise."""
+        """Their rating, 1..5. The same image on the same `occasion` gets the same rating; another occasion,
+        new noise."""
         traits = _as_traits(prompt_or_traits, seed)
         return int(rate_matrix([self], [traits], [seed], occasion=occasion)[0, 0])
 
@@ -194,7 +213,7 @@ def _person(participant_id: str, key: int) -> SimulatedRater:
 
 
 def simulated_participants(people: int = 199, seed: int = 0) -> list[SimulatedRater]:
-    """`people` simulated raters with ids `simulated_0000` …; the first n are the same whatever `people` is."""
+    """`people` simulated raters with ids `simulated_0000` …; the first are the same whatever `people` is."""
     if people < 1:
         raise ValueError(f"people={people}: at least 1")
     return [_person(f"simulated_{k:04d}", 1_000_003 * (seed + 1) + k) for k in range(people)]

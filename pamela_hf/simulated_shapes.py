@@ -1,9 +1,10 @@
 """Shapes of the simulated world's subjects: one family for each group of the released ratings.
 
-A `Shape` is a list of primitives in its own units: x to the right of its middle, y up from its foot, its height about 1.
-`("poly", points, role)`, `("oval", (corner, corner), role)`, `("disc", …)` (an oval that opens up as the camera rises: a
-plate), `("line", points, role, width)`. Roles are colours of the image's palette: `a b c` subject colours, `g` leaves,
-`n` furniture, `far` distance, `d` dark, `l` light, `s` skin, `m` metal, `w` windows.
+A `Shape` is a list of primitives in its own units: x to the right of its middle, y up from its foot, its
+height about 1. `("poly", points, role)`, `("oval", (corner, corner), role)`, `("disc", …)` (an oval that
+opens up as the camera rises: a plate), `("line", points, role, width)`. Roles are colours of the image's
+palette: `a b c` subject colours, `g` leaves, `n` furniture, `far` distance, `d` dark, `l` light, `s` skin,
+`m` metal, `w` windows.
 """
 
 from __future__ import annotations
@@ -27,7 +28,10 @@ def _star(x: float, y: float, r: float, arms: int, role: str, inner: float = 0.4
 
 
 def _bloom(x: float, y: float, r: float, role: str, heart: str = "b") -> Shape:
-    petals = [_oval(x + r * cos(2 * pi * k / 6), y + r * sin(2 * pi * k / 6), r * 0.62, r * 0.62, role) for k in range(6)]
+    petals = [
+        _oval(x + r * cos(2 * pi * k / 6), y + r * sin(2 * pi * k / 6), r * 0.62, r * 0.62, role)
+        for k in range(6)
+    ]
     return [*petals, _oval(x, y, r * 0.5, r * 0.5, heart)]
 
 
@@ -51,7 +55,16 @@ def _person(x: float, h: float, top: str, legs: str = "d") -> Shape:
     return [
         _box(x - h * 0.1, 0, x - h * 0.01, h * 0.45, legs),
         _box(x + h * 0.01, 0, x + h * 0.1, h * 0.45, legs),
-        ("poly", [(x - h * 0.14, h * 0.4), (x + h * 0.14, h * 0.4), (x + h * 0.16, h * 0.8), (x - h * 0.16, h * 0.8)], top),
+        (
+            "poly",
+            [
+                (x - h * 0.14, h * 0.4),
+                (x + h * 0.14, h * 0.4),
+                (x + h * 0.16, h * 0.8),
+                (x - h * 0.16, h * 0.8),
+            ],
+            top,
+        ),
         _oval(x, h * 0.9, h * 0.1, h * 0.11, "s"),
     ]
 
@@ -122,7 +135,10 @@ _MODEL: Shape = [
     _box(-0.09, 0.94, 0.09, 1.02, "d"),
 ]
 _VASE: Shape = [
-    *[("line", [(0, 0.3), (x, y)], "g", 0.025) for x, y in ((-0.3, 0.66), (0, 0.82), (0.3, 0.66), (-0.16, 0.5), (0.17, 0.5))],
+    *[
+        ("line", [(0, 0.3), (x, y)], "g", 0.025)
+        for x, y in ((-0.3, 0.66), (0, 0.82), (0.3, 0.66), (-0.16, 0.5), (0.17, 0.5))
+    ],
     _oval(-0.34, 0.5, 0.12, 0.05, "g"),
     _oval(0.34, 0.5, 0.12, 0.05, "g"),
     ("poly", [(-0.12, 0), (0.12, 0), (0.2, 0.2), (0.1, 0.4), (-0.1, 0.4), (-0.2, 0.2)], "n"),
@@ -136,7 +152,10 @@ _PIZZA: Shape = [
     _oval(0, 0.42, 0.62, 0.42, "l", "disc"),
     _oval(0, 0.42, 0.5, 0.34, "n", "disc"),
     _oval(0, 0.42, 0.44, 0.29, "b", "disc"),
-    *[_oval(0.27 * cos(t), 0.42 + 0.17 * sin(t), 0.075, 0.06, "a", "disc") for t in (0.3, 1.5, 2.6, 3.9, 5.2)],
+    *[
+        _oval(0.27 * cos(t), 0.42 + 0.17 * sin(t), 0.075, 0.06, "a", "disc")
+        for t in (0.3, 1.5, 2.6, 3.9, 5.2)
+    ],
     *[_oval(0.16 * cos(t), 0.42 + 0.1 * sin(t), 0.04, 0.03, "g", "disc") for t in (0.9, 3.1, 4.6)],
 ]
 _BOWL: Shape = [
@@ -229,9 +248,25 @@ _ATHLETE: Shape = [
 ]
 _FRUIT: Shape = [
     _box(-0.8, -0.04, 0.8, 0.06, "n"),
-    ("poly", [(-0.6, 0.06), (-0.3, 0.06), (-0.24, 0.4), (-0.36, 0.62), (-0.34, 0.8), (-0.56, 0.8), (-0.54, 0.62), (-0.66, 0.4)], "c"),
+    (
+        "poly",
+        [
+            (-0.6, 0.06),
+            (-0.3, 0.06),
+            (-0.24, 0.4),
+            (-0.36, 0.62),
+            (-0.34, 0.8),
+            (-0.56, 0.8),
+            (-0.54, 0.62),
+            (-0.66, 0.4),
+        ],
+        "c",
+    ),
     ("line", [(-0.34, 0.72), (-0.18, 0.6), (-0.26, 0.36)], "c", 0.05),
-    *[_oval(x, y, 0.13, 0.13, role) for x, y, role in ((0.1, 0.38, "a"), (0.34, 0.4, "b"), (0.22, 0.52, "a"))],
+    *[
+        _oval(x, y, 0.13, 0.13, role)
+        for x, y, role in ((0.1, 0.38, "a"), (0.34, 0.4, "b"), (0.22, 0.52, "a"))
+    ],
     ("poly", [(-0.06, 0.34), (0.52, 0.34), (0.38, 0.06), (0.08, 0.06)], "l"),
     _oval(-0.1, 0.15, 0.11, 0.11, "g"),
     _oval(0.66, 0.15, 0.12, 0.11, "b"),
@@ -239,8 +274,10 @@ _FRUIT: Shape = [
 _STREET: Shape = [
     ("poly", [(-0.95, -0.1), (-0.95, 1.0), (-0.16, 0.6), (-0.16, 0.24)], "a"),
     ("poly", [(0.95, -0.1), (0.95, 1.0), (0.16, 0.6), (0.16, 0.24)], "n"),
-    *[("poly", [(s * 0.84, y), (s * 0.62, y * 0.86 + 0.05), (s * 0.62, y * 0.86 + 0.2), (s * 0.84, y + 0.18)], "w") for s in (-1, 1) for y in (0.18, 0.54)],
-    *[("poly", [(s * 0.5, y), (s * 0.36, y * 0.9 + 0.03), (s * 0.36, y * 0.9 + 0.13), (s * 0.5, y + 0.13)], "w") for s in (-1, 1) for y in (0.28, 0.5)],
+    *[("poly", [(s * 0.84, y), (s * 0.62, y * 0.86 + 0.05), (s * 0.62, y * 0.86 + 0.2), (s * 0.84,
+    y + 0.18)], "w") for s in (-1, 1) for y in (0.18, 0.54)],
+    *[("poly", [(s * 0.5, y), (s * 0.36, y * 0.9 + 0.03), (s * 0.36, y * 0.9 + 0.13), (s * 0.5, y + 0.13)],
+    "w") for s in (-1, 1) for y in (0.28, 0.5)],
     ("poly", [(-0.62, -0.35), (0.62, -0.35), (0.07, 0.26), (-0.07, 0.26)], "d"),
     ("line", [(0, -0.34), (0, 0.22)], "l", 0.025),
     *[("line", [(s * 0.44, -0.04), (s * 0.44, 0.72), (s * 0.3, 0.76)], "d", 0.03) for s in (-1, 1)],
@@ -287,7 +324,8 @@ SHAPES: dict[str, list[Shape]] = {
     "cityscape": [
         [
             *_tower(-0.66, 0.24, 0.6, "c"), *_tower(-0.38, 0.22, 0.86, "n"), *_tower(0.24, 0.22, 0.74, "a"),
-            *_tower(0.48, 0.22, 0.5, "c"), *_tower(-0.12, 0.32, 1.0, "d"), ("line", [(0.04, 1.0), (0.04, 1.14)], "d", 0.02),
+            *_tower(0.48, 0.22, 0.5, "c"), *_tower(-0.12, 0.32, 1.0, "d"), ("line", [(0.04, 1.0), (0.04,
+            1.14)], "d", 0.02),
         ]
     ],
     "fashion": [_MODEL],
@@ -328,7 +366,8 @@ PROPS: dict[str, Shape] = {
     "sports": _person(0, 1.15, "b"),
     "still life": [_oval(0, 0.34, 0.34, 0.34, "a"), ("line", [(0, 0.64), (0.08, 0.84)], "g", 0.08)],
     "street": _person(0, 1.1, "c"),
-    "travel": [("line", [(0, 0), (0.08, 0.9)], "n", 0.1), *[_oval(0.08 + dx, 0.92, 0.3, 0.12, "g") for dx in (-0.25, 0.25)]],
+    "travel": [("line", [(0, 0), (0.08, 0.9)], "n", 0.1), *[_oval(0.08 + dx, 0.92, 0.3, 0.12,
+    "g") for dx in (-0.25, 0.25)]],
 }  # fmt: skip
 """Group -> the small shape that fills a dense image of it."""
 
@@ -354,4 +393,5 @@ BACKDROPS: dict[str, tuple[tuple[Blend, Blend, Blend], str, str]] = {
     "street": ((("sky", "haze", 0.4), ("haze", "far", 0.1), ("m", "far", 0.4)), "sky", "checks"),
     "travel": ((("sky", "haze", 0.1), ("haze", "b", 0.25), ("sky", "g", 0.4)), "sky", "waves"),
 }  # fmt: skip
-"""Group -> (colours of top, low sky or wall, and floor, each a blend of two roles), what hangs behind, what lies below."""
+"""Group -> (colours of top, low sky or wall, and floor, each a blend of two roles), what hangs behind, what
+lies below."""

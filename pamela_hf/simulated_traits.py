@@ -1,7 +1,7 @@
 """What can be seen in a simulated image, and how a prompt says it.
 
-`traits_from_prompt` reads a prompt by `simulated_vocabulary.VOCABULARY`; what the prompt leaves open is drawn from the seed
-alone, so that editing the prompt under one seed changes only what it says.
+`traits_from_prompt` reads a prompt by `simulated_vocabulary.VOCABULARY`; what the prompt leaves open is drawn
+from the seed alone, so that editing the prompt under one seed changes only what it says.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ def hash_normal(*keys: int | np.ndarray) -> np.ndarray:
 class Traits:
     """What can be seen in a simulated image.
 
-    Scalars lie in [0, 1]; `SCALAR_TRAITS` says what the ends look like. `group` is one of `GROUPS`; `style` is one
-    of `STYLES` or None, and None exactly where `type` is "Photorealism".
+    Scalars lie in [0, 1]; `SCALAR_TRAITS` says what the ends look like. `group` is one of `GROUPS`; `style`
+    is one of `STYLES` or None, and None exactly where `type` is "Photorealism".
     """
 
     warmth: float = 0.5
@@ -78,7 +78,9 @@ class Traits:
         if self.style is not None and self.style not in STYLES:
             raise ValueError(f"style={self.style!r}: choose None or one of {', '.join(STYLES)}")
         if self.type != ("Photorealism" if self.style is None else "Art"):
-            raise ValueError(f"type={self.type!r} with style={self.style!r}: 'Art' has a style, 'Photorealism' none")
+            raise ValueError(
+                f"type={self.type!r} with style={self.style!r}: 'Art' has a style, 'Photorealism' none"
+            )
 
     @property
     def family(self) -> str:
@@ -116,8 +118,9 @@ def _named(prompt: str) -> tuple[tuple[str, float | str], ...]:
 def traits_named_in(prompt: str) -> dict[str, float | str]:
     """The traits that `prompt` settles by its words, and their values; traits left open are absent.
 
-    Longest phrase first, several phrases of one scalar are averaged; the first subject, the first medium and the
-    last style count, and a style makes the type "Art". Negation ("no fog") isn't understood: it reads as "fog".
+    Longest phrase first, several phrases of one scalar are averaged; the first subject, the first medium and
+    the last style count, and a style makes the type "Art". Negation ("no fog") isn't understood: it reads as
+    "fog".
     """
     return dict(_named(prompt))
 
@@ -126,9 +129,10 @@ def traits_named_in(prompt: str) -> dict[str, float | str]:
 def traits_from_prompt(prompt: str, seed: int = 0) -> Traits:
     """All traits of the image that `prompt` and `seed` give (see `Traits`).
 
-    A named scalar takes its phrase's value ± .03; an open one is drawn around .5 (sd .17, shifted by the style's
-    tendency) from the seed alone. An open group is any of `GROUPS`; an open type is "Art" for abstract images and
-    flower paintings and else "Photorealism"; an open style of an "Art" image is any of `STYLES`.
+    A named scalar takes its phrase's value ± .03; an open one is drawn around .5 (sd .17, shifted by the
+    style's tendency) from the seed alone. An open group is any of `GROUPS`; an open type is "Art" for
+    abstract images and flower paintings and else "Photorealism"; an open style of an "Art" image is any of
+    `STYLES`.
     """
     named = traits_named_in(prompt)
     uniform = hash_uniform(seed, 11, np.arange(2))
@@ -150,10 +154,11 @@ def traits_from_prompt(prompt: str, seed: int = 0) -> Traits:
 
 
 def prompt_from_traits(traits: Traits, mention: tuple[str, ...] | None = None, seed: int = 0) -> str:
-    """A prompt that names `traits`: subject, then one phrase for each scalar of `mention`, then medium or style.
+    """A prompt that names `traits`: subject, then one phrase for each scalar of `mention`, then medium or
+    style.
 
-    Each phrase is among the three whose value is nearest the trait's (the seed picks); phrases that set several traits at
-    once ("golden hour") are left to people. `mention` defaults to all scalars.
+    Each phrase is one of the two whose value is nearest the trait's (the seed picks); phrases that set
+    several traits at once ("golden hour") are left to people. `mention` defaults to all scalars.
     """
     pick = hash_uniform(seed, 13, np.arange(len(SCALARS) + 3))
     nouns = SUBJECTS[traits.group]
@@ -162,7 +167,7 @@ def prompt_from_traits(traits: Traits, mention: tuple[str, ...] | None = None, s
         if name in (SCALARS if mention is None else mention):
             words = [w for w in VOCABULARY[name] if len(_phrases()[w]) == 1]
             words.sort(key=lambda word: abs(float(VOCABULARY[name][word]) - getattr(traits, name)))
-            parts.append(words[int(u * 3)])
+            parts.append(words[int(u * 2)])
     if traits.style is not None:
         parts.append(f"{traits.style.replace('_', ' ')} painting")
     elif pick[-2] < 0.6 or traits.group in ("abstract", "flower painting"):

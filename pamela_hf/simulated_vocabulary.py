@@ -1,8 +1,9 @@
 """The words of the simulated world: which phrases of a prompt set which visible trait to which value.
 
 Everything here is invented for the offline demo. Scalar traits run from 0 to 1 (`SCALAR_TRAITS` says what the
-ends look like); `group`, `style` and `type` take the names of the released ratings (DOMAIN: image_metadata). The 26
-style names are WikiArt's labels as the released ratings use them; one brush treatment serves a `STYLE_FAMILY`.
+ends look like); `group`, `style` and `type` take the names of the released ratings (DOMAIN: image_metadata).
+The 26 style names are WikiArt's labels as the released ratings use them; one brush treatment serves a
+`STYLE_FAMILY`.
 """
 
 from __future__ import annotations
@@ -82,17 +83,20 @@ VOCABULARY: dict[str, dict[str, float | str]] = {
         "vivid colors": 0.95, "vivid colours": 0.95, "vivid palette": 0.95, "vivid": 0.93, "vibrant": 0.92,
         "vibrant colors": 0.93, "vibrant colours": 0.93, "saturated": 0.95, "saturated colors": 0.96,
         "colorful": 0.88, "colourful": 0.88, "neon": 0.98, "bold colors": 0.92, "bold colours": 0.92,
-        "jewel tones": 0.82, "rich colors": 0.8, "rich colours": 0.8, "natural colors": 0.5, "natural colours": 0.5,
+        "jewel tones": 0.82, "rich colors": 0.8, "rich colours": 0.8, "natural colors": 0.5,
+        "natural colours": 0.5,
         "earth tones": 0.4, "pastel palette": 0.32, "pastel colors": 0.32, "pastel colours": 0.32,
         "muted palette": 0.2, "muted tones": 0.2, "muted colors": 0.2, "muted colours": 0.2,
         "faded colors": 0.18, "faded colours": 0.18, "desaturated": 0.12, "sepia": 0.15,
         "monochrome": 0.02, "monochromatic": 0.04, "black and white": 0.0, "grayscale": 0.0, "greyscale": 0.0,
     },
     "brightness": {
-        "bright": 0.85, "bright light": 0.88, "brightly lit": 0.88, "high key": 0.96, "sunlit": 0.8, "sunny": 0.82,
+        "bright": 0.85, "bright light": 0.88, "brightly lit": 0.88, "high key": 0.96, "sunlit": 0.8,
+        "sunny": 0.82,
         "daylight": 0.75, "natural light": 0.66, "midday sun": 0.9, "airy": 0.88, "luminous": 0.86,
         "studio lighting": 0.72, "golden hour": 0.6, "golden light": 0.62, "overcast": 0.5, "sunrise": 0.55,
-        "sunset": 0.42, "moody": 0.26, "moody lighting": 0.24, "dusk": 0.28, "twilight": 0.26, "blue hour": 0.28,
+        "sunset": 0.42, "moody": 0.26, "moody lighting": 0.24, "dusk": 0.28, "twilight": 0.26,
+        "blue hour": 0.28,
         "candlelight": 0.24, "candlelit": 0.24, "firelight": 0.22, "shadowy": 0.18, "dimly lit": 0.16,
         "moonlight": 0.14, "moonlit": 0.14, "dark": 0.12, "low key": 0.1, "night": 0.08, "at night": 0.08,
         "midnight": 0.04,
@@ -101,13 +105,15 @@ VOCABULARY: dict[str, dict[str, float | str]] = {
         "high contrast": 0.95, "dramatic lighting": 0.92, "dramatic light": 0.92, "chiaroscuro": 0.98,
         "hard light": 0.88, "harsh light": 0.9, "spotlight": 0.88, "backlit": 0.8, "rim light": 0.78,
         "rim lighting": 0.78, "volumetric light": 0.7, "golden hour": 0.62, "natural contrast": 0.5,
-        "soft light": 0.2, "soft lighting": 0.2, "soft shadows": 0.22, "diffused light": 0.12, "overcast": 0.15,
+        "soft light": 0.2, "soft lighting": 0.2, "soft shadows": 0.22, "diffused light": 0.12,
+        "overcast": 0.15,
         "low contrast": 0.08, "flat lighting": 0.08, "hazy": 0.1, "misty": 0.06, "foggy": 0.03, "fog": 0.03,
         "mist": 0.06,
     },
     "elevation": {
         "worms eye view": 0.02, "low angle": 0.08, "low angle shot": 0.07, "low angle view": 0.08,
-        "from below": 0.08, "looking up": 0.08, "low horizon": 0.14, "eye level": 0.42, "eye level view": 0.42,
+        "from below": 0.08, "looking up": 0.08, "low horizon": 0.14, "eye level": 0.42,
+        "eye level view": 0.42,
         "eye level shot": 0.42, "straight on view": 0.42, "high angle": 0.8, "high angle shot": 0.8,
         "high angle view": 0.8, "high horizon": 0.84, "looking down": 0.86, "from above": 0.88,
         "overhead view": 0.95, "overhead shot": 0.95, "aerial view": 0.94, "drone shot": 0.94, "aerial": 0.94,
@@ -139,7 +145,8 @@ VOCABULARY: dict[str, dict[str, float | str]] = {
     "roughness": {
         "impasto": 0.96, "thick brushstrokes": 0.95, "palette knife": 0.95, "visible brushstrokes": 0.88,
         "loose brushwork": 0.86, "expressive brushwork": 0.88, "textured": 0.76, "rough texture": 0.85,
-        "charcoal drawing": 0.7, "pastel drawing": 0.68, "film grain": 0.6, "grainy": 0.66, "oil painting": 0.58,
+        "charcoal drawing": 0.7, "pastel drawing": 0.68, "film grain": 0.6, "grainy": 0.66,
+        "oil painting": 0.58,
         "gouache": 0.4, "watercolor": 0.46, "watercolour": 0.46, "ink drawing": 0.42, "fine brushwork": 0.24,
         "digital art": 0.12, "photograph": 0.14, "sharp focus": 0.08, "crisp": 0.08, "smooth": 0.05,
         "polished": 0.05, "airbrushed": 0.02, "3d render": 0.02,
@@ -167,11 +174,18 @@ VOCABULARY: dict[str, dict[str, float | str]] = {
     },
     "group": {},
 }  # fmt: skip
-"""Trait -> {phrase: value}. Phrases are lower case; hyphens, underscores and apostrophes of a prompt don't count
-("close-up" is "close up", "worm's-eye view" is "worms eye view"). A phrase may stand under several traits."""
+"""Trait -> {phrase: value}. Phrases are lower case; hyphens, underscores and apostrophes of a prompt don't
+count ("close-up" is "close up", "worm's-eye view" is "worms eye view"). A phrase may stand under several
+traits."""
 
 SUBJECTS: dict[str, tuple[str, ...]] = {
-    "abstract": ("shapes and color", "interlocking forms", "circles and bars", "geometric forms", "abstract shapes"),
+    "abstract": (
+        "shapes and color",
+        "interlocking forms",
+        "circles and bars",
+        "geometric forms",
+        "abstract shapes",
+    ),
     "animal": ("a cat", "a fox", "a dog", "a horse", "an owl", "a songbird", "a deer"),
     "architecture": ("a temple", "a cathedral", "a palace", "a colonnade", "a library facade"),
     "automotive": ("a car", "a sports car", "a vintage car", "a convertible"),
@@ -197,15 +211,15 @@ GROUPS: tuple[str, ...] = tuple(SUBJECTS)
 
 _FURTHER_NOUNS: dict[str, str] = {
     "abstract": "abstract|shapes|circles|forms|interlocking forms|geometric shapes|abstraction",
-    "animal": "animal|cat|kitten|fox|dog|puppy|horse|owl|songbird|bird|deer|wolf|lion|tiger|bear|rabbit|elephant",
+    "animal": "animal|cat|kitten|fox|dog|puppy|horse|owl|songbird|bird|deer|wolf|lion|tiger|bear|rabbit",
     "architecture": "architecture|temple|cathedral|palace|colonnade|facade|building|church|museum|library",
     "automotive": "automotive|car|truck|motorcycle|convertible|sports car|vintage car|automobile",
     "cinematic": "cinematic|detective|astronaut|stranger|spy|movie scene|film still",
     "cityscape": "cityscape|skyline|skyscrapers|skyscraper|city|metropolis|towers|harbor city",
     "fashion": "fashion|gown|dress|runway|couture|haute couture|outfit|model in a gown",
-    "flower painting": "flower painting|flowers|flower|bouquet|peonies|roses|rose|tulips|sunflowers|blossoms|vase of tulips",
+    "flower painting": "flower painting|flowers|flower|bouquet|peonies|roses|rose|tulips|sunflowers|blossoms",
     "food": "food|pizza|ramen|pasta|breakfast|cake|meal|dish|burger|sushi|dessert|soup",
-    "landscape": "landscape|mountains|mountain|valley|hills|alpine|meadow|forest|lake|river|desert|mountain valley",
+    "landscape": "landscape|mountains|mountain|valley|hills|alpine|meadow|forest|lake|river|desert",
     "lifestyle": "lifestyle|sofa|reader|friend|couple|living room|family|drinking tea",
     "portrait": "portrait|face|head and shoulders|self portrait",
     "product": "product|bottle|perfume|wristwatch|watch|skincare|product shot|headphones|sneaker",

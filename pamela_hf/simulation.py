@@ -1,9 +1,11 @@
-"""The offline demo's world: simulated people rate procedural images, written in the layout of the released ratings.
+"""The offline demo's world: simulated people rate procedural images, written in the layout of the released
+ratings.
 
-NOTHING HERE IS MEASURED ON PEOPLE. Taste is a known function of the visible traits (`Traits`), so that a demo and a
-test can ask whether a model recovers it; it says nothing about anyone's real taste, least of all that of a nationality, an
-age or a gender, whose effects are arbitrary draws. Group, type and style means follow the released ratings' aggregates, and
-the shares of consensus and noise are fixed by two figures (see `CALIBRATION`).
+NOTHING HERE IS MEASURED ON PEOPLE. Taste is a known function of the visible traits (`Traits`), so that a demo
+and a test can ask whether a model recovers it; it says nothing about anyone's real taste, least of all that
+of a nationality, an age or a gender, whose effects are arbitrary draws. Group, type and style means follow
+the released ratings' aggregates, and the shares of consensus and noise are fixed by two figures (see
+`CALIBRATION`).
 """
 
 from __future__ import annotations
@@ -46,22 +48,26 @@ __all__ = [
     "traits_from_prompt", "traits_named_in", "with_traits", "world_images", "world_prompt", "write_world",
 ]  # fmt: skip
 
-# Share of images of each group, and of works of art among them: chosen so that 35 % of all ratings are of art (DOMAIN).
+# Share of images of each group, and of works of art among them: chosen so that 35 % of all ratings are of art
+# (DOMAIN).
 _GROUP_SHARE = {
     "abstract": (0.05, 1.0), "animal": (0.06, 0.45), "architecture": (0.05, 0.2), "automotive": (0.04, 0.0),
-    "cinematic": (0.06, 0.0), "cityscape": (0.06, 0.45), "fashion": (0.06, 0.0), "flower painting": (0.05, 1.0),
+    "cinematic": (0.06, 0.0), "cityscape": (0.06, 0.45), "fashion": (0.06, 0.0), "flower painting": (0.05,
+    1.0),
     "food": (0.05, 0.0), "landscape": (0.09, 0.62), "lifestyle": (0.05, 0.0), "portrait": (0.12, 0.62),
     "product": (0.05, 0.0), "scene": (0.05, 0.55), "special": (0.03, 0.0), "sports": (0.03, 0.0),
     "still life": (0.06, 0.65), "street": (0.05, 0.2), "travel": (0.05, 0.0),
 }  # fmt: skip
 _ABSTRACT_STYLES = (
-    "Abstract_Expressionism", "Color_Field_Painting", "Minimalism", "Analytical_Cubism", "Synthetic_Cubism", "Cubism",
+    "Abstract_Expressionism", "Color_Field_Painting", "Minimalism", "Analytical_Cubism", "Synthetic_Cubism",
+    "Cubism",
 )  # fmt: skip
 _FIGURATIVE_STYLES = tuple(s for s in STYLES if s not in _ABSTRACT_STYLES[:3])
 _MENTION = 0.5  # the share of scalar traits that a prompt puts into words
 
-# The released ratings' shape: ratings, and of these in (val_seen, val_unseen, test_seen, test_unseen); images, and of
-# these for (val, test); people, and of these for (val_unseen, test_unseen). How the last two divide is not published.
+# The released ratings' shape: ratings, and of these in (val_seen, val_unseen, test_seen, test_unseen);
+# images, and of these for (val, test); people, and of these for (val_unseen, test_unseen). How the last two
+# divide is not published.
 _RATINGS, _SPLIT_RATINGS = 69_904, (6_551, 926, 9_735, 2_470)
 _IMAGES, _SPLIT_IMAGES = 5_077, (579, 944)
 _PEOPLE, _SPLIT_PEOPLE = 199, (12, 31)
@@ -87,8 +93,8 @@ class WorldImage:
 class WorldPlan:
     """A world before it is painted: who rates which image in which split.
 
-    `images[i].part` is train, val or test. `pairs[split]` is an int array (R, 2) of (index into `people`, index into
-    `images`), sorted, without repetition. `ratings[split]` (R,) are the ratings, 1..5.
+    `images[i].part` is train, val or test. `pairs[split]` is an int array (R, 2) of (index into `people`,
+    index into `images`), sorted, without repetition. `ratings[split]` (R,) are the ratings, 1..5.
     """
 
     people: list[SimulatedRater]
@@ -104,13 +110,17 @@ def _phrase_choices(kind: str) -> dict[str, list[str]]:
     other = "Art" if kind == "Photorealism" else "Photorealism"
     banned = {phrase for phrase, value in VOCABULARY["type"].items() if value == other}
     banned |= set(VOCABULARY["style"]) | set(VOCABULARY["group"])
-    brush = {p for p in VOCABULARY["roughness"] if "brush" in p or "palette" in p or "drawing" in p or p == "gouache"}
+    brush = {
+        p
+        for p in VOCABULARY["roughness"]
+        if "brush" in p or "palette" in p or "drawing" in p or p == "gouache"
+    }
     banned |= brush if kind == "Photorealism" else {"film grain", "grainy", "3d render"}
     return {name: [p for p in VOCABULARY[name] if p not in banned] for name in SCALARS}
 
 
 def world_prompt(rng: np.random.Generator) -> str:
-    """A prompt as worlds have them: a subject, phrases for about half of the scalar traits, a style for art."""
+    """A prompt as worlds have them: a subject, phrases for half of the scalar traits, a style for art."""
     share = np.array([_GROUP_SHARE[g][0] for g in GROUPS])
     group = GROUPS[int(np.searchsorted(np.cumsum(share / share.sum()), rng.random()))]
     kind = "Art" if rng.random() < _GROUP_SHARE[group][1] else "Photorealism"
@@ -132,8 +142,8 @@ def world_prompt(rng: np.random.Generator) -> str:
 def _assign(
     rng: np.random.Generator, people: np.ndarray, images: np.ndarray, ratings: int, seen: np.ndarray
 ) -> np.ndarray:
-    """`ratings` distinct (person, image) pairs, shared out evenly among the people; the images least rated so far
-    (`seen`, updated) come first, so that none is left without a rating."""
+    """`ratings` distinct (person, image) pairs, shared out evenly among the people; the images least rated so
+    far (`seen`, updated) come first, so that none is left without a rating."""
     per_person = np.full(len(people), ratings // len(people))
     per_person[: ratings % len(people)] += 1
     pairs = []
@@ -145,13 +155,17 @@ def _assign(
 
 
 def plan_world(
-    people: int = 199, images: int = 5_077, ratings: int = 69_904, seed: int = 0, support_unseen: bool | None = None
+    people: int = 199,
+    images: int = 5_077,
+    ratings: int = 69_904,
+    seed: int = 0,
+    support_unseen: bool | None = None,
 ) -> WorldPlan:
     """Lays out a world in the released ratings' proportions; at the default size, in its very numbers.
 
-    Unseen people are not in training, images of val and test are not in train. `support_unseen` adds a split of that
-    name, on top of `ratings`: each unseen person on up to 100 training images, for few-shot fitting (default: on, but
-    off at the default size, which the released ratings have without it).
+    Unseen people are not in training, images of val and test are not in train. `support_unseen` adds a split
+    of that name, on top of `ratings`: each unseen person on up to 100 training images, for few-shot fitting
+    (default: on, but off at the default size, which the released ratings have without it).
 
     Raises:
         ValueError: too few people (8), images (40) or ratings for the splits, or more than there are pairs.
@@ -166,7 +180,10 @@ def plan_world(
     counts = [round(ratings * part / _RATINGS) for part in _SPLIT_RATINGS]
     everyone = rng.permutation(people)
     seen_people = np.sort(everyone[val_people + test_people :])
-    unseen = {"val": np.sort(everyone[:val_people]), "test": np.sort(everyone[val_people : val_people + test_people])}
+    unseen = {
+        "val": np.sort(everyone[:val_people]),
+        "test": np.sort(everyone[val_people : val_people + test_people]),
+    }
     order = rng.permutation(images)
     of = {
         "val": np.sort(order[:val_images]),
@@ -187,12 +204,14 @@ def plan_world(
     for split, (who, what, count) in wanted.items():
         if not len(who) <= count <= len(who) * len(what):
             raise ValueError(
-                f"ratings={ratings} puts {count} ratings into {split}, which has {len(who)} people and {len(what)} images: "
+                f"ratings={ratings} puts {count} into {split}: {len(who)} people, {len(what)} images; "
                 f"between {len(who)} and {len(who) * len(what)} fit; change ratings, people or images"
             )
         pairs[split] = _assign(rng, who, what, count, rated if split != "support_unseen" else rated.copy())
     if rated.min() == 0:
-        raise ValueError(f"ratings={ratings} leave {int((rated == 0).sum())} of {images} images unrated: ask for more ratings")
+        raise ValueError(
+            f"ratings={ratings} leave {int((rated == 0).sum())} images without any: ask for more ratings"
+        )
 
     part_of = {int(i): part for part, members in of.items() for i in members}
     drawn = [
@@ -234,16 +253,19 @@ def _rows(plan: WorldPlan, split: str) -> list[dict]:
 
 _README = """# Simulated ratings (no real people, no real images)
 
-Everything in this folder is **simulated** by `pamela_hf.simulation`, for an offline demo and for tests: the images are
-procedural drawings, the raters are formulas, their demographics are invented, and the effect of an age, a gender or a
-nationality on taste is an arbitrary draw. Nothing here may be quoted as a finding about people or as a benchmark.
+Everything in this folder is **simulated** by `pamela_hf.simulation`, for an offline demo and for tests: the
+images are procedural drawings, the raters are formulas, their demographics are invented, and the effect of an
+age, a gender or a nationality on taste is an arbitrary draw. Nothing here may be quoted as a finding about
+people or as a benchmark.
 
 - seed {seed}; {people} simulated people; {images} images of {size} x {size} pixels; {total} ratings, 1..5
 - `annotations/simulated_<split>.json`: rows in the layout of the PAMELA release: {splits}
-- `images/*.png`: each says in its PNG text that it is simulated, with the prompt and the seed that paint it again
+- `images/*.png`: each says in its PNG text that it is simulated, with the prompt and the seed that paint it
+  again
 
-Group, type and style means follow aggregates of the released ratings; the shares of consensus and noise are calibrated so
-that an image's true mean ranks a rater's ratings with SROCC about .64, and the same rater a second time with about .875.
+Group, type and style means follow aggregates of the released ratings; the shares of consensus and noise are
+calibrated so that an image's true mean ranks a rater's ratings with SROCC about .64, and the same rater a
+second time with about .875.
 """
 
 
@@ -257,11 +279,12 @@ def write_world(
     progress: bool = True,
     support_unseen: bool | None = None,
 ) -> WorldPlan:
-    """Plans a world (see `plan_world`), paints it and writes it to `out` as a ratings folder; returns the plan.
+    """Plans a world (see `plan_world`), paints it and writes it to `out` as a ratings folder; returns the
+    plan.
 
-    Writes `annotations/simulated_<split>.json`, `images/simulated_<id>.png` and a README that says what this is. The same
-    arguments write the same bytes. Everything goes to a temporary folder beside `out` first, which takes its name at the end:
-    `out` is whole or absent.
+    Writes `annotations/simulated_<split>.json`, `images/simulated_<id>.png` and a README that says what this
+    is. The same arguments write the same bytes. Everything goes to a temporary folder beside `out` first,
+    which takes its name at the end: `out` is whole or absent.
 
     Raises:
         FileExistsError: `out` is a file or a folder that isn't empty.
@@ -272,7 +295,9 @@ def write_world(
 
     out = Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise FileExistsError(f"out={str(out)!r} exists and is not an empty folder: name a new one, or remove it first")
+        raise FileExistsError(
+            f"out={str(out)!r} exists and is not an empty folder: name a new one, or remove it first"
+        )
     plan = plan_world(people, images, ratings, seed, support_unseen)
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.partial-", dir=out.parent))
@@ -305,7 +330,8 @@ def write_world(
 
 
 def world_images(world: str | os.PathLike[str]) -> list[WorldImage]:
-    """The images of a world that `write_world` wrote, by image id, each with the prompt and the seed that paint it.
+    """The images of a world that `write_world` wrote, by image id, each with the prompt and the seed that
+    paint it.
 
     Raises:
         FileNotFoundError: `world` holds no `annotations/simulated_*.json`, or one of the images is missing.
@@ -315,7 +341,9 @@ def world_images(world: str | os.PathLike[str]) -> list[WorldImage]:
     world, found = Path(world), {}
     files = sorted((world / "annotations").glob("simulated_*.json"))
     if not files:
-        raise FileNotFoundError(f"world={str(world)!r} has no annotations/simulated_*.json: make one with write_world")
+        raise FileNotFoundError(
+            f"world={str(world)!r} has no annotations/simulated_*.json: make one with write_world"
+        )
     for file in files:
         split = file.stem.removeprefix("simulated_")
         part = "train" if split == "support_unseen" else split.split("_")[0]
@@ -331,12 +359,17 @@ def world_images(world: str | os.PathLike[str]) -> list[WorldImage]:
 
 
 def new_rater_csv(
-    world: str | os.PathLike[str], out: str | os.PathLike[str], ratings: int = 60, seed: int = 0, part: str = "train"
+    world: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    ratings: int = 60,
+    seed: int = 0,
+    part: str = "train",
 ) -> SimulatedRater:
-    """A simulated newcomer rates `ratings` images of a world: writes the CSV `image,score` and returns the person.
+    """A simulated newcomer rates `ratings` images of a world: writes the CSV `image,score` and returns the
+    person.
 
-    `image` is the path relative to `world` (`images/simulated_00001.png`), `score` 1..5. `part` says which images are drawn
-    from: train, val or test.
+    `image` is the path relative to `world` (`images/simulated_00001.png`), `score` 1..5. `part` says which
+    images are drawn from: train, val or test.
 
     Raises:
         ValueError: that part of the world has fewer images than `ratings`.

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 import yaml
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from tqdm.auto import tqdm
 from transformers import AutoModel
 
@@ -208,11 +209,14 @@ def train(
     Raises:
         FileExistsError: `output` holds a model, or a run that `resume` would go on with.
         FloatingPointError: a loss that is not finite; nothing was updated with it.
-        ValueError: no train split, or ratings that are no level of their scale.
+        ValueError: no train split, ratings that are no level of their scale, a weight for a source that is not there.
     """
     output = Path(output)
     if "train" not in data.splits or not len(data.splits["train"]):
         raise ValueError(f"{data.name!r} has no train split (it has {sorted(data.splits)}); nothing to learn from.")
+    if unknown := set(config.source_weights) - set(data.level_values):
+        raise ValueError(f"source_weights names {sorted(unknown)[0]!r}; the sources are {list(data.level_values)}.")
+    AcceleratorState._reset_state()  # an earlier run in this process may have used another precision
     accelerator = Accelerator(
         mixed_precision=config.mixed_precision,
         log_with=config.log_with,

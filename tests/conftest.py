@@ -79,12 +79,12 @@ def images() -> list[Image.Image]:
     return [Image.fromarray(rng.integers(0, 255, (20 + 3 * i, 24, 3), np.uint8)) for i in range(4)]
 
 
-def write_ratings(folder: Path, people: int = 10, images: int = 40, levels: int = 5, seed: int = 0) -> Path:
+def write_ratings(folder: Path, people: int = 10, images: int = 60, levels: int = 5, seed: int = 0) -> Path:
     """A folder in the released layout with features: each person's taste is a direction in feature space."""
     from pamela_hf.embeddings import Embeddings
 
     rng = np.random.default_rng(seed)
-    width, text_width = 16, 8
+    width, text_width = 8, 4
     features = rng.normal(size=(images, width)).astype(np.float32)
     text = rng.normal(size=(images, text_width)).astype(np.float32)
     text[0] = 0  # an image without a prompt
@@ -137,7 +137,8 @@ def ratings_folder(tmp_path_factory) -> Path:
 
 
 TINY_MODEL = {
-    "hidden_size": 16, "num_fusion_members": 2, "num_attention_heads": 2, "intermediate_size": 24, "interaction_rank": 4,
+    "hidden_size": 16, "num_fusion_members": 2, "num_attention_heads": 2, "intermediate_size": 24, "interaction_rank": 8,
+    "image_dropout": 0.0,
 }  # fmt: skip
 
 
@@ -149,6 +150,9 @@ def trained_folder(ratings_folder, tmp_path_factory) -> Path:
 
     torch.set_num_threads(1)
     output = tmp_path_factory.mktemp("trained") / "model"
-    config = TrainingConfig(epochs=6, users_per_batch=4, images_per_user=8, learning_rate=1e-2, model=TINY_MODEL)
+    config = TrainingConfig(
+        epochs=15, users_per_batch=4, images_per_user=8, learning_rate=1e-2, user_learning_rate=5e-2,
+        user_weight_decay=0.1, user_dropout=0.1, model=TINY_MODEL,
+    )  # fmt: skip
     train(config, *load_sources([ratings_folder]), output, progress=False)
     return output

@@ -28,7 +28,7 @@ def write_release(folder: Path, splits: dict[str, list], *, images: bool = True,
     for split, rows in splits.items():
         (folder / "annotations" / f"pamela_{split}.json").write_text(json.dumps(rows))
         named = (row.get("image_id") for row in rows if isinstance(row, dict))
-        ids |= {image for image in named if image and type(image) in (int, str)}
+        ids |= {image for image in named if type(image) in (int, str) and image != ""}
     if images:
         (folder / "images").mkdir()
         rng = np.random.default_rng(0)

@@ -207,6 +207,16 @@ def test_report_files_are_strict_and_whole(report, tmp_path):
     assert sorted(path.name for path in json_path.parent.iterdir()) == ["report.html", "report.json"]
 
 
+def test_rivals_alone_make_a_report_without_the_reference(data, features, tmp_path):
+    rivals = [Oracle(data, name=name, personal=False) for name in ("one", "two")]
+    report = evaluate(rivals, data, features, splits=["val_seen"], bootstrap=10)
+    assert report["differences"] == {"val_seen": {}}
+    assert "On people it was trained with, one ranks" in write_report(report, tmp_path)[1].read_text()
+    assert (
+        "one - two" in evaluate(rivals, data, features, splits=["val_seen"], reference="one")["differences"]["val_seen"]
+    )
+
+
 def test_table_marks_the_best_of_each_column(report):
     table = metric_table(report)
     lines = {line.split()[0]: line for line in table.split("test_seen")[1].splitlines() if line.strip()}

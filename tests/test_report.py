@@ -96,9 +96,9 @@ def test_every_string_is_escaped(report):
 
 def test_headlines_follow_the_figures(report):
     (unseen, few), (seen, compared) = headlines(report)
-    assert unseen.startswith("On people it has never met, pamela ranks two images as they would 58% of the time")
-    assert "60% where their two ratings are more than 2 levels apart" in unseen and few == []
-    assert "trained with" in seen and "63%" in seen
+    assert unseen.startswith("On people it has never met, pamela ranks two images as they would 58 % of the time")
+    assert "60 % where their two ratings are more than 2 levels apart" in unseen and few == []
+    assert "trained with" in seen and "63 %" in seen
     assert compared[0].startswith("Compared with <script>alert(1)</script>: better, +.100 rank correlation")
     assert len(compared) == 3
     worse = copy.deepcopy(report)
