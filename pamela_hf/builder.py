@@ -9,6 +9,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path, PurePath
 from typing import Any, BinaryIO
 
@@ -20,6 +21,7 @@ from safetensors import safe_open
 from tqdm.auto import tqdm
 
 from .data import (
+    SPLIT_BY,
     IMAGE_COLUMNS,
     RATING_COLUMNS,
     SPLITS,
@@ -139,16 +141,14 @@ def _load(
 
 def _opener(source: RatingSource, checker: RowChecker) -> Callable[[str], BinaryIO] | None:
     """image_id → stream, for the images that `checker` has met; KeyError for others and those without a file."""
-    paths, open_located = checker.image_paths, source.open_image
-    if open_located is None:
-        return None
+    # A partial rather than a closure: it travels to a DataLoader's workers.
+    return partial(_open_image, source.open_image, checker.image_paths) if source.open_image is not None else None
 
-    def open_image(image_id: str) -> BinaryIO:
-        if paths[image_id] is None:
-            raise KeyError(image_id)
-        return open_located(paths[image_id])
 
-    return open_image
+def _open_image(open_located: Callable[[Any], BinaryIO], paths: dict[str, Any], image_id: str) -> BinaryIO:
+    if paths[image_id] is None:
+        raise KeyError(image_id)
+    return open_located(paths[image_id])
 
 
 def image_record(open_image: Callable[[str], BinaryIO] | None, image_id: str) -> dict[str, Any] | None:

@@ -18,6 +18,7 @@ import pyarrow as pa
 logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "val_seen", "val_unseen", "test_seen", "test_unseen", "support_unseen")
+SPLIT_BY = ("user+image", "image", "none")  # how ratings without splits may be divided
 UNSPLIT = "all"  # the one key of `RatingSource.rows` when ratings come without splits
 DEMOGRAPHIC_FIELDS = ("age_binned", "gender", "nationality")
 METADATA_FIELDS = ("group", "style", "type")

@@ -21,6 +21,8 @@ from .processing_pamela import PamelaProcessor
 
 logger = logging.get_logger(__name__)
 
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+
 
 @dataclass
 class Predictions:
@@ -290,3 +292,51 @@ def _open(image: Any) -> Image.Image:
             f"An image array has shape {array.shape} and dtype {array.dtype}; expected (H, W, 3) or (H, W), uint8."
         )
     return Image.fromarray(array).convert("RGB")
+
+
+def score_folder(
+    scorer: PamelaScorer,
+    images: str | os.PathLike,
+    output: str | os.PathLike | None = None,
+    *,
+    prompts: str | Path | None = None,
+    user: str | None = None,
+    scale: str | None = None,
+    batch_size: int = 32,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Scores every image of a folder for one person.
+
+    Args:
+        images: a folder, read recursively, or one file.
+        output: a `.csv` or `.parquet` file to write as well, whole or not at all.
+        prompts: one text for all images, or the `Path` of a CSV with columns `image,prompt`.
+
+    Returns:
+        Table with columns `image` (path below the folder), `score`, `std`, best first.
+
+    Raises:
+        ValueError: no images there, an image that cannot be read, a CSV without the two columns, an unknown user.
+    """
+    folder = Path(images)
+    found = [folder] if folder.is_file() else sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
+    if not found:
+        raise ValueError(f"{folder} holds no images ({', '.join(SUFFIXES)}).")
+    names = [p.name if folder.is_file() else p.relative_to(folder).as_posix() for p in found]
+    if isinstance(prompts, Path):
+        table = pd.read_csv(prompts, dtype=str, keep_default_na=False)
+        if not {"image", "prompt"} <= set(table.columns):
+            raise ValueError(f"{prompts} has columns {list(table.columns)}; it needs image and prompt.")
+        of = dict(zip(table["image"], table["prompt"]))
+        if strange := sorted(set(of) - set(names)):
+            raise ValueError(f"{prompts} names {strange[0]!r}, which is no image of {folder}.")
+        prompts = [of.get(name) for name in names]
+    scores, std = scorer.score(found, prompts, user, scale=scale, batch_size=batch_size, progress=progress)
+    result = pd.DataFrame({"image": names, "score": scores, "std": std})
+    result = result.sort_values("score", ascending=False, kind="stable", ignore_index=True)
+    if output is not None:
+        output = Path(output)
+        part = output.with_name(output.name + ".part")
+        result.to_parquet(part) if output.suffix == ".parquet" else result.to_csv(part, index=False)
+        os.replace(part, output)
+    return result

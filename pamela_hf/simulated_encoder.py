@@ -158,6 +158,7 @@ def train_tiny_encoder(
     values, mask = (torch.from_numpy(a) for a in _targets(prompts))
     weight = torch.ones(values.shape[1])
     weight[len(SCALARS) :] = 0.5
+    weight[SCALARS.index("density")] = 2.5  # the hardest to see
 
     epochs = epochs if epochs is not None else max(1, round(DEFAULT_STEPS / (len(images) // batch_size)))
     started = time.perf_counter()

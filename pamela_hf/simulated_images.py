@@ -269,6 +269,11 @@ def _compose(traits: Traits, rng: np.random.Generator, side: int) -> tuple[Image
             y = horizon + (side - horizon) * (0.05 + 0.75 * depth)
             _stamp(draw, prop, x, y, side * (0.15 + 0.14 * depth) * near, palette, mirror, squash)
 
+    # What fills the air of a crowded picture: birds, petals, sparks, behind its subject.
+    specks = rng.random((round(190 * max(traits.density - 0.15, 0.0)), 3)) * (side, side, 3)
+    reach = max(1.0, side / 58)
+    for x, y, role in specks.tolist():
+        draw.ellipse((x - reach, y - reach, x + reach, y + reach), fill=palette["blc"[int(role)]])
     stretch = (0.5 + 0.35 * traits.contrast) * scale
     offset = -(light_x - 0.5) * scale * 0.6
     shadow = (middle - stretch + offset, base - scale * 0.07, middle + stretch + offset, base + scale * 0.06)
@@ -277,11 +282,6 @@ def _compose(traits: Traits, rng: np.random.Generator, side: int) -> tuple[Image
     for depth, x, mirror in places:
         if depth > 0.8:
             _stamp(draw, prop, x, side * 1.02, side * 0.26 * near, palette, mirror, squash)
-    # What fills the air of a crowded picture: birds, petals, sparks.
-    specks = rng.random((round(135 * max(traits.density - 0.15, 0.0)), 3)) * (side, side, 3)
-    reach = max(1.0, side / 60 * near)
-    for x, y, role in specks.tolist():
-        draw.ellipse((x - reach, y - reach, x + reach, y + reach), fill=palette["blc"[int(role)]])
     return canvas, (light_x, light_y)
 
 

@@ -137,8 +137,8 @@ def ratings_folder(tmp_path_factory) -> Path:
 
 
 TINY_MODEL = {
-    "hidden_size": 16, "num_fusion_members": 2, "num_attention_heads": 2, "intermediate_size": 24, "interaction_rank": 8,
-    "image_dropout": 0.0,
+    "hidden_size": 16, "num_fusion_members": 2, "num_attention_heads": 2, "intermediate_size": 24,
+    "interaction_rank": 8, "image_dropout": 0.0,
 }  # fmt: skip
 
 

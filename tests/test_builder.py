@@ -49,6 +49,7 @@ def test_every_form_gives_the_same_tables(release, tmp_path):
         assert other.open_image("7").read() == (release / "images/7.png").read_bytes()
         with pytest.raises(KeyError):
             other.open_image("nothing")
+        assert pickle.loads(pickle.dumps(other.open_image))("7").read() == other.open_image("7").read()
 
 
 def test_splits_and_names(release):

@@ -158,7 +158,7 @@ def test_damage_is_noticed(tmp_path):
     whole = path.read_bytes()
     for at in range(0, len(whole), 7):
         path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
-        with pytest.raises(EmbeddingError, match="embeddings.safetensors"):
+        with pytest.raises(EmbeddingError, match=r"embeddings\.safetensors"):
             load_embeddings(path)
     for size in (0, 5, 100, len(whole) - 1):
         path.write_bytes(whole[:size])

@@ -108,7 +108,10 @@ class Files:
         if self.is_zip:
             return name in self._members
         place = self.path / name
-        return place.is_file() and place.resolve().is_relative_to(self._resolved)
+        try:
+            return place.is_file() and place.resolve().is_relative_to(self._resolved)
+        except OSError:  # a name longer than the file system allows
+            return False
 
     def open(self, name: str) -> BinaryIO:
         """The file's bytes as a seekable stream."""

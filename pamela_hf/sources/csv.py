@@ -132,6 +132,8 @@ def _rows(path: Path, participant: str) -> Iterator[RawRow]:
                     continue
                 row: dict[Any, Any] = {"participant_id": participant}
                 row |= {column: field.strip() or None for column, field in zip(columns, fields)}
+                if row.get("image_id"):
+                    row["image_id"] = row["image_id"].removeprefix("./")
                 if len(fields) != len(columns):
                     row[None] = f"{len(fields)} fields; the header has {len(columns)}."
                 for column in ("score", "age"):

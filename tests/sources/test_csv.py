@@ -31,7 +31,7 @@ def test_the_smallest_file(folder):
     data = load_ratings(write(folder, "image,score\npictures/a.png,1\n./pictures/b.png,5\n"))
     table = data.splits["train"]
     assert table.participant_id.tolist() == ["me", "me"]
-    assert table.image_id.tolist() == ["pictures/a.png", "./pictures/b.png"]
+    assert table.image_id.tolist() == ["pictures/a.png", "pictures/b.png"]
     assert data.level_values == {"mine": (1.0, 2.0, 3.0, 4.0, 5.0)}
     assert data.open_image("pictures/a.png").read() == (folder / "pictures/a.png").read_bytes()
 

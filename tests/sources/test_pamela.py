@@ -16,6 +16,7 @@ from releases import rating, small_splits, write_release
 from pamela_hf.builder import load_ratings
 from pamela_hf.data import RatingError
 from pamela_hf.sources import open_source, source_names
+from pamela_hf.sources._files import Files, inner_path
 from pamela_hf.sources.pamela import read_json_list
 
 
@@ -253,6 +254,53 @@ def test_unknown_source_names_what_exists(release):
     (release.parent / "notes.txt").write_text("x")
     with pytest.raises(RatingError, match=r"no source reads it.*Known layouts"):
         open_source(release.parent / "notes.txt")
+
+
+PARTS = [
+    "..",
+    ".",
+    "",
+    "images",
+    "1.png",
+    "~",
+    "%2e%2e",
+    "..\\",
+    "/",
+    "etc",
+    "passwd",
+    "link",
+    "PAMELA",
+    "C:",
+    "\0",
+    "x" * 300,
+]
+
+
+def names_stay_inside(release, examples):
+    (release / "images/link").symlink_to("/etc")
+    (release.parent / "1.png").write_bytes(b"outside")
+    files = Files(release)
+
+    @settings(max_examples=examples, deadline=None, database=None)
+    @given(st.lists(st.sampled_from(PARTS), max_size=6).map("/".join) | st.text(max_size=30))
+    def check(name):
+        try:
+            inside = inner_path(name)
+        except ValueError:
+            return
+        if files.has(inside):
+            assert (release / inside).resolve().is_relative_to(release.resolve())
+
+    check()
+
+
+def test_no_name_leads_outside(release):
+    names_stay_inside(release, 300)
+
+
+@pytest.mark.faults
+def test_no_name_leads_outside_10000(release):
+    names_stay_inside(release, 10_000)
 
 
 VALUES = st.recursive(

@@ -1,0 +1,42 @@
+"""Everyone's taste: the same network, trained the same way, without the user and without demographics.
+
+What the personal model gains over it is worth a person's ratings. Its training configuration is the judged model's own
+(`training_config.yaml` in the model's folder), or the default where there is none.
+"""
+
+import dataclasses
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ..data import RatingData
+from ..embeddings import Embeddings
+from ..scoring import PamelaScorer
+from ..training import train as train_reward
+from ..training_config import TrainingConfig
+
+
+class ConsensusScorer(PamelaScorer):
+    """A reward that knows nobody."""
+
+    personal = False
+
+
+def fit(
+    train: pd.DataFrame, embeddings: Embeddings, *, seed: int = 0, data: RatingData, **context: Any
+) -> ConsensusScorer:
+    """Trains on `train` alone; takes as long as the model itself did.
+
+    Args:
+        data: the ratings that `train` is a split of. context: `model_dir`, the judged model's folder.
+    """
+    path = Path(context.get("model_dir") or "") / "training_config.yaml"
+    config = TrainingConfig.read(path if path.is_file() else None)
+    without = sorted({*config.without, "user", "demographics"})
+    config = dataclasses.replace(config, without=without, seed=seed, log_with=None, early_stopping=None)
+    alone = dataclasses.replace(data, splits={"train": train})
+    with tempfile.TemporaryDirectory() as folder:
+        model = train_reward(config, alone, embeddings, Path(folder) / "consensus")
+    return ConsensusScorer(model, name="consensus")

@@ -1,0 +1,268 @@
+"""`pamela <command>`: the commands of `scripts/`, for whoever installed the package with pip.
+
+Each command's arguments are declared here once; `scripts/<command>.py` calls the same. Heavy imports wait until the
+arguments are in order, so that `--help` answers at once.
+"""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+PREPARE = """\
+Ratings in, a checked Parquet folder out, which datasets.load_dataset reads as typed splits.
+
+  # the PAMELA release, straight from its zip
+  pamela prepare-ratings PAMELA.zip runs/pamela
+
+  # your own ratings: a CSV with image,score[,participant][,prompt][,age,gender,…], images beside it
+  pamela prepare-ratings mine.csv runs/mine --rating-min 1 --rating-max 5
+
+  # look at bad rows later instead of stopping at the first
+  pamela prepare-ratings PAMELA.zip runs/pamela --quarantine bad_rows.jsonl
+
+  >>> datasets.load_dataset("runs/pamela")["train"][0]             # typed ratings by split
+  >>> datasets.load_dataset("runs/pamela", "images", split="all")  # each image once
+"""
+
+EMBED = """\
+Run the frozen encoder once over every rated image and prompt.
+
+  pamela embed --data runs/pamela                                    # SigLIP2 so400m, into runs/pamela
+  pamela embed --data runs/pamela --encoder google/siglip2-base-patch16-224 --dtype bfloat16
+
+Writes embeddings.safetensors beside the ratings (or to --output). A run that was cut off goes on where it stopped;
+run again after adding images, only these are embedded. Training, evaluation and scoring read this file.
+"""
+
+TRAIN = """\
+Train a personal reward from ratings and their embeddings.
+
+  pamela train --config scripts/configs/oasis.yaml --data FOLDER --output runs/mine seed=1
+  pamela train --data mine=runs/mine --data lapis=runs/lapis --output runs/joint source_weights.lapis=0.3
+  torchrun --nproc_per_node 2 scripts/train.py …      (on CPUs with ACCELERATE_USE_CPU=true in front)
+
+Writes a folder that AutoModel.from_pretrained loads, with metrics.jsonl and checkpoints/. Killed? The same command
+with --resume gives the very weights of an uninterrupted run. Any field of TrainingConfig is a key:
+  without=[user]      an ablation: user, demographics, metadata, prompt, multiplicative, linear, pairwise, ordinal
+  early_stopping=val_seen/user_srocc      keep the best epoch on a validation split
+"""
+
+EVALUATE = """\
+Judge a model, person by person, on the splits of a ratings folder.
+
+  pamela evaluate --model runs/demo/model --data runs/demo/ratings --output runs/demo/eval
+  pamela evaluate --model DIR --data FOLDER --output OUT --splits val_seen,val_unseen --baselines consensus,ridge
+
+Prints a table and writes OUT/report.json and OUT/report.html. Every metric is computed for each person and averaged
+over people; the intervals (95 %) resample people. The model is `pamela`; on *_seen splits stand also
+`pamela@no_user` (it is not told who is asked) and `pamela@wrong_user` (it is told somebody else's name). What it
+gains over the first is what knowing the person is worth; on *_unseen splits nobody is known.
+
+Make choices on val_seen and val_unseen; read the test splits once, for the final claim.
+"""
+
+SCORE = """\
+Score a folder of images for one person, best first.
+
+  pamela score --model runs/demo/model --images photos --output scores.csv --user p0001
+  pamela score --model DIR --images photos --output scores.parquet --prompts prompts.csv
+
+Columns image, score (expected rating), std. --prompts is a CSV with columns image,prompt (image: the file's name).
+"""
+
+
+def names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _prepare_arguments(parser: argparse.ArgumentParser) -> None:
+    from .data import SPLIT_BY
+    from .sources import source_names
+
+    add = parser.add_argument
+    known = ", ".join(source_names())
+    add("source", help="folder or zip in the released layout, CSV, prepared folder or Hub dataset id")
+    add("out", help="folder to write: ratings/, images/, README.md; absent until it is complete")
+    add("--source", dest="layout", metavar="NAME", help=f"how to read it, if that isn't plain to see: {known}")
+    add("--name", help="what to call these ratings and their scale (default: the source's own name)")
+    add("--rating-min", type=float, metavar="A", help="lowest possible rating (default: train's lowest)")
+    add("--rating-max", type=float, metavar="B", help="highest one; both are integers")
+    add("--quarantine", metavar="FILE", help="set bad rows aside in FILE (JSON lines) and go on")
+    split_help = "how ratings that come without splits are divided: unseen people and unseen images (default), "
+    split_help += "unseen images only, or not at all"
+    add("--split-by", choices=SPLIT_BY, default=SPLIT_BY[0], help=split_help)
+    add("--seed", type=int, default=0, help="of that division (0)")
+    add("--images", metavar="FOLDER", help="CSV: where its image paths start (default: beside the CSV)")
+    add("--participant", metavar="ID", help="CSV without a column participant: who rated (default: me)")
+    add("--overwrite", action="store_true", help="replace OUT if it is a prepared folder")
+    add("--quiet", action="store_true", help="no progress bars")
+
+
+def _prepare(args: argparse.Namespace) -> None:
+    from .builder import prepare
+
+    ratings = prepare(
+        args.source,
+        args.out,
+        source=args.layout,
+        name=args.name,
+        rating_min=args.rating_min,
+        rating_max=args.rating_max,
+        quarantine=args.quarantine,
+        split_by=args.split_by,
+        seed=args.seed,
+        overwrite=args.overwrite,
+        progress=not args.quiet,
+        **{key: value for key in ("images", "participant") if (value := getattr(args, key)) is not None},
+    )
+    for split, table in ratings.splits.items():
+        people, images = table.participant_id.nunique(), table.image_id.nunique()
+        print(f"{split:15} {len(table):>9,} ratings  {people:>6,} people  {images:>7,} images")
+    print(f"written to {args.out}")
+
+
+def _embed_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--data", required=True, metavar="SOURCE", help="ratings with images: folder, zip, CSV, prepared or Hub id")
+    encoder_help = "Hub id or folder of an image–text AutoModel (google/siglip2-so400m-patch14-384)"
+    add("--encoder", metavar="ID", help=encoder_help)
+    add("--revision", help="commit or tag of the encoder; pin it for work you publish")
+    add("--output", metavar="FILE", help="default: embeddings.safetensors in the --data folder")
+    add("--batch-size", type=int, default=32, help="images a forward pass (32); halved by itself if memory runs out")
+    add("--device", help="cuda, mps, cpu (default: the first of these there is)")
+    add("--dtype", default="float32", choices=("float32", "bfloat16", "float16"), help="precision of the encoder")
+
+
+def _embed(args: argparse.Namespace) -> None:
+    from .builder import load_ratings
+    from .embeddings import DEFAULT_ENCODER, EMBEDDINGS_NAME, FrozenEncoder, compute_embeddings
+
+    data = load_ratings(args.data)
+    if data.open_image is None:
+        raise ValueError(f"--data {args.data} has no images to embed. Give the ratings with their images/.")
+    if args.output is None and not Path(args.data).is_dir():
+        raise ValueError(f"--data {args.data} is no folder to write to; say where with --output FILE.")
+    output = Path(args.output) if args.output else Path(args.data) / EMBEDDINGS_NAME
+    encoder = FrozenEncoder(args.encoder or DEFAULT_ENCODER, args.revision, args.device, args.dtype)
+    images = data.images()
+    prompts = [p if isinstance(p, str) else None for p in images["prompt"]]
+    ids = images["image_id"].astype(str).tolist()
+    made = compute_embeddings(encoder, ids, data.open_image, prompts, output, args.batch_size)
+    text = 0 if made.text_embeds is None else made.text_embeds.shape[1]
+    print(f"{len(made):,} images ({made.image_embeds.shape[1]} image and {text} prompt features) in {output}")
+
+
+def _train_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--config", metavar="YAML", help="any of TrainingConfig's fields; scripts/configs has some")
+    data_help = "ratings to learn from; given several times, all are trained on jointly, each on its own scale"
+    add("--data", required=True, action="append", metavar="[NAME=]SOURCE", help=data_help)
+    add("--output", required=True, metavar="DIR", help="folder for the model, metrics.jsonl and checkpoints/")
+    add("--encoder", metavar="FOLDER", help="local folder of the encoder that made the features; shipped with the model")
+    add("--resume", action="store_true", help="go on from the newest whole checkpoint in --output")
+    add("--rating-min", type=int, metavar="A", help="lowest rating (default: the smallest in the train split)")
+    add("--rating-max", type=int, metavar="B", help="highest rating")
+    add("overrides", nargs="*", metavar="key=value", help="on top of --config: seed=1 epochs=4 model.hidden_size=32 …")
+
+
+def _train(args: argparse.Namespace) -> None:
+    from .training import load_sources, train
+    from .training_config import TrainingConfig
+
+    config = TrainingConfig.read(args.config, args.overrides)
+    data, embeddings = load_sources(args.data, rating_min=args.rating_min, rating_max=args.rating_max)
+    train(config, data, embeddings, args.output, encoder=args.encoder, resume=args.resume)
+    print(f"Model written to {args.output}")
+
+
+def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
+    from .baselines import available_baselines
+
+    add = parser.add_argument
+    add("--model", required=True, metavar="DIR", help="folder or Hub id of a trained model")
+    add("--data", required=True, metavar="FOLDER", help="ratings: folder or zip as released, prepared folder or Hub id")
+    add("--output", required=True, metavar="OUT", type=Path, help="folder for report.json and report.html")
+    add("--embeddings", metavar="FILE", help="features of the images; default: embeddings.safetensors in --data")
+    rivals = f"rivals to judge beside it, fitted on the train split: {', '.join(available_baselines())}"
+    add("--baselines", type=names, default=[], metavar="A,B", help=rivals)
+    add("--splits", type=names, metavar="A,B", help="default: every val and test split there is")
+    add("--bootstrap", type=int, default=1000, metavar="N", help="draws for intervals (1000); 0: none")
+    add("--seed", type=int, default=0, help="of the draws and of the coverage's randomization (0)")
+
+
+def _evaluate(args: argparse.Namespace) -> None:
+    from .evaluation import metric_table, run
+
+    options = {k: v for k, v in vars(args).items() if k not in ("command", "run")}
+    print(metric_table(run(**options)))
+    print(f"\nWrote {args.output / 'report.json'} and {args.output / 'report.html'}.")
+
+
+def _score_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--model", required=True, metavar="DIR", help="folder or Hub id of a trained model")
+    add("--images", required=True, metavar="FOLDER", help="folder of PNG, JPEG or WebP images, read recursively")
+    add("--output", required=True, metavar="FILE", type=Path, help="a .csv or .parquet file")
+    add("--user", metavar="NAME", help="a participant the model was trained on; default: everyone's taste")
+    prompt = parser.add_mutually_exclusive_group()
+    prompt.add_argument("--prompt", metavar="TEXT", help="what all images were made from")
+    prompt.add_argument("--prompts", metavar="CSV", help="columns image,prompt: what each image was made from")
+    add("--scale", metavar="NAME", help="rating scale of the scores (default: the model's)")
+    add("--batch-size", type=int, default=32, help="images a forward pass (32)")
+    add("--device", help="cuda, mps, cpu (default: the first of these there is)")
+
+
+def _score(args: argparse.Namespace) -> None:
+    from .scoring import PamelaScorer, score_folder
+
+    if args.output.suffix not in (".csv", ".parquet"):
+        raise ValueError(f"--output {args.output} must end in .csv or .parquet.")
+    table = score_folder(
+        PamelaScorer.from_pretrained(args.model, device=args.device),
+        args.images,
+        args.output,
+        prompts=args.prompt if args.prompt is not None else args.prompts and Path(args.prompts),
+        user=args.user,
+        scale=args.scale,
+        batch_size=args.batch_size,
+    )
+    print(table.head(10).to_string(index=False))
+    print(f"{len(table):,} images scored, best first, in {args.output}")
+
+
+COMMANDS = {
+    "prepare-ratings": (PREPARE, _prepare_arguments, _prepare),
+    "embed": (EMBED, _embed_arguments, _embed),
+    "train": (TRAIN, _train_arguments, _train),
+    "evaluate": (EVALUATE, _evaluate_arguments, _evaluate),
+    "score": (SCORE, _score_arguments, _score),
+}
+
+
+def main(argv: Sequence[str] | None = None, command: str | None = None) -> None:
+    """Runs `pamela`, or with `command` one of its commands as a script of its own; exits with 1 on bad input."""
+    raw = argparse.RawDescriptionHelpFormatter
+    if command is None:
+        parser = argparse.ArgumentParser(prog="pamela", description="Personal taste in images.")
+        commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+        for name, (about, add_arguments, run) in COMMANDS.items():
+            sub = commands.add_parser(name, help=about.splitlines()[0], description=about, formatter_class=raw)
+            add_arguments(sub)
+            sub.set_defaults(run=run)
+    else:
+        about, add_arguments, run = COMMANDS[command]
+        parser = argparse.ArgumentParser(description=about, formatter_class=raw)
+        add_arguments(parser)
+        parser.set_defaults(run=run)
+    args = parser.parse_args(argv)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    try:
+        args.run(args)
+    except (ValueError, OSError, ArithmeticError, RuntimeError) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,143 @@
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from test_modeling_pamela import with_encoder
+
+from pamela_hf.scoring import PamelaScorer, encode_ratings, score_folder
+from pamela_hf.training import load_sources
+
+
+@pytest.fixture
+def scorer(siglip_encoder, tmp_path) -> PamelaScorer:
+    scorer = PamelaScorer.from_pretrained(with_encoder(siglip_encoder, tmp_path), device="cpu")
+    torch.nn.init.normal_(scorer.model.user_embedding.weight[1:])
+    return scorer
+
+
+def test_paths_images_and_arrays_score_alike(scorer, images, tmp_path):
+    paths = []
+    for i, image in enumerate(images):
+        image.save(tmp_path / f"{i}.png")
+        paths.append(tmp_path / f"{i}.png")
+    by_path = scorer.score(paths, user="ann", prompts="a cat")
+    for other in (images, [np.asarray(image) for image in images], [str(p) for p in paths]):
+        np.testing.assert_allclose(scorer.score(other, user="ann", prompts="a cat").scores, by_path.scores, atol=1e-5)
+    one = scorer.score(paths[2], user="ann", prompts="a cat")
+    np.testing.assert_allclose(one.scores, by_path.scores[2:3], atol=1e-5)
+    scores, std = by_path
+    assert scores.shape == std.shape == (4,) and (std > 0).all()
+
+
+def test_batches_and_order_change_nothing(scorer, images):
+    whole = scorer.score(images, user=["ann", None, "bob", "cem"], prompts=["a cat", None, "a dog", ""])
+    small = scorer.score(images, user=["ann", None, "bob", "cem"], prompts=["a cat", None, "a dog", ""], batch_size=1)
+    np.testing.assert_allclose(whole.scores, small.scores, atol=1e-5)
+    back = scorer.score(images[::-1], user=["cem", "bob", None, "ann"], prompts=["", "a dog", None, "a cat"])
+    np.testing.assert_allclose(back.scores[::-1], whole.scores, atol=1e-5)
+
+
+def test_a_grid_of_people_encodes_each_image_once(scorer, images, monkeypatch):
+    backbone = scorer.model.load_backbone()
+    seen = []
+    forward = backbone.get_image_features
+    monkeypatch.setattr(
+        backbone, "get_image_features", lambda pixel_values: seen.append(len(pixel_values)) or forward(pixel_values)
+    )
+    grid = scorer.score(images, users=["ann", None, "bob"], scale="slider")
+    assert grid.scores.shape == (4, 3) and sum(seen) == 4
+    for j, user in enumerate(["ann", None, "bob"]):
+        np.testing.assert_allclose(grid.scores[:, j], scorer.score(images, user=user, scale="slider").scores, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"images": []}, "images is empty"),
+        ({"images": [np.zeros((4, 4, 3))]}, "dtype float64"),
+        ({"user": "dan"}, "'dan' is not among"),
+        ({"user": ["ann"]}, "1 entries for 4 images"),
+        ({"user": "ann", "users": ["bob"]}, "one of the two"),
+        ({"scale": "moons"}, "'moons'"),
+        ({"images": ["missing.png"]}, r"missing\.png"),
+    ],
+)
+def test_bad_input_is_named(scorer, images, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        scorer.score(**{"images": images, **arguments})
+
+
+def test_predict_from_features_follows_the_table(trained_folder, ratings_folder):
+    data, embeddings = load_sources([ratings_folder])
+    scorer = PamelaScorer.from_pretrained(trained_folder, device="cpu")
+    table = data.splits["val_seen"]
+    predicted = scorer.predict(table, embeddings)
+    assert predicted.scores.shape == (len(table),) and predicted.probs.shape == (len(table), 5)
+    shuffled = table.sample(frac=1, random_state=0)
+    again = scorer.predict(shuffled, embeddings, batch_size=7)
+    back = pd.Series(again.scores, shuffled.index).loc[table.index]
+    np.testing.assert_allclose(back, predicted.scores, atol=1e-5)
+    row = table.iloc[3]
+    at = embeddings.rows([row["image_id"]])
+    direct = scorer.model(
+        **scorer.processor(
+            image_embeds=embeddings.image_embeds[at],
+            text_embeds=embeddings.text_embeds[at],
+            user=row["participant_id"],
+            demographics={"age_binned": row["age_binned"], "gender": row["gender"]},
+            metadata={"group": row["group"], "type": row["type"]},
+        )
+    )
+    assert direct.scores.item() == pytest.approx(predicted.scores[3], abs=1e-5)
+
+
+def test_a_rating_that_is_no_level_has_no_label(trained_folder, ratings_folder):
+    data, embeddings = load_sources([ratings_folder])
+    config = PamelaScorer.from_pretrained(trained_folder, device="cpu").config
+    table = data.splits["val_seen"].head(3).assign(score=np.array([1.0, 2.5, 5.0], np.float32))
+    assert encode_ratings(table, config, embeddings).labels.tolist() == [0, -1, 4]
+    with pytest.raises(ValueError, match="rating_scale='other'"):
+        encode_ratings(table.assign(rating_scale="other"), config, embeddings)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_a_folder_best_first(scorer, images, tmp_path, suffix):
+    folder = tmp_path / "photos"
+    (folder / "deep").mkdir(parents=True)
+    for i, image in enumerate(images):
+        image.save(folder / ("deep" if i % 2 else ".") / f"{i}.png")
+    (folder / "notes.txt").write_text("no image")
+    prompts = tmp_path / "prompts.csv"
+    prompts.write_text("image,prompt\n0.png,a cat\ndeep/1.png,\n")
+    output = tmp_path / f"scores{suffix}"
+    table = score_folder(scorer, folder, output, prompts=prompts, user="bob", progress=False)
+    assert list(table.columns) == ["image", "score", "std"]
+    assert sorted(table["image"]) == ["0.png", "2.png", "deep/1.png", "deep/3.png"]
+    assert table["score"].is_monotonic_decreasing
+    written = pd.read_csv(output) if suffix == ".csv" else pd.read_parquet(output)
+    np.testing.assert_allclose(written["score"], table["score"])
+    expected = scorer.score(folder / "0.png", "a cat", "bob").scores[0]
+    assert table.set_index("image")["score"]["0.png"] == pytest.approx(expected, abs=1e-5)
+    prompts.write_text("image,prompt\nnone.png,a cat\n")
+    with pytest.raises(ValueError, match=r"none\.png"):
+        score_folder(scorer, folder, prompts=prompts, progress=False)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="holds no images"):
+        score_folder(scorer, tmp_path / "empty", progress=False)
+
+
+def test_orientations_of_one_picture_score_alike(scorer, tmp_path):
+    upright = Image.fromarray(np.random.default_rng(0).integers(0, 255, (24, 16, 3), np.uint8))
+    turn = {
+        1: None, 2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_270,
+    }  # fmt: skip
+    for value, operation in turn.items():
+        exif = Image.Exif()
+        exif[0x0112] = value
+        stored = upright if operation is None else upright.transpose(operation)
+        stored.save(tmp_path / f"{value}.png", exif=exif)
+    scores = scorer.score([tmp_path / f"{v}.png" for v in turn]).scores
+    np.testing.assert_allclose(scores, scores[0], atol=1e-5)
