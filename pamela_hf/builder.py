@@ -21,9 +21,9 @@ from safetensors import safe_open
 from tqdm.auto import tqdm
 
 from .data import (
-    SPLIT_BY,
     IMAGE_COLUMNS,
     RATING_COLUMNS,
+    SPLIT_BY,
     SPLITS,
     UNSPLIT,
     RatingData,
@@ -55,7 +55,6 @@ IMAGE_FEATURES = datasets.Features(
 )
 
 IMAGE_SPLIT = "images"
-SPLIT_BY = ("user+image", "image", "none")
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
 
 
@@ -519,7 +518,7 @@ def _card(ratings: RatingData, n_images: int, folder: Path) -> str:
         {config: datasets.DatasetInfo(config_name=config, features=features) for config, features in info.items()}
     ).to_dataset_card_data(metadata)
     people = {person for table in ratings.splits.values() for person in table.participant_id.unique()}
-    text = Path(__file__).parent.parent / "dataset_card" / "README.md"  # not there in a plain pip install
+    text = Path(__file__).parent.parent / "dataset_card" / "template.md"  # not there in a plain pip install
     template = text.read_text(encoding="utf-8") if text.is_file() else "---\n{{ card_data }}\n---\n\n# {{ name }}\n"
     card = DatasetCard.from_template(
         metadata,

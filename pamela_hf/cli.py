@@ -160,7 +160,7 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
     data_help = "ratings to learn from; given several times, all are trained on jointly, each on its own scale"
     add("--data", required=True, action="append", metavar="[NAME=]SOURCE", help=data_help)
     add("--output", required=True, metavar="DIR", help="folder for the model, metrics.jsonl and checkpoints/")
-    add("--encoder", metavar="FOLDER", help="local folder of the encoder that made the features; shipped with the model")
+    add("--encoder", metavar="FOLDER", help="local folder of the encoder of the features; goes with the model")
     add("--resume", action="store_true", help="go on from the newest whole checkpoint in --output")
     add("--rating-min", type=int, metavar="A", help="lowest rating (default: the smallest in the train split)")
     add("--rating-max", type=int, metavar="B", help="highest rating")
