@@ -174,7 +174,7 @@ def near_duplicate_groups(
     hashes: Mapping[str, int] | None = None,
     embeddings: np.ndarray | None = None,
     max_bits: int = 4,
-    min_cosine: float = 0.98,
+    min_cosine: float = 0.95,
 ) -> dict[str, int]:
     """Groups images that show nearly the same, to keep each group within one split.
 
@@ -186,7 +186,8 @@ def near_duplicate_groups(
         hashes: id → :func:`difference_hash`; ids without one are compared by embedding only.
         embeddings (N, D): in the order of `image_ids`; zero or non-finite rows match nothing.
         max_bits: 0..64.
-        min_cosine: -1..1.
+        min_cosine: -1..1; what counts as near depends on the encoder. Among the 900 OASIS photographs with
+            EfficientNet features .95 finds three pairs, .98 none; too low only keeps more images together.
 
     Returns:
         id → group number, 0 onwards in order of first appearance; every id has one.

@@ -92,21 +92,48 @@ class PamelaFusionBlock(nn.Module):
         self.fc2 = nn.Linear(config.intermediate_size, width)
         self.dropout = nn.Dropout(config.fusion_dropout)
 
-    def forward(self, tokens: list[PairTokens], score_only: bool) -> Tensor:
-        """`(B, T, hidden_size)`, or with `score_only` just the first token, `(B, 1, hidden_size)`: the last block
-        needs no other."""
+    def forward(self, tokens: list[PairTokens]) -> list[PairTokens]:
+        """Every token of every pair, updated."""
+        x = torch.stack(torch.broadcast_tensors(*(t.pairs(self.norm1(t.distinct)) for t in tokens)), dim=1)
+        q, k, v = (self._heads(proj(x)).transpose(1, 2) for proj in (self.q_proj, self.k_proj, self.v_proj))
+        mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        x = torch.stack(torch.broadcast_tensors(*(t.pairs() for t in tokens)), dim=1)
+        x = self._finish(x, mixed)
+        return [PairTokens(token) for token in x.unbind(1)]
+
+    def read_out(self, tokens: list[PairTokens]) -> Tensor:
+        """The first token alone, updated, `(B, hidden_size)`: all that the last block is asked for.
+
+        With one query, softmax attention is a ratio of two sums over tokens, Σ exp(q·k) v / Σ exp(q·k). A term of them
+        depends on its token alone while the query is the same for all pairs, so both sums are taken over distinct
+        tokens first, and over those that come and go together before they are spread over the pairs.
+        """
         normed = [self.norm1(t.distinct) for t in tokens]
-        k = torch.stack([t.pairs(self.k_proj(n)) for t, n in zip(tokens, normed)], dim=1)
-        v = torch.stack([t.pairs(self.v_proj(n)) for t, n in zip(tokens, normed)], dim=1)
-        asked = tokens[:1] if score_only else tokens
-        q = torch.stack([t.pairs(self.q_proj(n)) for t, n in zip(asked, normed)], dim=1)
-        mixed = F.scaled_dot_product_attention(self._heads(q), self._heads(k), self._heads(v))
-        x = torch.stack([t.pairs() for t in asked], dim=1)
-        x = x + self.dropout(self.out_proj(mixed.transpose(1, 2).flatten(2)))
+        query = self._heads(self.q_proj(normed[0]))
+        query = query * query.shape[-1] ** -0.5
+        if len(query) > 1:  # the query differs between pairs, and by now so does everything else
+            query = tokens[0].pairs(query)
+        logits = [(query * self._heads(self.k_proj(n))).sum(-1) for n in normed]
+        highest = torch.stack([x.detach().amax(0) for x in logits]).amax(0)  # any constant will do; this is safe
+        sums: dict[int, list[Any]] = {}
+        for token, n, x in zip(tokens, normed, logits):
+            weight = (x - highest).exp().unsqueeze(-1)
+            terms = (weight * self._heads(self.v_proj(n)), weight)
+            if id(token.index) in sums and token.index is not None:
+                known = sums[id(token.index)]
+                known[1:] = [known[1] + terms[0], known[2] + terms[1]]
+            else:
+                sums[id(token.index) if token.index is not None else id(token)] = [token, *terms]
+        values = sum(token.pairs(value) for token, value, _ in sums.values())
+        weights = sum(token.pairs(weight) for token, _, weight in sums.values())
+        return self._finish(tokens[0].pairs(), (values / weights).flatten(-2))
+
+    def _finish(self, x: Tensor, mixed: Tensor) -> Tensor:
+        x = x + self.dropout(self.out_proj(mixed))
         return x + self.dropout(self.fc2(F.gelu(self.fc1(self.norm2(x)), approximate="tanh")))
 
     def _heads(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+        return x.unflatten(-1, (self.num_heads, -1))
 
 
 class PamelaFusion(nn.Module):
@@ -162,13 +189,18 @@ class PamelaFusion(nn.Module):
         side: dict[str, Tensor],
         image_index: Tensor | None,
         has_prompt: Tensor | None,
+        prompt_mask: Tensor | None,
         rows: PairTokens,
-        demographic_ids: Tensor,
-        metadata_ids: Tensor,
+        demographics: PairTokens,
+        metadata: PairTokens,
     ) -> Tensor:
-        """Utilities `(B,)`: `side` of N images, which image `(B,)`, which pairs have a prompt `(B,)`, people's rows,
-        and the ids of fields `(B, fields)`."""
-        zero = torch.zeros(len(demographic_ids), dtype=torch.long, device=self.score_token.device)
+        """Utilities `(B,)`.
+
+        `side`, `has_prompt (N,)`: of N images, of which pair i is about `image_index[i]`; `prompt_mask (B,)`: pairs
+        whose prompt is used; `rows`: people's rows; `demographics`, `metadata`: ids of fields `(n, fields)`.
+        """
+        device = self.score_token.device
+        zero = torch.zeros(1, dtype=torch.long, device=device)
         tokens = [
             PairTokens(self.score_token, zero),
             PairTokens(side["image_token"], image_index),
@@ -177,24 +209,32 @@ class PamelaFusion(nn.Module):
         if self.config.text_embed_dim and has_prompt is None:
             tokens.append(PairTokens(self.no_prompt, zero))
         elif self.config.text_embed_dim:
-            n = len(side["text_token"])
-            which = torch.arange(n, device=zero.device) if image_index is None else image_index
-            which = torch.where(has_prompt, which, n)
-            tokens.append(PairTokens(torch.cat([side["text_token"], self.no_prompt]), which))
-        tokens += [PairTokens(t.weight, i) for t, i in zip(self.demographics, demographic_ids.unbind(-1))]
-        tokens += [PairTokens(t.weight, i) for t, i in zip(self.metadata, metadata_ids.unbind(-1))]
+            token = torch.where(has_prompt.unsqueeze(-1), side["text_token"], self.no_prompt)
+            if prompt_mask is None:
+                tokens.append(PairTokens(token, image_index))
+            else:
+                which = torch.arange(len(token), device=device) if image_index is None else image_index
+                which = torch.where(prompt_mask, which, len(token))
+                tokens.append(PairTokens(torch.cat([token, self.no_prompt]), which))
+        for tables, fields in ((self.demographics, demographics), (self.metadata, metadata)):
+            for table, ids in zip(tables, fields.distinct.unbind(-1)):
+                by_value = fields.index is None  # then the table's few rows are the distinct tokens
+                tokens.append(PairTokens(table.weight, ids) if by_value else PairTokens(table(ids), fields.index))
         for token, kind in zip(tokens, self.token_type):
             token.distinct = token.distinct + kind
-        for i, block in enumerate(self.blocks):
-            x = block(tokens, score_only=i == len(self.blocks) - 1)
-            tokens = [PairTokens(token) for token in x.unbind(1)]
-        utility = self.head(self.norm(x[:, 0])).squeeze(-1)
+        for block in self.blocks[:-1]:
+            tokens = block(tokens)
+        utility = self.head(self.norm(self.blocks[-1].read_out(tokens))).squeeze(-1)
 
         def with_prompt(what: str) -> Tensor:
-            value = PairTokens(side[f"image_{what}"], image_index).pairs()
+            value = side[f"image_{what}"]
             if has_prompt is None:
-                return value
-            return value + PairTokens(side[f"text_{what}"], image_index).pairs() * has_prompt.unsqueeze(-1)
+                return PairTokens(value, image_index).pairs()
+            text = side[f"text_{what}"] * has_prompt.unsqueeze(-1)
+            if prompt_mask is None:
+                return PairTokens(value + text, image_index).pairs()
+            value, text = PairTokens(value, image_index).pairs(), PairTokens(text, image_index).pairs()
+            return value + text * prompt_mask.unsqueeze(-1)
 
         if self.config.interaction_rank:
             factors = PairTokens(self.interaction_user(rows.distinct), rows.index).pairs() * with_prompt("factors")
@@ -475,11 +515,11 @@ class PamelaRewardModel(PreTrainedModel):
         metadata_ids = self._ids(metadata_ids, n, len(self.config.metadata), "metadata_ids")
         if image_index is not None:
             image_index = image_index.to(self.device)
-            has_prompt = has_prompt if has_prompt is None else has_prompt[image_index]
-        if has_prompt is not None and prompt_mask is not None:
-            has_prompt = has_prompt & prompt_mask.to(self.device)
+        if prompt_mask is not None:
+            prompt_mask = prompt_mask.to(self.device)
+        fields = PairTokens(demographic_ids), PairTokens(metadata_ids)
         utilities = [
-            member(member.image_side(image, text), image_index, has_prompt, rows, demographic_ids, metadata_ids)
+            member(member.image_side(image, text), image_index, has_prompt, prompt_mask, rows, *fields)
             for member in self.members
         ]
         utilities = torch.stack(utilities).float()  # (members, B)
@@ -577,15 +617,19 @@ class PamelaRewardModel(PreTrainedModel):
             pair = torch.arange(start, min(start + max_pairs, n * u), device=self.device)
             i, j = pair // u, pair % u
             low, high = int(i[0]), int(i[-1]) + 1
-            people = PairTokens(rows, j)
+            i = i - low
+            people, demographics = PairTokens(rows, j), PairTokens(demographic_ids, j)
+            metadata = PairTokens(metadata_ids[low:high], i)
+            prompted = None if has_prompt is None else has_prompt[low:high]
             utilities = [
                 member(
                     {name: value[low:high] for name, value in side.items()},
-                    i - low,
-                    None if has_prompt is None else has_prompt[i],
+                    i,
+                    prompted,
+                    None,
                     people,
-                    demographic_ids[j],
-                    metadata_ids[i],
+                    demographics,
+                    metadata,
                 )
                 for member, side in zip(self.members, sides)
             ]

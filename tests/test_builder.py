@@ -19,6 +19,12 @@ from pamela_hf.data import RATING_COLUMNS, RatingError
 from pamela_hf.images import ImageError
 
 
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory, monkeypatch):
+    """What `datasets` caches without being told where stays out of the home folder."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture
 def release(tmp_path):
     return write_release(tmp_path / "PAMELA", small_splits())

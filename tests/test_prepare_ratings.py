@@ -33,6 +33,12 @@ def script(*arguments):
     return None
 
 
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory, monkeypatch):
+    """What `datasets` caches without being told where stays out of the home folder."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture
 def release(tmp_path):
     return write_release(tmp_path / "PAMELA", small_splits())

@@ -1,0 +1,121 @@
+"""How fast the reward scores, against what this machine can do: `python scripts/bench_speed.py`.
+
+- score_matrix: 900 images × 210 people, its counted floating-point operations a second as a share of a plain matrix
+  product's rate, both measured in this run;
+- one image for 200 people against one image for one person, from pixels, with a SigLIP2-base-sized encoder (random
+  weights: only its size matters here);
+- what importing the package adds to importing transformers' Auto classes.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import SiglipConfig, SiglipModel
+
+from pamela_hf import PamelaConfig, PamelaRewardModel
+
+
+def seconds(function: Callable[[], object], repeats: int = 5) -> float:
+    """Median of `repeats` runs after one to warm up."""
+    function()
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def matmul_rate(size: int = 1536) -> float:
+    """FLOP/s of a square float32 matrix product."""
+    a, b = torch.randn(size, size), torch.randn(size, size)
+    return 2 * size**3 / seconds(lambda: a @ b, 7)
+
+
+def reward(users: int, width: int, text_width: int, encoder: SiglipConfig | None = None) -> PamelaRewardModel:
+    config = PamelaConfig(
+        image_embed_dim=width,
+        text_embed_dim=text_width,
+        users=[f"p{i}" for i in range(users)],
+        demographics={"age_binned": [f"{10 * i}-{10 * i + 9}" for i in range(1, 7)], "gender": ["female", "male"]},
+        metadata={"group": ["animal", "object", "person", "scene"]},
+        rating_scales={"rating": list(range(1, 8))},
+    )
+    return PamelaRewardModel(config).eval()
+
+
+def bench_matrix() -> dict[str, float]:
+    model = reward(210, 1280, 384)
+    inputs = {
+        "image_embeds": torch.randn(900, 1280),
+        "text_embeds": torch.randn(900, 384),
+        "user_ids": torch.arange(1, 211),
+        "demographic_ids": torch.randint(0, 3, (210, 2)),
+        "metadata_ids": torch.randint(0, 5, (900, 1)),
+    }
+    with FlopCounterMode(display=False) as counter:
+        model.score_matrix(**inputs)
+    rate = matmul_rate()
+    taken = seconds(lambda: model.score_matrix(**inputs), 3)
+    rate = (rate + matmul_rate()) / 2  # before and after: the machine may have changed its mind in between
+    flops = counter.get_total_flops()
+    return {
+        "score_matrix_seconds": taken,
+        "score_matrix_gflop": flops / 1e9,
+        "score_matrix_gflops": flops / taken / 1e9,
+        "matmul_gflops": rate / 1e9,
+        "score_matrix_share_of_matmul": flops / taken / rate,
+    }
+
+
+def bench_people() -> dict[str, float]:
+    size = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
+    vision = {**size, "image_size": 224, "patch_size": 16}
+    encoder = SiglipModel(SiglipConfig(vision_config=vision, text_config={**size, "num_hidden_layers": 1}))
+    model = reward(200, 768, 768)
+    model.set_backbone(encoder)
+    pixels = torch.randn(1, 3, 224, 224)
+    times: dict[int, list[float]] = {1: [], 200: []}
+    for _ in range(12):  # in turns, so that both see the same machine
+        for people, found in times.items():
+            ids = torch.arange(1, people + 1)
+            start = time.perf_counter()
+            model.score_matrix(pixel_values=pixels, user_ids=ids)
+            found.append(time.perf_counter() - start)
+    one, many = (statistics.median(times[n][2:]) for n in (1, 200))
+    return {"one_person_ms": 1e3 * one, "200_people_ms": 1e3 * many, "200_people_over_one": many / one}
+
+
+def bench_import() -> dict[str, float]:
+    code = (
+        "from transformers import AutoModel, AutoProcessor, PreTrainedModel\n"
+        "import time; start = time.perf_counter(); import pamela_hf; print(time.perf_counter() - start)"
+    )
+    runs = [float(subprocess.check_output([sys.executable, "-c", code], text=True)) for _ in range(5)]
+    return {"import_extra_ms": 1e3 * statistics.median(runs)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, help="CPU threads (default: PyTorch's)")
+    parser.add_argument("--output", help="JSON file to write as well")
+    args = parser.parse_args()
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    result = {"threads": torch.get_num_threads(), **bench_matrix(), **bench_people(), **bench_import()}
+    text = json.dumps({k: round(v, 4) for k, v in result.items()}, indent=1)
+    print(text)
+    if args.output:
+        with open(args.output, "w", encoding="utf-8") as file:
+            file.write(text + "\n")
+
+
+if __name__ == "__main__":
+    main()
