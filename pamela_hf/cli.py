@@ -101,7 +101,7 @@ def _prepare_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _prepare(args: argparse.Namespace) -> None:
-    from .builder import prepare
+    from .preparation import prepare
 
     ratings = prepare(
         args.source,

@@ -588,7 +588,7 @@ class PamelaRewardModel(PreTrainedModel):
         demographic_ids: Tensor | None = None,
         metadata_ids: Tensor | None = None,
         scale: int | None = None,
-        max_pairs: int = 1024,
+        max_pairs: int = 4096,
         **encoder_inputs: Tensor,
     ) -> PamelaRewardOutput:
         r"""Scores every one of N images for every one of U people; each image is encoded once.
@@ -597,7 +597,7 @@ class PamelaRewardModel(PreTrainedModel):
             image_embeds, text_embeds, prompt_mask, metadata_ids: as in `forward`, N rows.
             user_ids `(U,)` or user_embeds `(U, hidden_size)`, demographic_ids `(U, fields)`: the people.
             scale: index of the rating scale; default: the config's `default_scale`.
-            max_pairs: pairs in one pass; bounds the memory (about `members × 30 kB` a pair at the default sizes).
+            max_pairs: pairs in one pass; bounds the memory (a few kB a pair at the default sizes).
 
         Returns:
             [`PamelaRewardOutput`] with `scores`, `std` and `utility` of shape `(N, U)`.

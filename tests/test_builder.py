@@ -14,9 +14,10 @@ import pytest
 from PIL import Image
 from releases import rating, small_splits, write_release
 
-from pamela_hf.builder import IMAGE_FEATURES, RATING_FEATURES, PamelaRatings, _hub_source, _load, load_ratings, prepare
+from pamela_hf.builder import IMAGE_FEATURES, RATING_FEATURES, PamelaRatings, _hub_source, load_ratings, read_source
 from pamela_hf.data import RATING_COLUMNS, RatingError
 from pamela_hf.images import ImageError
+from pamela_hf.preparation import prepare
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +46,7 @@ def test_every_form_gives_the_same_tables(release, tmp_path):
     forms = [
         load_ratings(tmp_path / "r.zip"),
         load_ratings(tmp_path / "prepared"),
-        _load(_hub_source(str(tmp_path / "prepared"))),
+        read_source(_hub_source(str(tmp_path / "prepared"))),
     ]
     for other in forms:
         assert other.name == "pamela" and other.level_values == folder.level_values
@@ -207,10 +208,10 @@ def test_reading_needs_neither_torch_nor_transformers():
 
 MEASURED = """
 import json, resource, sys, time
-import pamela_hf.builder as builder
+import pamela_hf.preparation as preparation
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 before, start = peak(), time.monotonic()
-data = builder.prepare(sys.argv[1], sys.argv[2])
+data = preparation.prepare(sys.argv[1], sys.argv[2])
 rows = sum(map(len, data.splits.values()))
 print(json.dumps({"rows": rows, "seconds": time.monotonic() - start, "megabytes": peak() - before}))
 """

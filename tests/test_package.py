@@ -16,7 +16,7 @@ LAYERS = {
     "simulated_vocabulary": 0, "simulated_traits": 0, "simulated_shapes": 0, "simulated_images": 0,
     "simulated_raters": 0, "simulation": 0, "simulated_encoder": 0,
     "modeling_pamela": 1, "processing_pamela": 1, "sources": 1, "user_metrics": 1, "training_config": 1, "report": 1,
-    "builder": 2, "embeddings": 2, "scoring": 2,
+    "builder": 2, "embeddings": 2, "preparation": 3, "scoring": 2,
     "checkpoints": 3, "training": 3, "baselines": 4, "evaluation": 5, "cli": 6,
 }  # fmt: skip
 SIDEWAYS = {

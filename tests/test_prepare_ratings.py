@@ -16,9 +16,10 @@ from PIL import Image
 from releases import rating, small_splits, write_release
 
 import pamela_hf
-from pamela_hf.builder import IMAGE_FEATURES, RATING_FEATURES, load_ratings, prepare
+from pamela_hf.builder import IMAGE_FEATURES, RATING_FEATURES, load_ratings
 from pamela_hf.data import RatingError
 from pamela_hf.images import ImageError
+from pamela_hf.preparation import prepare
 
 SCRIPT = Path(__file__).parent.parent / "scripts" / "prepare_ratings.py"
 
@@ -118,9 +119,9 @@ def killed_runs(release, tmp_path, times):
         "import sys, types\n"
         "package = sys.modules['pamela_hf'] = types.ModuleType('pamela_hf')\n"  # spares the seconds of importing torch
         "package.__path__ = [sys.argv[3]]\n"
-        "import pamela_hf.builder\n"
+        "import pamela_hf.preparation\n"
         "print('go', flush=True)\n"
-        "pamela_hf.builder.prepare(sys.argv[1], sys.argv[2])\n"
+        "pamela_hf.preparation.prepare(sys.argv[1], sys.argv[2])\n"
     )
     package = str(Path(pamela_hf.__file__).parent)
     for n in range(times):
