@@ -29,7 +29,11 @@ class PamelaConfig(PreTrainedConfig):
         num_fusion_layers (`int`): transformer blocks of each member.
         num_attention_heads (`int`): heads of each block.
         intermediate_size (`int`): width of a block's feed-forward part.
-        interaction_rank (`int`): factors of the multiplicative user × image term; 0 = off.
+        interaction_rank (`int`): factors of each member's multiplicative user × image term; 0 = off.
+        personal_axes (`int`): principal axes of the features on which a person's row weighs the image directly, beside
+            the members; 0 = off. Fixed from the training images.
+        personal_scale (`float`): utility that a unit row gives a unit of these axes.
+        text_share (`float`): share of the prompt in the features whose axes they are.
         linear_path (`bool`): a linear path from image and prompt to the utility, beside the fusion.
         normalize_embeds (`bool`): features are scaled to unit length before they are standardized.
         image_dropout, text_dropout, fusion_dropout (`float`): dropout of the features and inside the blocks; 0 = off.
@@ -61,6 +65,9 @@ class PamelaConfig(PreTrainedConfig):
     num_attention_heads: int = 4
     intermediate_size: int = 128
     interaction_rank: int = 16
+    personal_axes: int = 64
+    personal_scale: float = 8.0
+    text_share: float = 0.2
     linear_path: bool = False
     normalize_embeds: bool = True
     image_dropout: float = 0.5
@@ -104,10 +111,10 @@ class PamelaConfig(PreTrainedConfig):
             raise ValueError(
                 f"hidden_size={self.hidden_size} must be a multiple of num_attention_heads={self.num_attention_heads}."
             )
-        for name in ("text_embed_dim", "interaction_rank"):
+        for name in ("text_embed_dim", "interaction_rank", "personal_axes"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}={getattr(self, name)} must be 0 (off) or more.")
-        for name in ("image_dropout", "text_dropout", "fusion_dropout"):
+        for name in ("image_dropout", "text_dropout", "fusion_dropout", "text_share"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must lie in [0, 1).")
         if self.default_scale not in self.rating_scales:

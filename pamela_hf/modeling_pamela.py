@@ -20,6 +20,7 @@ from transformers import initialization as init
 from transformers.utils import ModelOutput
 
 from .configuration_pamela import LOCAL_ENCODER, PamelaConfig
+from .fusion_pamela import PairTokens, PamelaFusion, PamelaFusionBlock
 from .losses import CUTPOINT_PAD, ordinal_log_probs, ordinal_nll, pairwise_logistic, within_group_pairs
 
 
@@ -58,192 +59,6 @@ def _pooled(output: Any) -> Tensor:
     return output if isinstance(output, Tensor) else output.pooler_output
 
 
-@dataclass
-class PairTokens:
-    """One kind of token of B pairs: distinct tokens `(n, hidden_size)` and which of them each pair has, `(B,)`.
-
-    `index=None`: pair i has token i. Few distinct tokens make many pairs (one image is shown to many people), so what
-    depends on a token alone is computed once for each distinct one.
-    """
-
-    distinct: Tensor
-    index: Tensor | None = None
-
-    def pairs(self, value: Tensor | None = None) -> Tensor:
-        """`value` (default: the tokens themselves), one row for each distinct token, spread over the pairs."""
-        value = self.distinct if value is None else value
-        return value if self.index is None else value[self.index]
-
-
-class PamelaFusionBlock(nn.Module):
-    """Pre-norm transformer block over a pair's tokens."""
-
-    def __init__(self, config: PamelaConfig):
-        super().__init__()
-        width = config.hidden_size
-        self.num_heads = config.num_attention_heads
-        self.norm1 = nn.LayerNorm(width)
-        self.q_proj = nn.Linear(width, width)
-        self.k_proj = nn.Linear(width, width, bias=False)  # a bias here shifts all of a query's logits alike
-        self.v_proj = nn.Linear(width, width)
-        self.out_proj = nn.Linear(width, width)
-        self.norm2 = nn.LayerNorm(width)
-        self.fc1 = nn.Linear(width, config.intermediate_size)
-        self.fc2 = nn.Linear(config.intermediate_size, width)
-        self.dropout = nn.Dropout(config.fusion_dropout)
-
-    def forward(self, tokens: list[PairTokens]) -> list[PairTokens]:
-        """Every token of every pair, updated."""
-        x = torch.stack(torch.broadcast_tensors(*(t.pairs(self.norm1(t.distinct)) for t in tokens)), dim=1)
-        q, k, v = (self._heads(proj(x)).transpose(1, 2) for proj in (self.q_proj, self.k_proj, self.v_proj))
-        mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
-        x = torch.stack(torch.broadcast_tensors(*(t.pairs() for t in tokens)), dim=1)
-        x = self._finish(x, mixed)
-        return [PairTokens(token) for token in x.unbind(1)]
-
-    def read_out(self, tokens: list[PairTokens]) -> Tensor:
-        """The first token alone, updated, `(B, hidden_size)`: all that the last block is asked for.
-
-        With one query, softmax attention is a ratio of two sums over tokens, Σ exp(q·k) v / Σ exp(q·k). A term of them
-        depends on its token alone while the query is the same for all pairs, so both sums are taken over distinct
-        tokens first, and over those that come and go together before they are spread over the pairs.
-        """
-        normed = [self.norm1(t.distinct) for t in tokens]
-        query = self._heads(self.q_proj(normed[0]))
-        query = query * query.shape[-1] ** -0.5
-        if len(query) > 1:  # the query differs between pairs, and by now so does everything else
-            query = tokens[0].pairs(query)
-        logits = [(query * self._heads(self.k_proj(n))).sum(-1) for n in normed]
-        highest = torch.stack([x.detach().amax(0) for x in logits]).amax(0)  # any constant will do; this is safe
-        sums: dict[int, list[Any]] = {}
-        for token, n, x in zip(tokens, normed, logits):
-            weight = (x - highest).exp().unsqueeze(-1)
-            terms = (weight * self._heads(self.v_proj(n)), weight)
-            if id(token.index) in sums and token.index is not None:
-                known = sums[id(token.index)]
-                known[1:] = [known[1] + terms[0], known[2] + terms[1]]
-            else:
-                sums[id(token.index) if token.index is not None else id(token)] = [token, *terms]
-        values = sum(token.pairs(value) for token, value, _ in sums.values())
-        weights = sum(token.pairs(weight) for token, _, weight in sums.values())
-        return self._finish(tokens[0].pairs(), (values / weights).flatten(-2))
-
-    def _finish(self, x: Tensor, mixed: Tensor) -> Tensor:
-        x = x + self.dropout(self.out_proj(mixed))
-        return x + self.dropout(self.fc2(F.gelu(self.fc1(self.norm2(x)), approximate="tanh")))
-
-    def _heads(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.num_heads, -1))
-
-
-class PamelaFusion(nn.Module):
-    """One member: tokens → transformer → utility, plus the multiplicative and the linear path."""
-
-    def __init__(self, config: PamelaConfig):
-        super().__init__()
-        width, rank = config.hidden_size, config.interaction_rank
-        self.config = config
-        self.image_proj = nn.Linear(config.image_embed_dim, width)
-        self.user_proj = nn.Linear(width, width)
-        self.score_token = nn.Parameter(torch.zeros(1, width))
-        # one table a field, in the order of the config's fields
-        self.demographics = nn.ModuleList(nn.Embedding(len(v) + 1, width) for v in config.demographics.values())
-        self.metadata = nn.ModuleList(nn.Embedding(len(v) + 1, width) for v in config.metadata.values())
-        if config.text_embed_dim:
-            self.text_proj = nn.Linear(config.text_embed_dim, width)
-            self.no_prompt = nn.Parameter(torch.zeros(1, width))
-        num_tokens = 3 + bool(config.text_embed_dim) + len(self.demographics) + len(self.metadata)
-        self.token_type = nn.Parameter(torch.zeros(num_tokens, width))
-        self.blocks = nn.ModuleList(PamelaFusionBlock(config) for _ in range(config.num_fusion_layers))
-        self.norm = nn.LayerNorm(width)
-        self.head = nn.Linear(width, 1)
-        if rank:
-            self.interaction_user = nn.Linear(width, rank)  # its bias is what everyone's taste has in common
-            self.interaction_image = nn.Linear(config.image_embed_dim, rank, bias=False)
-            if config.text_embed_dim:
-                self.interaction_text = nn.Linear(config.text_embed_dim, rank, bias=False)
-        if config.linear_path:
-            self.linear_image = nn.Linear(config.image_embed_dim, 1, bias=False)
-            if config.text_embed_dim:
-                self.linear_text = nn.Linear(config.text_embed_dim, 1, bias=False)
-
-    def image_side(self, image: Tensor, text: Tensor | None) -> dict[str, Tensor]:
-        """All that depends on the image, or on its prompt, alone: tokens, factors and linear utilities, `(N, …)`."""
-        image = F.dropout(image, self.config.image_dropout, self.training)
-        features = {"image": image}
-        if text is not None:
-            features["text"] = F.dropout(text, self.config.text_dropout, self.training)
-        return {
-            f"{name}_{what}": getattr(self, module)(value)
-            for name, value in features.items()
-            for what, module in (
-                ("token", f"{name}_proj"),
-                ("factors", f"interaction_{name}"),
-                ("linear", f"linear_{name}"),
-            )
-            if hasattr(self, module)
-        }
-
-    def forward(
-        self,
-        side: dict[str, Tensor],
-        image_index: Tensor | None,
-        has_prompt: Tensor | None,
-        prompt_mask: Tensor | None,
-        rows: PairTokens,
-        demographics: PairTokens,
-        metadata: PairTokens,
-    ) -> Tensor:
-        """Utilities `(B,)`.
-
-        `side`, `has_prompt (N,)`: of N images, of which pair i is about `image_index[i]`; `prompt_mask (B,)`: pairs
-        whose prompt is used; `rows`: people's rows; `demographics`, `metadata`: ids of fields `(n, fields)`.
-        """
-        device = self.score_token.device
-        zero = torch.zeros(1, dtype=torch.long, device=device)
-        tokens = [
-            PairTokens(self.score_token, zero),
-            PairTokens(side["image_token"], image_index),
-            PairTokens(self.user_proj(rows.distinct), rows.index),
-        ]
-        if self.config.text_embed_dim and has_prompt is None:
-            tokens.append(PairTokens(self.no_prompt, zero))
-        elif self.config.text_embed_dim:
-            token = torch.where(has_prompt.unsqueeze(-1), side["text_token"], self.no_prompt)
-            if prompt_mask is None:
-                tokens.append(PairTokens(token, image_index))
-            else:
-                which = torch.arange(len(token), device=device) if image_index is None else image_index
-                which = torch.where(prompt_mask, which, len(token))
-                tokens.append(PairTokens(torch.cat([token, self.no_prompt]), which))
-        for tables, fields in ((self.demographics, demographics), (self.metadata, metadata)):
-            for table, ids in zip(tables, fields.distinct.unbind(-1)):
-                by_value = fields.index is None  # then the table's few rows are the distinct tokens
-                tokens.append(PairTokens(table.weight, ids) if by_value else PairTokens(table(ids), fields.index))
-        for token, kind in zip(tokens, self.token_type):
-            token.distinct = token.distinct + kind
-        for block in self.blocks[:-1]:
-            tokens = block(tokens)
-        utility = self.head(self.norm(self.blocks[-1].read_out(tokens))).squeeze(-1)
-
-        def with_prompt(what: str) -> Tensor:
-            value = side[f"image_{what}"]
-            if has_prompt is None:
-                return PairTokens(value, image_index).pairs()
-            text = side[f"text_{what}"] * has_prompt.unsqueeze(-1)
-            if prompt_mask is None:
-                return PairTokens(value + text, image_index).pairs()
-            value, text = PairTokens(value, image_index).pairs(), PairTokens(text, image_index).pairs()
-            return value + text * prompt_mask.unsqueeze(-1)
-
-        if self.config.interaction_rank:
-            factors = PairTokens(self.interaction_user(rows.distinct), rows.index).pairs() * with_prompt("factors")
-            utility = utility + factors.sum(-1) * (3 / math.sqrt(self.config.interaction_rank))
-        if self.config.linear_path:
-            utility = utility + with_prompt("linear").squeeze(-1)
-        return utility
-
-
 class PamelaRewardModel(PreTrainedModel):
     r"""Predicts a person's rating of an image.
 
@@ -270,6 +85,10 @@ class PamelaRewardModel(PreTrainedModel):
             if dim:
                 self.register_buffer(f"{name}_mean", torch.zeros(dim))
                 self.register_buffer(f"{name}_scale", torch.ones(()))
+                if config.personal_axes:
+                    self.register_buffer(f"{name}_axes", torch.zeros(dim, config.personal_axes))
+        if config.personal_axes:
+            self.personal = nn.Linear(config.hidden_size, config.personal_axes, bias=False)
         self.post_init()
 
     @torch.no_grad()
@@ -310,10 +129,14 @@ class PamelaRewardModel(PreTrainedModel):
         elif isinstance(module, PamelaRewardModel):
             init.normal_(module.style.weight[0], std=0.9 / math.sqrt(self.config.hidden_size))
             init.normal_(module.style.weight[1], std=0.1)
+            if self.config.personal_axes:  # a row starts as the very weights of the axes
+                init.eye_(module.personal.weight)
             for name in ("image", "text"):
                 if hasattr(module, f"{name}_mean"):
                     init.zeros_(getattr(module, f"{name}_mean"))
                     init.ones_(getattr(module, f"{name}_scale"))
+                if hasattr(module, f"{name}_axes"):
+                    init.zeros_(getattr(module, f"{name}_axes"))
 
     # -- the frozen encoder ------------------------------------------------------------------------------------
     def load_backbone(self, **kwargs: Any) -> nn.Module:
@@ -365,23 +188,56 @@ class PamelaRewardModel(PreTrainedModel):
         return digest.hexdigest()
 
     @torch.no_grad()
-    def fit_standardization(self, image_embeds: Tensor, text_embeds: Tensor | None = None) -> None:
-        """Sets the features' mean and scale from training features `(N, D)`, `(N, Dt)` (rows of zeros are left out)."""
-        for name, value in (("image", image_embeds), ("text", text_embeds)):
-            if value is None or not hasattr(self, f"{name}_mean"):
-                continue
+    def fit_features(self, image_embeds: Tensor, text_embeds: Tensor | None = None) -> None:
+        """Sets mean, scale and principal axes of the features from those of the training images, `(N, D)`, `(N, Dt)`
+        (a text row of zeros = no prompt)."""
+        given = {"image": image_embeds, "text": text_embeds}
+        given = {name: value for name, value in given.items() if value is not None and hasattr(self, f"{name}_mean")}
+        for name, value in given.items():
             value = value[value.any(dim=-1)].float()
             value = F.normalize(value, dim=-1) if self.config.normalize_embeds else value
             mean = value.mean(0)
             getattr(self, f"{name}_mean").copy_(mean)
             # one scale for all dimensions, so that their relative weight stays the encoder's
             getattr(self, f"{name}_scale").copy_((value - mean).pow(2).mean().sqrt().clamp_min(1e-12))
+        if self.config.personal_axes:
+            shares = {"image": 1 - self.config.text_share, "text": self.config.text_share}
+            if "text" not in given:
+                shares["image"] = 1.0
+            parts = []
+            for name, value in given.items():
+                part = self._standardize(name, value).float() * (shares[name] / value.shape[1]) ** 0.5
+                parts.append(part * value.to(self.device).any(dim=-1, keepdim=True))
+            joint = torch.cat(parts, dim=1)
+            axes = torch.linalg.svd(joint - joint.mean(0), full_matrices=False).Vh.T[:, : self.config.personal_axes]
+            for name, part in zip(given, axes.split([p.shape[1] for p in parts])):
+                target = getattr(self, f"{name}_axes")
+                target.zero_()[:, : part.shape[1]].copy_(part * (shares[name] / len(part)) ** 0.5)
+
+    @torch.no_grad()
+    def fit_cutpoints(self, scale: str, labels: Tensor) -> None:
+        """Starts a scale's cutpoints at its ratings' shares: `labels (n,)` are training level indices.
+
+        The shares' logits are widened by 1.3: one person's ratings of one image spread less than everybody's of all.
+        """
+        raw = self.cutpoints[_key(scale)]
+        counts = torch.bincount(labels, minlength=len(raw) + 1).float() + 1
+        points = 1.3 * torch.logit(counts.cumsum(0)[:-1] / counts.sum())
+        raw.copy_(torch.cat([points[:1], torch.log(torch.expm1(points.diff()))]))
 
     def _standardize(self, name: str, value: Tensor) -> Tensor:
         value = value.to(self.device, torch.float32)
         value = F.normalize(value, dim=-1) if self.config.normalize_embeds else value
         mean, scale = getattr(self, f"{name}_mean"), getattr(self, f"{name}_scale")
         return ((value - mean) / scale).to(self.dtype)
+
+    def personal_features(
+        self, image: Tensor, text: Tensor | None, has_prompt: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """What a row weighs directly, `(N, personal_axes)`: of standardized images, and of their prompts if any."""
+        if text is None:
+            return image @ self.image_axes, None
+        return image @ self.image_axes, (text @ self.text_axes) * has_prompt.unsqueeze(-1)
 
     # -- rating scales -----------------------------------------------------------------------------------------
     def add_rating_scale(self, name: str, level_values: list[float]) -> None:
@@ -483,6 +339,7 @@ class PamelaRewardModel(PreTrainedModel):
         labels: Tensor | None = None,
         group_ids: Tensor | None = None,
         weights: Tensor | None = None,
+        row_penalty: Tensor | None = None,
         pairwise_weight: float = 0.0,
         squared_error: bool = False,
         loss_normalizers: tuple[Tensor, Tensor] | None = None,
@@ -501,6 +358,7 @@ class PamelaRewardModel(PreTrainedModel):
             group_ids: `(B,)` one number per person and scale: the pairwise loss compares within it. Default: each
                 pair of the same `user_ids`.
             weights: `(B,)` weight of each rating in the loss.
+            row_penalty: `(B,)` what the squared length of a pair's row adds to the loss: a Gaussian prior on rows.
             pairwise_weight: λ of the within-person pairwise loss; 0 = off.
             squared_error: squared error of the expected rating in place of the ordinal likelihood (an ablation).
             loss_normalizers: total weight of ratings and of pairs to divide by (over all processes of a step).
@@ -523,6 +381,14 @@ class PamelaRewardModel(PreTrainedModel):
             for member in self.members
         ]
         utilities = torch.stack(utilities).float()  # (members, B)
+        if self.config.personal_axes:
+            seen, read = self.personal_features(image, text, has_prompt)
+            if read is not None and prompt_mask is None:
+                seen = seen + read
+            seen = PairTokens(seen, image_index).pairs()
+            if read is not None and prompt_mask is not None:
+                seen = seen + PairTokens(read, image_index).pairs() * prompt_mask.unsqueeze(-1)
+            utilities = utilities + self._personal(rows, seen)
         log_probs, levels = self.link(utilities, rows, scale_ids)
         out = self._summarize(utilities, log_probs, levels)
         if labels is not None:
@@ -537,6 +403,8 @@ class PamelaRewardModel(PreTrainedModel):
                 rating_loss = error.square().mean(0)
             else:
                 rating_loss = ordinal_nll(log_probs, labels.expand(len(utilities), -1)).mean(0)
+            if row_penalty is not None:
+                rating_loss = rating_loss + rows.pairs(rows.distinct.float().square().sum(-1)) * row_penalty
             out.loss = (rating_loss * weights).sum() / total_ratings
             if pairwise_weight:
                 preferred, other = within_group_pairs(labels, group_ids.to(self.device))
@@ -544,6 +412,10 @@ class PamelaRewardModel(PreTrainedModel):
                 total_pairs = weights[preferred].sum() if total_pairs is None else total_pairs
                 out.loss = out.loss + pairwise_weight * (pairs * weights[preferred]).sum() / total_pairs.clamp_min(1e-9)
         return out
+
+    def _personal(self, rows: PairTokens, seen: Tensor) -> Tensor:
+        """Utility `(B,)` that people's rows give the axes' values `(B, personal_axes)` directly."""
+        return self.config.personal_scale * (rows.pairs(self.personal(rows.distinct)) * seen).sum(-1).float()
 
     def link(self, utilities: Tensor, rows: PairTokens, scale_ids: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Ordinal link of B pairs' utilities `(…, B)`: log-probabilities `(…, B, K)` and level values `(B, K)`.
@@ -611,6 +483,8 @@ class PamelaRewardModel(PreTrainedModel):
         demographic_ids = self._ids(demographic_ids, u, len(self.config.demographics), "demographic_ids")
         metadata_ids = self._ids(metadata_ids, n, len(self.config.metadata), "metadata_ids")
         sides = [member.image_side(image, text) for member in self.members]
+        if self.config.personal_axes:
+            seen = sum(x for x in self.personal_features(image, text, has_prompt) if x is not None)
         out = {name: torch.empty(n * u, device=self.device) for name in ("utility", "scores", "std")}
         scale_ids = None if scale is None else torch.full((max_pairs,), scale, device=self.device)
         for start in range(0, n * u, max_pairs):
@@ -635,6 +509,8 @@ class PamelaRewardModel(PreTrainedModel):
             ]
             asked = None if scale_ids is None else scale_ids[: len(pair)]
             utilities = torch.stack(utilities).float()
+            if self.config.personal_axes:
+                utilities = utilities + self._personal(people, seen[low:high][i])
             part = self._summarize(utilities, *self.link(utilities, people, asked))
             for name, value in out.items():
                 value[start : start + len(pair)] = part[name]

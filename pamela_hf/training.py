@@ -86,6 +86,8 @@ def build_config(config: TrainingConfig, data: RatingData, embeddings: Embedding
     }
     if "multiplicative" in off:
         values["interaction_rank"] = 0
+    if "personal_axes" in off:
+        values["personal_axes"] = 0
     if "linear" in off:
         values["linear_path"] = False
     return PamelaConfig(**values)
@@ -116,9 +118,19 @@ class _Features:
     text: torch.Tensor | None
 
 
+def row_penalty(arrays: RatingArrays, prior_std: float | None) -> np.ndarray | None:
+    """`(n,)` factor of the squared row in each rating's loss: the log-density of N(0, prior_std²), shared out among a
+    person's ratings; `None` without a prior."""
+    if prior_std is None:
+        return None
+    counts = np.bincount(arrays.user_ids)[arrays.user_ids]
+    return ((arrays.user_ids > 0) / (2 * prior_std**2 * counts)).astype(np.float32)
+
+
 def make_batch(
     arrays: RatingArrays,
     weights: np.ndarray,
+    penalty: np.ndarray | None,
     parts: list[np.ndarray],
     config: TrainingConfig,
     epoch: int,
@@ -156,21 +168,22 @@ def make_batch(
         "labels": torch.from_numpy(arrays.labels[at]),
         "group_ids": torch.from_numpy(part_of),
         "weights": torch.from_numpy(weights[at]),
+        "row_penalty": torch.from_numpy(penalty[at] * keep_user[part_of]) if penalty is not None else None,
         "loss_normalizers": (torch.tensor(float(weights[np.concatenate(parts)].sum())), torch.tensor(pairs)),
     }
 
 
 def build_optimizer(model: PamelaRewardModel, config: TrainingConfig) -> torch.optim.Optimizer:
-    """AdamW; people's rows with their own rate and decay, no decay on vectors, cutpoints and the response style."""
+    """AdamW; people's rows at their own rate; decay only where nothing else holds a matrix near its start."""
     groups: dict[str, list[torch.nn.Parameter]] = {"users": [], "matrices": [], "vectors": []}
     for name, parameter in model.named_parameters():
         if name.startswith("backbone."):
             continue
         kind = "users" if name.startswith("user_embedding.") else "matrices" if parameter.dim() > 1 else "vectors"
-        groups["vectors" if name.startswith(("style.", "cutpoints.")) else kind].append(parameter)
+        groups["vectors" if name.startswith(("style.", "cutpoints.", "personal.")) else kind].append(parameter)
     return torch.optim.AdamW(
         [
-            {"params": groups["users"], "lr": config.user_learning_rate, "weight_decay": config.user_weight_decay},
+            {"params": groups["users"], "lr": config.user_learning_rate, "weight_decay": 0.0},
             {"params": groups["matrices"], "lr": config.learning_rate, "weight_decay": config.weight_decay},
             {"params": groups["vectors"], "lr": config.learning_rate, "weight_decay": 0.0},
         ],
@@ -234,10 +247,12 @@ def train(
     weights = sources.to_numpy(np.float32)
     used = np.unique(arrays.image_rows)
     has_text = embeddings.text_embeds is not None and model_config.text_embed_dim > 0
-    model.fit_standardization(
+    model.fit_features(
         torch.from_numpy(embeddings.image_embeds[used]),
         torch.from_numpy(embeddings.text_embeds[used]) if has_text else None,
     )
+    for i, scale in enumerate(model_config.rating_scales):
+        model.fit_cutpoints(scale, torch.from_numpy(arrays.labels[arrays.scale_ids == i]))
     optimizer = build_optimizer(model, config)
     model, optimizer = accelerator.prepare(model, optimizer)
     features = _Features(
@@ -265,6 +280,7 @@ class _Run:
     def __init__(self, config, accelerator, model, optimizer, arrays, weights, features, output):
         self.config, self.accelerator, self.model, self.optimizer = config, accelerator, model, optimizer
         self.arrays, self.weights, self.features, self.output = arrays, weights, features, Path(output)
+        self.penalty = row_penalty(arrays, config.row_prior_std)
         self.steps_per_epoch = len(epoch_batches(arrays, config, 0))
         self.step = 0
         self.best: dict[str, Any] = {"value": -math.inf, "epoch": -1, "state": None}
@@ -313,7 +329,7 @@ class _Run:
     def take_step(self, parts: list[np.ndarray], epoch: int, step: int) -> float:
         config, accelerator = self.config, self.accelerator
         rank, world = accelerator.process_index, accelerator.num_processes
-        batch = make_batch(self.arrays, self.weights, parts, config, epoch, step, rank, world)
+        batch = make_batch(self.arrays, self.weights, self.penalty, parts, config, epoch, step, rank, world)
         # dropout inside the network is a function of seed, step and process too
         torch.manual_seed(int(np.random.SeedSequence([config.seed, self.step, rank]).generate_state(1)[0]))
         factor = cosine_with_warmup(self.step, self.total, config.warmup_fraction)
@@ -321,7 +337,7 @@ class _Run:
             group["lr"] = rate * factor
         rows = batch.pop("image_rows").to(accelerator.device)
         normalizers = tuple(n.to(accelerator.device) for n in batch.pop("loss_normalizers"))
-        batch = {k: v.to(accelerator.device) for k, v in batch.items()}
+        batch = {k: v.to(accelerator.device) for k, v in batch.items() if v is not None}
         self.model.train()
         with accelerator.autocast():
             out = self.model(
@@ -345,9 +361,17 @@ class _Run:
         if config.max_grad_norm:
             accelerator.clip_grad_norm_(self.model.parameters(), config.max_grad_norm)
         self.optimizer.step()
+        self.centre_rows()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
         return float(total)
+
+    @torch.no_grad()
+    def centre_rows(self) -> None:
+        """Row 0 is the mean person: what all rows have in common belongs into the network."""
+        rows = self.accelerator.unwrap_model(self.model).user_embedding.weight
+        if len(rows) > 1:
+            rows[1:] -= rows[1:].mean(0)
 
     def validate(self, watched: Mapping[str, Any], embeddings: Embeddings) -> dict[str, float]:
         scorer = PamelaScorer(self.accelerator.unwrap_model(self.model))

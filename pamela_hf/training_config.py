@@ -13,7 +13,9 @@ import yaml
 
 from .configuration_pamela import PamelaConfig
 
-PIECES = ("user", "demographics", "metadata", "prompt", "multiplicative", "linear", "pairwise", "ordinal")
+PIECES = (
+    "user", "demographics", "metadata", "prompt", "multiplicative", "personal_axes", "linear", "pairwise", "ordinal",
+)  # fmt: skip
 
 
 @dataclass
@@ -25,14 +27,16 @@ class TrainingConfig:
         users_per_batch: people in a step. images_per_user: of each, at most so many ratings.
         learning_rate: of the network, cosine schedule after `warmup_fraction` of the steps.
         user_learning_rate: of the people's rows.
-        weight_decay, user_weight_decay: AdamW's, of matrices and of rows; 0 = off.
+        weight_decay: AdamW's, of the matrices; 0 = off.
+        row_prior_std: standard deviation of the Gaussian prior that holds people's rows near 0, everyone's taste;
+            `null` = off.
         max_grad_norm: gradients are clipped to this norm; 0 = off.
         pairwise_weight: λ of the within-person pairwise loss; 0 = off.
         user_dropout, demographics_dropout, metadata_dropout, prompt_dropout: how often each is replaced by "unknown"
             in training, so that any may be missing later; 0 = never.
         source_weights: source name → weight of its ratings in the loss (default 1).
         without: pieces switched off by name, for ablations: user, demographics, metadata, prompt, multiplicative,
-            linear, pairwise, ordinal (squared error in its place).
+            personal_axes, linear, pairwise, ordinal (squared error in its place).
         early_stopping: a metric such as `val_seen/user_srocc`; the best epoch's model is kept and training stops
             after `patience` epochs without a better one. `null` = off, the last model is kept.
         checkpoint_every: steps between checkpoints; 0 = once an epoch. keep_checkpoints: how many stay.
@@ -45,10 +49,10 @@ class TrainingConfig:
     users_per_batch: int = 32
     images_per_user: int = 16
     learning_rate: float = 1e-3
-    user_learning_rate: float = 1e-2
+    user_learning_rate: float = 0.03
     warmup_fraction: float = 0.05
     weight_decay: float = 0.3
-    user_weight_decay: float = 1.0
+    row_prior_std: float | None = 0.1
     max_grad_norm: float = 1.0
     pairwise_weight: float = 0.2
     user_dropout: float = 0.2
@@ -71,9 +75,11 @@ class TrainingConfig:
             self._number(name, int, 1)
         for name in ("checkpoint_every", "seed"):
             self._number(name, int, 0)
-        for name in ("learning_rate", "user_learning_rate", "weight_decay", "user_weight_decay", "max_grad_norm"):
+        for name in ("learning_rate", "user_learning_rate", "weight_decay", "max_grad_norm"):
             self._number(name, float, 0)
         self._number("pairwise_weight", float, 0)
+        if self.row_prior_std is not None:
+            self._number("row_prior_std", float, 1e-6)
         for name in ("user", "demographics", "metadata", "prompt"):
             self._number(f"{name}_dropout", float, 0, 1)
         self._number("warmup_fraction", float, 0, 1)

@@ -152,7 +152,7 @@ def trained_folder(ratings_folder, tmp_path_factory) -> Path:
     output = tmp_path_factory.mktemp("trained") / "model"
     config = TrainingConfig(
         epochs=15, users_per_batch=4, images_per_user=8, learning_rate=1e-2, user_learning_rate=5e-2,
-        user_weight_decay=0.1, user_dropout=0.1, model=TINY_MODEL,
+        row_prior_std=1.0, user_dropout=0.1, model=TINY_MODEL,
     )  # fmt: skip
     train(config, *load_sources([ratings_folder]), output, progress=False)
     return output

@@ -21,7 +21,7 @@ def tiny_config(**changes) -> PamelaConfig:
     values = {
         "image_embed_dim": 12, "text_embed_dim": 6, "hidden_size": 8, "num_attention_heads": 2,
         "num_fusion_members": 2, "intermediate_size": 16, "interaction_rank": 3, "num_fusion_layers": 2,
-        "linear_path": True,
+        "linear_path": True, "personal_axes": 5,
     }  # fmt: skip
     return PamelaConfig(**{**values, **VOCABULARIES, **changes})
 
@@ -31,6 +31,7 @@ def model() -> PamelaRewardModel:
     torch.manual_seed(1)
     model = PamelaRewardModel(tiny_config()).eval()
     torch.nn.init.normal_(model.user_embedding.weight[1:])
+    model.fit_features(torch.randn(30, 12), torch.randn(30, 6))
     return model
 
 
@@ -65,8 +66,8 @@ def test_every_input_but_the_image_is_optional(model, features):
     assert not torch.allclose(alone.scores, model(**features).scores)
 
 
-def test_the_user_matters_through_attention_multiplication_and_style(model, features):
-    """Each of the three ways from the row to the score carries the person when the two others are cut."""
+def test_the_user_matters_through_each_of_its_ways(model, features):
+    """Each of the ways from the row to the score carries the person when the others are cut."""
     ids = torch.tensor([1, 1, 1, 1, 1])
 
     def differs() -> bool:
@@ -75,6 +76,7 @@ def test_the_user_matters_through_attention_multiplication_and_style(model, feat
     ways = {
         "attention": [m.user_proj.weight for m in model.members],
         "multiplication": [m.interaction_user.weight for m in model.members],
+        "axes": [model.personal.weight],
         "style": [model.style.weight],
     }
     kept = {name: [w.detach().clone() for w in weights] for name, weights in ways.items()}
@@ -137,7 +139,7 @@ def test_image_index_shares_an_image_among_pairs(model, features):
 
 def test_loss_reaches_every_parameter_and_never_row_0(features):
     model = PamelaRewardModel(tiny_config()).train()
-    model.fit_standardization(**features)
+    model.fit_features(**features)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=0.1)
     for _ in range(3):
@@ -215,7 +217,10 @@ def test_config_refuses(changes, message):
 
 def test_pieces_can_be_left_out(features):
     model = PamelaRewardModel(
-        tiny_config(text_embed_dim=0, users=[], demographics={}, metadata={}, interaction_rank=0, linear_path=False)
+        tiny_config(
+            text_embed_dim=0, users=[], demographics={}, metadata={},
+            interaction_rank=0, linear_path=False, personal_axes=0,
+        )
     ).eval()
     assert model(image_embeds=features["image_embeds"]).scores.shape == (5,)
 

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "pamela_hf"
 # DESIGN: imports go downward only. Modules of one layer may import lower layers, and what is named here.
 LAYERS = {
-    "version": 0, "configuration_pamela": 0, "losses": 0, "data": 0, "images": 0, "metrics": 0,
+    "version": 0, "configuration_pamela": 0, "fusion_pamela": 0, "losses": 0, "data": 0, "images": 0, "metrics": 0,
     "simulated_vocabulary": 0, "simulated_traits": 0, "simulated_shapes": 0, "simulated_images": 0,
     "simulated_raters": 0, "simulation": 0, "simulated_encoder": 0,
     "modeling_pamela": 1, "processing_pamela": 1, "sources": 1, "user_metrics": 1, "training_config": 1, "report": 1,
@@ -26,6 +26,7 @@ SIDEWAYS = {
     "simulated_raters": {"simulated_traits", "simulated_vocabulary"},
     "simulated_shapes": {"simulated_traits", "simulated_vocabulary"},
     "simulated_traits": {"simulated_vocabulary"},
+    "fusion_pamela": {"configuration_pamela"},
     "scoring": {"embeddings"},
     "training": {"checkpoints"},
 }

@@ -93,8 +93,8 @@ def test_processes_share_a_batch_without_loss(sources):
     arrays = encode_ratings(data.splits["train"], build_config(config, data, embeddings), embeddings)
     weights = np.ones(len(arrays), np.float32)
     parts = epoch_batches(arrays, config, 0)[0]
-    whole = make_batch(arrays, weights, parts, config, 0, 0)
-    shares = [make_batch(arrays, weights, parts, config, 0, 0, rank, 3) for rank in range(3)]
+    whole = make_batch(arrays, weights, None, parts, config, 0, 0)
+    shares = [make_batch(arrays, weights, None, parts, config, 0, 0, rank, 3) for rank in range(3)]
     for name in ("labels", "user_ids", "demographic_ids", "prompt_mask"):
         together = torch.cat([s[name] for s in shares])
         assert sorted(together.flatten().tolist()) == sorted(whole[name].flatten().tolist()), name
