@@ -33,6 +33,8 @@ class PamelaConfig(PreTrainedConfig):
         personal_axes (`int`): principal axes of the features on which a person's row weighs the image directly, beside
             the members; 0 = off. Fixed from the training images.
         personal_scale (`float`): utility that a unit row gives a unit of these axes.
+        unknown_width (`float`): length of a row, in units of its numbers, within which a person counts as hardly known:
+            predictions there are as uncertain as for row 0, beyond it as for trained people.
         text_share (`float`): share of the prompt in the features whose axes they are.
         linear_path (`bool`): a linear path from image and prompt to the utility, beside the fusion.
         normalize_embeds (`bool`): features are scaled to unit length before they are standardized.
@@ -68,6 +70,7 @@ class PamelaConfig(PreTrainedConfig):
     personal_axes: int = 64
     personal_scale: float = 8.0
     text_share: float = 0.2
+    unknown_width: float = 0.15
     linear_path: bool = False
     normalize_embeds: bool = True
     image_dropout: float = 0.5
@@ -114,6 +117,8 @@ class PamelaConfig(PreTrainedConfig):
         for name in ("text_embed_dim", "interaction_rank", "personal_axes"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}={getattr(self, name)} must be 0 (off) or more.")
+        if self.unknown_width <= 0:
+            raise ValueError(f"unknown_width={self.unknown_width} must be above 0.")
         for name in ("image_dropout", "text_dropout", "fusion_dropout", "text_share"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must lie in [0, 1).")

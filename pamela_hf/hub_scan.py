@@ -76,6 +76,12 @@ def scan_files(
     return list(found.values())
 
 
+def scan_text(text: str, *, secrets: Iterable[str] = (), private: Iterable[str] = ()) -> list[str]:
+    """What in a text must not be published, by kind; the arguments are those of :func:`scan_files`."""
+    scan = _Scan([s for s in secrets if s], [p for p in private if len(p) > 2])
+    return list(dict.fromkeys(scan.text(text.encode())))
+
+
 class _Scan:
     def __init__(self, secrets: list[str], private: list[str]):
         self._secrets = [form for secret in secrets for form in _forms(secret)]

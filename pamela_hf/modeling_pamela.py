@@ -77,6 +77,7 @@ class PamelaRewardModel(PreTrainedModel):
         self.backbone: nn.Module | None = None  # loaded when pixels first need it, see load_backbone
         self.user_embedding = nn.Embedding(len(config.users) + 1, config.hidden_size, padding_idx=0)
         self.style = nn.Linear(config.hidden_size, 2, bias=False)  # shift and log-stretch of a person's scale use
+        self.unknown_stretch = nn.Parameter(torch.zeros(1))  # log-stretch of an unknown person's predictions
         self.members = nn.ModuleList(PamelaFusion(config) for _ in range(config.num_fusion_members))
         self.cutpoints = nn.ParameterDict(
             {_key(name): torch.zeros(len(values) - 1) for name, values in config.rating_scales.items()}
@@ -129,6 +130,7 @@ class PamelaRewardModel(PreTrainedModel):
         elif isinstance(module, PamelaRewardModel):
             init.normal_(module.style.weight[0], std=0.9 / math.sqrt(self.config.hidden_size))
             init.normal_(module.style.weight[1], std=0.1)
+            init.zeros_(module.unknown_stretch)
             if self.config.personal_axes:  # a row starts as the very weights of the axes
                 init.eye_(module.personal.weight)
             for name in ("image", "text"):
@@ -421,7 +423,8 @@ class PamelaRewardModel(PreTrainedModel):
         """Ordinal link of B pairs' utilities `(…, B)`: log-probabilities `(…, B, K)` and level values `(B, K)`.
 
         A scale's cutpoints are shared by all who use it, shifted and stretched by the person's row: people use the
-        same scale differently.
+        same scale differently. The less is known of a person (the nearer the row is to 0), the wider the prediction:
+        utility and cutpoints shrink together, which leaves the order of images as it is.
         """
         if scale_ids is None:
             default = list(self.config.rating_scales).index(self.config.default_scale)
@@ -430,7 +433,10 @@ class PamelaRewardModel(PreTrainedModel):
         style = rows.pairs(self.style(rows.distinct).float())
         shift, stretch = style[:, :1], style[:, 1:].clamp(-1.6, 1.6).exp()
         cutpoints = self.scale_cutpoints()[scale_ids] * stretch + shift
-        return ordinal_log_probs(utilities, cutpoints), self.scale_levels()[scale_ids]
+        known = rows.distinct.float().square().sum(-1, keepdim=True) / (2 * self.config.unknown_width**2)
+        width = rows.pairs((self.unknown_stretch.float() * (-known).exp()).exp())
+        log_probs = ordinal_log_probs(utilities * width.squeeze(-1), cutpoints * width)
+        return log_probs, self.scale_levels()[scale_ids]
 
     @staticmethod
     def _summarize(utilities: Tensor, log_probs: Tensor, levels: Tensor) -> PamelaRewardOutput:

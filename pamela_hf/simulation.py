@@ -269,6 +269,15 @@ second time with about .875.
 """
 
 
+def write_annotations(plan: WorldPlan, folder: str | os.PathLike[str]) -> None:
+    """Writes `folder/annotations/simulated_<split>.json`, the ratings of a plan without its images."""
+    annotations = Path(folder) / "annotations"
+    annotations.mkdir(parents=True)
+    for split in plan.pairs:
+        text = json.dumps(_rows(plan, split), ensure_ascii=False)
+        (annotations / f"simulated_{split}.json").write_text(text, encoding="utf-8")
+
+
 def write_world(
     out: str | os.PathLike[str],
     people: int = 199,
@@ -304,16 +313,13 @@ def write_world(
     try:
         partial.chmod(0o755)
         (partial / "images").mkdir()
-        (partial / "annotations").mkdir()
         for image in tqdm(plan.images, desc="simulated images", disable=not progress):
             note = PngInfo()
             note.add_text("Source", "simulated by pamela_hf.simulation: no real image, no real rating")
             note.add_text("prompt", image.prompt)
             note.add_text("seed", str(image.seed))
             render(image.prompt, image.seed, size).save(partial / image.path, pnginfo=note, compress_level=6)
-        for split in plan.pairs:
-            text = json.dumps(_rows(plan, split), ensure_ascii=False)
-            (partial / "annotations" / f"simulated_{split}.json").write_text(text, encoding="utf-8")
+        write_annotations(plan, partial)
         counts = {split: len(rows) for split, rows in plan.pairs.items()}
         splits = ", ".join(f"{split} {count:,}" for split, count in counts.items())
         readme = _README.format(

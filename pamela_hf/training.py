@@ -179,8 +179,13 @@ def build_optimizer(model: PamelaRewardModel, config: TrainingConfig) -> torch.o
     for name, parameter in model.named_parameters():
         if name.startswith("backbone."):
             continue
-        kind = "users" if name.startswith("user_embedding.") else "matrices" if parameter.dim() > 1 else "vectors"
-        groups["vectors" if name.startswith(("style.", "cutpoints.", "personal.")) else kind].append(parameter)
+        if name.startswith(("user_embedding.", "unknown_stretch")):
+            kind = "users"
+        elif parameter.dim() == 1 or name.startswith(("style.", "cutpoints.", "personal.")):
+            kind = "vectors"
+        else:
+            kind = "matrices"
+        groups[kind].append(parameter)
     return torch.optim.AdamW(
         [
             {"params": groups["users"], "lr": config.user_learning_rate, "weight_decay": 0.0},

@@ -52,7 +52,7 @@ class TrainingConfig:
     user_learning_rate: float = 0.03
     warmup_fraction: float = 0.05
     weight_decay: float = 0.3
-    row_prior_std: float | None = 0.1
+    row_prior_std: float | None = 0.15
     max_grad_norm: float = 1.0
     pairwise_weight: float = 0.2
     user_dropout: float = 0.2

@@ -2,6 +2,9 @@
 
 import json
 import os
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -156,3 +159,38 @@ def trained_folder(ratings_folder, tmp_path_factory) -> Path:
     )  # fmt: skip
     train(config, *load_sources([ratings_folder]), output, progress=False)
     return output
+
+
+@pytest.fixture(scope="session")
+def hub_server():
+    """A Hub on loopback; use `fresh_process` to run clients of it."""
+    from hub_server import HubServer
+
+    server = HubServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def fresh_process(hub_server, tmp_path) -> Callable[..., str]:
+    """Runs Python code as a stranger would, in a new process that knows only `hub_server`; returns what it printed.
+
+    The code finds `arguments` in sys.argv[1:]. With `with_package=False` it cannot import pamela_hf. `environment`
+    adds variables; `check=False` returns output and errors of a process that fails.
+    """
+
+    def run(code: str, *arguments: object, with_package: bool = True, check: bool = True, **environment: str) -> str:
+        if not with_package:
+            code = 'import sys\nsys.modules["pamela_hf"] = None\n' + code
+        kept = {k: v for k, v in os.environ.items() if not k.startswith("HF_") and "proxy" not in k.lower()}
+        env = {**kept, **hub_server.environment(tmp_path), **environment}
+        command = [sys.executable, "-c", code, *map(str, arguments)]
+        # the folder is empty: no file of this checkout is importable by chance
+        place = tmp_path / "elsewhere"
+        place.mkdir(exist_ok=True)
+        done = subprocess.run(command, env=env, cwd=place, capture_output=True, text=True, timeout=300)
+        if check and done.returncode:
+            pytest.fail(f"the process ended with {done.returncode}:\n{done.stdout[-2000:]}\n{done.stderr[-6000:]}")
+        return done.stdout if check else done.stdout + done.stderr
+
+    return run

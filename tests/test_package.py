@@ -15,11 +15,13 @@ LAYERS = {
     "version": 0, "configuration_pamela": 0, "fusion_pamela": 0, "losses": 0, "data": 0, "images": 0, "metrics": 0,
     "simulated_vocabulary": 0, "simulated_traits": 0, "simulated_shapes": 0, "simulated_images": 0,
     "simulated_raters": 0, "simulation": 0, "simulated_encoder": 0,
+    "hub": 0, "hub_scan": 0, "pseudonyms": 0,
     "modeling_pamela": 1, "processing_pamela": 1, "sources": 1, "user_metrics": 1, "training_config": 1, "report": 1,
     "builder": 2, "embeddings": 2, "preparation": 3, "scoring": 2,
     "checkpoints": 3, "training": 3, "baselines": 4, "evaluation": 5, "cli": 6,
 }  # fmt: skip
 SIDEWAYS = {
+    "hub": {"hub_scan"},
     "simulation": {"simulated_images", "simulated_raters", "simulated_traits", "simulated_vocabulary"},
     "simulated_encoder": {"simulation", "simulated_images", "simulated_traits", "simulated_vocabulary"},
     "simulated_images": {"simulated_shapes", "simulated_traits", "simulated_vocabulary"},
