@@ -100,6 +100,11 @@ class PamelaConfig(PreTrainedConfig):
         self._check()
         super().__post_init__(**kwargs)
 
+    def to_diff_dict(self) -> dict[str, Any]:
+        """All values, defaults too: the difference to the defaults is taken against a default encoder's configuration,
+        whose token ids transformers then warns about at every load."""
+        return self.to_dict()
+
     def _check(self) -> None:
         if self.backbone is not None and self.backbone != LOCAL_ENCODER and not _HUB_ID.match(self.backbone):
             raise ValueError(

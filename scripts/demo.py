@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pamela_hf.cli import main as pamela
 from pamela_hf.scoring import PamelaScorer
-from pamela_hf.simulated_encoder import train_tiny_encoder
+from pamela_hf.simulated_encoder import simulated_pairs, train_tiny_encoder
 from pamela_hf.simulation import write_world
 
 CONFIG = Path(__file__).parent / "configs" / "demo.yaml"
@@ -31,6 +31,7 @@ def main() -> None:
     parser.add_argument("--people", type=int, default=60)
     parser.add_argument("--images", type=int, default=1200)
     parser.add_argument("--ratings", type=int, default=14000)
+    parser.add_argument("--encoder-epochs", type=int, help="fewer make a quicker, blinder encoder")
     args = parser.parse_args()
     out, start = args.output, time.perf_counter()
     if out.exists() and not (out / "ratings" / "README.md").exists() and any(out.iterdir()):
@@ -43,9 +44,8 @@ def main() -> None:
     ratings, model, encoder = str(out / "ratings"), str(out / "model"), str(out / "encoder")
     step("Painting images and asking simulated people")
     plan = write_world(ratings, args.people, args.images, args.ratings)
-    step("Training a tiny image–text encoder on the simulated training images")
-    pairs = [(out / "ratings" / image.path, image.prompt) for image in plan.images if image.part == "train"]
-    train_tiny_encoder(*zip(*pairs), encoder, progress=True)
+    step("Training a tiny image–text encoder on other simulated images")
+    train_tiny_encoder(*simulated_pairs(), encoder, epochs=args.encoder_epochs, progress=True)
     step("Embedding every image and prompt once")
     pamela(["embed", "--data", ratings, "--encoder", encoder])
     step("Training the reward")
