@@ -30,7 +30,7 @@ EMBED = """\
 Run the frozen encoder once over every rated image and prompt.
 
   pamela embed --data runs/pamela                                    # SigLIP2 so400m, into runs/pamela
-  pamela embed --data runs/pamela --encoder google/siglip2-base-patch16-224 --dtype bfloat16
+  pamela embed --data runs/pamela --config scripts/configs/pamela_small.yaml --dtype bfloat16
 
 Writes embeddings.safetensors beside the ratings (or to --output). A run that was cut off goes on where it stopped;
 run again after adding images, only these are embedded. Training, evaluation and scoring read this file.
@@ -128,6 +128,7 @@ def _embed_arguments(parser: argparse.ArgumentParser) -> None:
     add("--data", required=True, metavar="SOURCE", help="ratings with images: folder, zip, CSV, prepared or Hub id")
     encoder_help = "Hub id or folder of an image–text AutoModel (google/siglip2-so400m-patch14-384)"
     add("--encoder", metavar="ID", help=encoder_help)
+    add("--config", metavar="YAML", help="a training configuration whose `encoder` is used")
     add("--revision", help="commit or tag of the encoder; pin it for work you publish")
     add("--output", metavar="FILE", help="default: embeddings.safetensors in the --data folder")
     add("--batch-size", type=int, default=32, help="images a forward pass (32); halved by itself if memory runs out")
@@ -138,6 +139,7 @@ def _embed_arguments(parser: argparse.ArgumentParser) -> None:
 def _embed(args: argparse.Namespace) -> None:
     from .builder import load_ratings
     from .embeddings import DEFAULT_ENCODER, EMBEDDINGS_NAME, FrozenEncoder, compute_embeddings
+    from .training_config import TrainingConfig
 
     data = load_ratings(args.data)
     if data.open_image is None:
@@ -145,7 +147,8 @@ def _embed(args: argparse.Namespace) -> None:
     if args.output is None and not Path(args.data).is_dir():
         raise ValueError(f"--data {args.data} is no folder to write to; say where with --output FILE.")
     output = Path(args.output) if args.output else Path(args.data) / EMBEDDINGS_NAME
-    encoder = FrozenEncoder(args.encoder or DEFAULT_ENCODER, args.revision, args.device, args.dtype)
+    named = args.encoder or (TrainingConfig.read(args.config).encoder if args.config else None)
+    encoder = FrozenEncoder(named or DEFAULT_ENCODER, args.revision, args.device, args.dtype)
     images = data.images()
     prompts = [p if isinstance(p, str) else None for p in images["prompt"]]
     ids = images["image_id"].astype(str).tolist()

@@ -82,6 +82,7 @@ def build_config(config: TrainingConfig, data: RatingData, embeddings: Embedding
         "metadata": fields("metadata", METADATA_FIELDS),
         "rating_scales": {name: list(levels) for name, levels in data.level_values.items()},
         "default_scale": next(iter(data.level_values)),
+        "releases": {prefix: dataclasses.asdict(release) for prefix, release in data.releases.items()} or None,
         **config.model,
     }
     if "multiplicative" in off:
@@ -227,13 +228,18 @@ def train(
     Raises:
         FileExistsError: `output` holds a model, or a run that `resume` would go on with.
         FloatingPointError: a loss that is not finite; nothing was updated with it.
-        ValueError: no train split, ratings that are no level of their scale, a weight for a source that is not there.
+        ValueError: features of another encoder than the configuration's, no train split, ratings that are no level of their scale, a weight for a source that is not there.
     """
     output = Path(output)
     if "train" not in data.splits or not len(data.splits["train"]):
         raise ValueError(f"{data.name!r} has no train split (it has {sorted(data.splits)}); nothing to learn from.")
     if unknown := set(config.source_weights) - set(data.level_values):
         raise ValueError(f"source_weights names {sorted(unknown)[0]!r}; the sources are {list(data.level_values)}.")
+    if config.encoder and embeddings.backbone and config.encoder != embeddings.backbone:
+        raise ValueError(
+            f"The features were made by {embeddings.backbone!r}; the configuration asks for encoder={config.encoder!r}. "
+            "Embed with that one (pamela embed --config YAML), or leave `encoder` out."
+        )
     AcceleratorState._reset_state()  # an earlier run in this process may have used another precision
     accelerator = Accelerator(
         mixed_precision=config.mixed_precision,

@@ -23,6 +23,8 @@ class TrainingConfig:
     """What a training run does; every field is a key of the YAML file and of `key=value` on the command line.
 
     Attributes:
+        encoder: Hub id of the frozen encoder: `pamela embed --config` uses it and training refuses features of another;
+            `null` = whatever made the features.
         epochs: passes over the ratings.
         users_per_batch: people in a step. images_per_user: of each, at most so many ratings.
         learning_rate: of the network, cosine schedule after `warmup_fraction` of the steps.
@@ -45,6 +47,7 @@ class TrainingConfig:
         model: fields of [`PamelaConfig`].
     """
 
+    encoder: str | None = None
     epochs: int = 4
     users_per_batch: int = 32
     images_per_user: int = 16

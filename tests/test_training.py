@@ -272,6 +272,15 @@ def test_sources_train_jointly_each_on_its_own_scale_and_weight(ratings_folder, 
         train(small_config(source_weights={"eight": 1.0}), data, embeddings, tmp_path / "no", progress=False)
 
 
+def test_features_of_another_encoder_than_the_configurations_are_refused(sources, tmp_path):
+    from dataclasses import replace
+
+    data, embeddings = sources
+    with pytest.raises(ValueError, match=r"made by 'x/y'.*encoder='x/z'"):
+        train(small_config(encoder="x/z"), data, replace(embeddings, backbone="x/y"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_missing_features_and_splits_are_named(ratings_folder, sources, tmp_path):
     bare = shutil.copytree(ratings_folder, tmp_path / "bare")
     (bare / "embeddings.safetensors").unlink()
