@@ -228,7 +228,8 @@ def train(
     Raises:
         FileExistsError: `output` holds a model, or a run that `resume` would go on with.
         FloatingPointError: a loss that is not finite; nothing was updated with it.
-        ValueError: features of another encoder than the configuration's, no train split, ratings that are no level of their scale, a weight for a source that is not there.
+        ValueError: no train split, ratings that are no level of their scale, features of another encoder than the
+            configuration's, a weight for a source that is not there.
     """
     output = Path(output)
     if "train" not in data.splits or not len(data.splits["train"]):
@@ -237,7 +238,7 @@ def train(
         raise ValueError(f"source_weights names {sorted(unknown)[0]!r}; the sources are {list(data.level_values)}.")
     if config.encoder and embeddings.backbone and config.encoder != embeddings.backbone:
         raise ValueError(
-            f"The features were made by {embeddings.backbone!r}; the configuration asks for encoder={config.encoder!r}. "
+            f"The features were made by {embeddings.backbone!r}; the configuration says encoder={config.encoder!r}. "
             "Embed with that one (pamela embed --config YAML), or leave `encoder` out."
         )
     AcceleratorState._reset_state()  # an earlier run in this process may have used another precision
