@@ -29,6 +29,7 @@ from .data import (
 from .images import verify_image
 from .sources import open_source
 from .sources._rows import RowChecker, read_tables
+from .sources.prepared import card_release
 
 logger = logging.getLogger(__name__)
 
@@ -118,7 +119,8 @@ def read_source(
         raise
     checker.close()
     level_values = checker.level_values
-    data = RatingData(source.name, tables, level_values, source.embeddings, _opener(source, checker))
+    releases = {} if source.release is None else {"": source.release}
+    data = RatingData(source.name, tables, level_values, source.embeddings, _opener(source, checker), releases)
     if UNSPLIT in tables:
         table = tables.pop(UNSPLIT)
         if split_seed is None:
@@ -222,6 +224,7 @@ def _hub_source(
         locate=lambda image_id, image_path: image_id,
         open_image=_HubImages(dataset_id),
         embeddings=embeddings if embeddings is not None and embeddings.is_file() else None,
+        release=card_release(card),
     )
 
 

@@ -45,6 +45,9 @@ class PamelaConfig(PreTrainedConfig):
         default_scale (`str`, *optional*): the scale of an answer when none is asked for; default: the first by name.
         base_identity (`str`, *optional*): sha256 over the head-relevant tensors, written when the model is saved.
         simulated (`bool`): trained on simulated ratings.
+        releases (`dict[str, dict[str, str]]`, *optional*): prefix of participants' ids ("" or `source/`) → license, url
+            and citation of the published ratings they are known from. All other participants are somebody's own raters
+            and get pseudonyms when the model is published.
         initializer_range (`float`): standard deviation of the embedding tables at the start.
 
     Raises:
@@ -83,6 +86,7 @@ class PamelaConfig(PreTrainedConfig):
     default_scale: str | None = None
     base_identity: str | None = None
     simulated: bool = False
+    releases: dict[str, dict[str, str]] | None = None
     initializer_range: float = 0.02
 
     def __post_init__(self, **kwargs: Any) -> None:

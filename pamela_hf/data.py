@@ -68,6 +68,21 @@ def integer_levels(rating_min: float, rating_max: float) -> tuple[float, ...]:
     return tuple(float(level) for level in range(int(rating_min), int(rating_max) + 1))
 
 
+@dataclass(frozen=True)
+class Release:
+    """What the owners of published ratings say of them; the participants' ids are theirs and public already.
+
+    Attributes:
+        license: as the Hub writes it, such as "cc-by-4.0"; "other" where it has terms of its own.
+        url: where the ratings are described or obtained.
+        citation: the paper to cite, in one line.
+    """
+
+    license: str
+    url: str
+    citation: str
+
+
 @dataclass
 class RatingData:
     """Checked ratings by split, one row for each (participant, image).
@@ -94,6 +109,8 @@ class RatingData:
         embeddings: an ``embeddings.safetensors`` that came with the ratings.
         open_image: image_id → stream of the image file's bytes; raises KeyError for an unknown id.
             None if the ratings came without images.
+        releases: prefix of participant ids ("" or, of joined sources, ``source/``) → the release they are known
+            from. All other participants are one's own, who are published under pseudonyms only.
     """
 
     name: str
@@ -101,6 +118,7 @@ class RatingData:
     level_values: dict[str, tuple[float, ...]]
     embeddings: Path | None = None
     open_image: Callable[[str], BinaryIO] | None = None
+    releases: dict[str, Release] = field(default_factory=dict)
 
     def images(self) -> pd.DataFrame:
         """The images rated in any split, once each, in order of first appearance: `IMAGE_COLUMNS`.
@@ -137,6 +155,7 @@ class RatingSource:
             raises ValueError, saying what is wrong, if it is missing. None: nothing to check against.
         open_image: what `locate` returned → stream of the image file's bytes.
         embeddings: an ``embeddings.safetensors`` beside the ratings.
+        release: where these ratings were published by their owners; None: one's own raters.
     """
 
     name: str
@@ -149,6 +168,7 @@ class RatingSource:
     locate: Callable[[str, str | None], Any] | None = None
     open_image: Callable[[Any], BinaryIO] | None = None
     embeddings: Path | None = None
+    release: Release | None = None
 
 
 def digest_files(paths: Iterable[Path], *, content: bool = True) -> str:
@@ -212,7 +232,8 @@ def join_ratings(sources: Sequence[RatingData]) -> RatingData:
         name, _, own_id = image_id.partition("/")
         return openers[name](own_id)
 
-    return RatingData("+".join(names), splits, level_values, None, open_image if openers else None)
+    releases = {f"{source.name}/{prefix}": r for source in sources for prefix, r in source.releases.items()}
+    return RatingData("+".join(names), splits, level_values, None, open_image if openers else None, releases)
 
 
 def split_ratings(

@@ -19,7 +19,7 @@ BASE64_RUN = re.compile(rb"[A-Za-z0-9+/_-]{16,}")
 
 # (what it is, a literal that every hit contains, the pattern). The literal is searched first: that is far quicker.
 SECRETS: tuple[tuple[str, bytes, re.Pattern[bytes]], ...] = (
-    ("Hugging Face token", b"hf_", re.compile(rb"\bhf_[A-Za-z0-9]{30,}")),
+    ("Hugging Face token", b"hf_", re.compile(rb"hf_[A-Za-z0-9]{30,}")),
     ("Hugging Face token", b"api_org_", re.compile(rb"\bapi_org_[A-Za-z0-9]{30,}")),
     ("API key", b"sk-", re.compile(rb"\bsk-(?:[a-z]+-)*(?=[A-Za-z_-]*\d)[A-Za-z0-9_-]{20,}")),
     ("GitHub token", b"gh", re.compile(rb"\bgh[pousr]_[A-Za-z0-9]{36,}")),

@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +165,7 @@ def _card(ratings: RatingData, n_images: int, folder: Path) -> str:
         ],
         rating_source=ratings.name,
         rating_scales={scale: [int(x) if x % 1 == 0 else x for x in v] for scale, v in ratings.level_values.items()},
+        **({"rating_release": asdict(ratings.releases[""])} if "" in ratings.releases else {}),
     )
     datasets.info.DatasetInfosDict(
         {config: datasets.DatasetInfo(config_name=config, features=features) for config, features in info.items()}

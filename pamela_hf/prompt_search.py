@@ -52,7 +52,7 @@ class SearchConfig:
     beam_width: int = 4
     oversample: int = 8
     exploration: float = 1.0
-    adherence_floor: float = 0.8
+    adherence_floor: float = 0.5
     max_images: int = 0
     max_seconds: float = 0.0
     patience: int = 0

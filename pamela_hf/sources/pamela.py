@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ..data import SPLITS, RatingError, RatingSource, RawRow, digest_files, integer_levels
+from ..data import SPLITS, RatingError, RatingSource, RawRow, Release, digest_files, integer_levels
 from ._files import Files, embedded_ids, inner_path
 
 COLUMNS = {
@@ -32,6 +32,11 @@ COLUMNS = {
 }
 """Key of a row, nested keys after a dot → column."""
 
+PAMELA = Release(
+    license="cc-by-4.0",
+    url="https://huggingface.co/datasets/bethgelab/PAMELA",
+    citation="Maerten et al., Personalizing Text-to-Image Generation to Individual Taste, arXiv 2604.07427",
+)
 _COLUMN_NAMES = frozenset(COLUMNS.values())
 NESTED = ("image_metadata", "user_demographics")
 _AFTER_VALUE = frozenset(", ]\t\n\r")
@@ -124,6 +129,8 @@ def open_source(path: Path, *, rating_min: float | None = None, rating_max: floa
         locate=locate,
         open_image=files.open if images else None,
         embeddings=embeddings,
+        # the layout serves anyone's ratings; only the release itself bears this prefix
+        release=PAMELA if prefix == "pamela" else None,
     )
 
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from ..data import RATING_COLUMNS, SPLITS, RatingError, RatingSource, RawRow, digest_files, integer_levels
+from ..data import RATING_COLUMNS, SPLITS, RatingError, RatingSource, RawRow, Release, digest_files, integer_levels
 
 BATCH = 10_000  # rows held as Python objects at a time
 GROUP_BYTES = 16 << 20  # of images in a Parquet row group
@@ -65,7 +65,17 @@ def open_source(path: Path, *, rating_min: float | None = None, rating_max: floa
         locate=locate,
         open_image=store,
         embeddings=embeddings if embeddings.is_file() else None,
+        release=card_release(card),
     )
+
+
+def card_release(card: dict) -> Release | None:
+    """The release that a card's YAML names under ``rating_release``, if it names one whole."""
+    named = card.get("rating_release")
+    fields = ("license", "url", "citation")
+    if not isinstance(named, dict) or any(not isinstance(named.get(key), str) for key in fields):
+        return None
+    return Release(*(named[key] for key in fields))
 
 
 def read_card(path: Path) -> dict:

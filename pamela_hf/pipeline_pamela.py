@@ -1,0 +1,584 @@
+"""`PamelaPromptPipeline`: one prompt, different images for different people, with any text-to-image pipeline.
+
+A refiner writes variants of the prompt, the nested pipeline renders them, the personal reward says which of them this
+person will like best, and what it says is the refiner's context in the next round. (Maerten et al., *Personalizing
+Text-to-Image Generation to Individual Taste*, arXiv 2604.07427, section on prompt optimization.)
+"""
+
+import hashlib
+import inspect
+import json
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import DiffusionPipeline
+from diffusers.utils import BaseOutput
+from huggingface_hub import snapshot_download
+from PIL import Image
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from .modeling_pamela import PamelaRewardModel, encode_prompts
+from .processing_pamela import PamelaProcessor, tokenize_prompts
+from .prompt_report import write_report
+from .prompt_search import PromptSearch, SearchConfig, SearchResult
+from .prompt_trace import RunFolder, write_whole
+from .refiners import PromptRefiner, load_refiner
+from .scoring import PamelaScorer
+
+REWARD_PROMPTS = ("candidate", "original", "none")
+UNRELATED_PROMPTS = (
+    "a photo", "a painting", "a dog", "a cup of coffee", "a crowded street", "a mountain lake", "a woman's face",
+    "an old car", "a bowl of fruit", "a tall building", "abstract shapes", "a football player", "a boat at sea",
+    "a flower", "a kitchen", "the night sky",
+)  # fmt: skip
+"""What images are compared with, too, to see how much more they are like the prompt than like anything."""
+
+
+@dataclass
+class PamelaPromptOutput(BaseOutput):
+    """What a prompt became for one person; the n images of the winning prompt, one for each seed, and the rest.
+
+    Attributes:
+        images: n PIL images of the winning prompt. prompts: n times that prompt. scores: their predicted ratings.
+        baseline_images, baseline_scores: the unoptimized prompt at the same seeds.
+        history: every rendered image in order: `iteration parent prompt seed score std adherence image` (and
+            `checksum`, with an output folder).
+        adherence, baseline_adherence, floor: mean adherence of winner and unoptimized prompt to the latter's text, and
+            what was asked of the winner.
+        judge, baseline_judge: n scores each of the held-out judge, or `None`.
+        stopped: why the search ended.
+    """
+
+    images: list[Image.Image]
+    prompts: list[str]
+    scores: list[float]
+    baseline_images: list[Image.Image]
+    baseline_scores: list[float]
+    history: list[dict[str, Any]] = field(repr=False)
+    adherence: float
+    baseline_adherence: float
+    floor: float
+    stopped: str
+    judge: list[float] | None = None
+    baseline_judge: list[float] | None = None
+
+
+class PamelaPromptPipeline(DiffusionPipeline):
+    r"""Optimizes a prompt for one person.
+
+    Args:
+        pipeline: any text-to-image pipeline (`Flux2Pipeline`, `Flux2KleinPipeline`, SDXL, SD3, …).
+        reward_model, processor: the personal reward, which has to name its image–text encoder.
+        refiner_model, refiner_tokenizer (*optional*): a chat model that writes the variants
+            ([`pamela_hf.refiners.transformers_chat`]); without it the default refiner is a vocabulary.
+
+    Example:
+
+    ```python
+    pipe = PamelaPromptPipeline(SimulatedPipeline(), reward_model, processor)
+    pipe("a cottage", user="simulated_0003", num_iterations=3, num_candidates=8, output="runs/cottage").prompts[0]
+    ```
+    """
+
+    _optional_components = ["refiner_model", "refiner_tokenizer"]
+    _exclude_from_cpu_offload = ["reward_model"]  # small, and read parameter by parameter: see enable_*_offload
+    model_cpu_offload_seq = "refiner_model"
+
+    def __init__(
+        self,
+        pipeline: DiffusionPipeline,
+        reward_model: PamelaRewardModel,
+        processor: PamelaProcessor,
+        refiner_model: PreTrainedModel | None = None,
+        refiner_tokenizer: PreTrainedTokenizerBase | None = None,
+    ):
+        super().__init__()
+        if (refiner_model is None) != (refiner_tokenizer is None):
+            raise ValueError("refiner_model and refiner_tokenizer belong together; pass both or neither.")
+        self.register_modules(
+            pipeline=pipeline,
+            reward_model=reward_model,
+            processor=processor,
+            refiner_model=refiner_model,
+            refiner_tokenizer=refiner_tokenizer,
+        )
+        self._interrupt = False
+
+    # -- loading and placing: what diffusers does for models has to reach the nested pipeline, too ------------------
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> "PamelaPromptPipeline":
+        """As in diffusers, safetensors only; `dtype` (one, or by component) reaches the nested pipeline's models."""
+        folder = Path(pretrained_model_name_or_path)
+        if not folder.is_dir():
+            hub = ("revision", "cache_dir", "token", "local_files_only", "force_download")
+            where = {key: kwargs.pop(key) for key in hub if key in kwargs}
+            # diffusers' own download knows one level of components, not a pipeline's pipeline
+            skip = ["*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.py", "*.msgpack", "*.onnx"]
+            folder = Path(snapshot_download(str(pretrained_model_name_or_path), ignore_patterns=skip, **where))
+        kwargs.setdefault("use_safetensors", True)
+        dtype = kwargs.get("dtype", kwargs.get("torch_dtype"))
+        if isinstance(dtype, dict):
+            dtype = dtype.get("pipeline", dtype.get("default"))
+        index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+        if dtype is not None and "pipeline" not in kwargs and hasattr(diffusers, str(index["pipeline"][1])):
+            # loaded here: diffusers would read a nested pipeline in float32, twice the memory
+            kwargs["pipeline"] = DiffusionPipeline.from_pretrained(folder / "pipeline", dtype=dtype, use_safetensors=True)
+        return super().from_pretrained(folder, **kwargs)
+
+    @classmethod
+    def from_pipe(cls, pipeline: DiffusionPipeline, **kwargs: Any) -> "PamelaPromptPipeline":
+        """A pipeline over the same components: of another `PamelaPromptPipeline`, or around a text-to-image pipeline
+        (then `reward_model` and `processor` are needed). `kwargs` replace components; `dtype` converts them."""
+        dtype = kwargs.pop("dtype", None)
+        components = dict(pipeline.components) if isinstance(pipeline, cls) else {"pipeline": pipeline}
+        made = cls(**{**components, **kwargs})
+        return made.to(dtype=dtype) if dtype is not None else made
+
+    def to(self, *args: Any, **kwargs: Any) -> "PamelaPromptPipeline":
+        super().to(*args, **kwargs)
+        self.pipeline.to(*args, **kwargs)
+        return self
+
+    def enable_model_cpu_offload(self, gpu_id: int | None = None, device: torch.device | str | None = None) -> None:
+        """Keeps one large model at a time on the accelerator; the small reward stays there."""
+        super().enable_model_cpu_offload(gpu_id, device)
+        self.pipeline.enable_model_cpu_offload(gpu_id, device)
+        self.reward_model.load_backbone()
+        self.reward_model.to(self._offload_device)
+
+    def enable_sequential_cpu_offload(self, gpu_id: int | None = None, device: torch.device | str | None = None) -> None:
+        """Keeps single layers on the accelerator: least memory, slowest."""
+        super().enable_sequential_cpu_offload(gpu_id, device)
+        self.pipeline.enable_sequential_cpu_offload(gpu_id, device)
+
+    def enable_group_offload(self, *args: Any, **kwargs: Any) -> None:
+        """As in diffusers, for the nested pipeline and the refiner."""
+        excluded = kwargs.pop("exclude_modules", None) or []
+        excluded = [excluded] if isinstance(excluded, str) else list(excluded)
+        super().enable_group_offload(*args, exclude_modules=[*excluded, "reward_model"], **kwargs)
+        self.pipeline.enable_group_offload(*args, exclude_modules=excluded, **kwargs)
+
+    def remove_all_hooks(self) -> None:
+        super().remove_all_hooks()
+        self.pipeline.remove_all_hooks()
+
+    def set_progress_bar_config(self, **kwargs: Any) -> None:
+        """Of the bar over rendered images; the nested pipeline's bars over steps are hidden unless set on it."""
+        super().set_progress_bar_config(**kwargs)
+
+    @property
+    def interrupt(self) -> bool:
+        """Set `pipe._interrupt = True`, say in `callback_on_candidate`, and the run ends after the round under way."""
+        return self._interrupt
+
+    # -- one run -----------------------------------------------------------------------------------------------------
+    def check_inputs(self, prompt: Any, generator: Any, reward_prompt: str, rendering: Mapping[str, Any]) -> None:
+        """Raises ValueError on a call that cannot work: the argument, its value, what is allowed."""
+        if not isinstance(prompt, str) or not any(c.isalnum() for c in prompt):
+            raise ValueError(f"prompt={prompt!r} must be one text that says what the image shows.")
+        try:
+            prompt.encode()
+        except UnicodeEncodeError:
+            raise ValueError(f"prompt={prompt!r} holds half a character (a lone surrogate); type it anew.") from None
+        if generator is not None and not isinstance(generator, torch.Generator):
+            raise ValueError(
+                f"generator={type(generator).__name__}: pass one torch.Generator; image k of each prompt is rendered "
+                "with its initial seed + k (num_seeds says how many)."
+            )
+        if reward_prompt not in REWARD_PROMPTS:
+            raise ValueError(f"reward_prompt={reward_prompt!r} does not exist; there are {', '.join(REWARD_PROMPTS)}.")
+        if taken := [k for k in rendering if k in ("prompt", "image", "output_type", "return_dict", "latents")]:
+            raise ValueError(f"{taken[0]}= cannot be passed on: this pipeline sets it or cannot search with it.")
+        known = inspect.signature(self.pipeline.__call__).parameters
+        if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in known.values()):
+            return
+        if unknown := [k for k in rendering if k not in known]:
+            usual = [k for k in ("num_inference_steps", "guidance_scale", "height", "width") if k in known]
+            raise ValueError(
+                f"{unknown[0]!r} is an argument neither of SearchConfig nor of {type(self.pipeline).__name__} "
+                f"(which takes {', '.join(usual)}, …)."
+            )
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        prompt: str,
+        user: Any = None,
+        *,
+        num_iterations: int = 5,
+        num_candidates: int = 20,
+        num_seeds: int = 1,
+        strategy: str = "greedy",
+        refiner: str | PromptRefiner | None = None,
+        generator: torch.Generator | None = None,
+        adherence: Callable[[Sequence[Image.Image], str], Sequence[float]] | None = None,
+        judge: Any = None,
+        reward_prompt: str = "candidate",
+        demographics: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        scale: str | None = None,
+        render_batch_size: int = 1,
+        output: str | os.PathLike | None = None,
+        callback_on_candidate: Callable[["PamelaPromptPipeline", int, dict[str, Any]], None] | None = None,
+        return_dict: bool = True,
+        **kwargs: Any,
+    ) -> PamelaPromptOutput | tuple:
+        r"""Optimizes `prompt` for `user`.
+
+        Args:
+            prompt: one text.
+            user: a trained participant's name, a head, or `None` = everyone's taste.
+            num_iterations, num_candidates, num_seeds, strategy: see [`SearchConfig`], whose other fields
+                (`adherence_floor`, `beam_width`, `max_images`, `max_seconds`, `patience`, …) may be given, too.
+            refiner: a name of [`pamela_hf.refiners`] or an object with `propose`; default: the pipeline's own chat
+                model if it has one, else "vocabulary".
+            generator: its initial seed is the first image's; default: seed 0.
+            adherence: `(images, prompt) → scores`, such as VQAScore; higher = the image shows more of the prompt.
+                Default: [`encoder_adherence`] with the reward's own encoder.
+            judge: never optimized, only asked about winner and unoptimized images: `(images, prompts) → scores`, or
+                something with `score(images, prompts)` such as another `PamelaScorer`.
+            reward_prompt: the text that the reward is told an image was made from: its own ("candidate"), the
+                unoptimized one ("original"), or "none".
+            demographics, metadata, scale: see [`PamelaProcessor`]; of the person, of the images, of the scores.
+            render_batch_size: prompts the nested pipeline renders at a time; a kill costs at most one such batch.
+            output: folder for trace, images and report.html; the same call again resumes there.
+            callback_on_candidate: called with pipeline, index and row of every image once it is scored.
+            kwargs: further fields of [`SearchConfig`]; all else goes to the nested pipeline: `num_inference_steps`,
+                `guidance_scale`, `height`, `width`, …
+
+        Returns:
+            [`PamelaPromptOutput`].
+
+        Raises:
+            ValueError: bad arguments, a pipeline that returns no images, nothing but NaN rewards.
+            TraceError: `output` holds something else, a run with other arguments, or one under way.
+        """
+        names = {f.name for f in fields(SearchConfig)}
+        search_options = {k: kwargs.pop(k) for k in list(kwargs) if k in names - {"seed"}}
+        rendering = {k: v for k, v in kwargs.items() if v is not None}
+        self.check_inputs(prompt, generator, reward_prompt, rendering)
+        if not isinstance(render_batch_size, int) or render_batch_size < 1:
+            raise ValueError(f"render_batch_size={render_batch_size!r} must be an integer of at least 1.")
+        config = SearchConfig(
+            num_iterations=num_iterations,
+            num_candidates=num_candidates,
+            num_seeds=num_seeds,
+            strategy=strategy,
+            seed=0 if generator is None else generator.initial_seed() % 2**53,
+            **search_options,
+        )
+        scorer = PamelaScorer(self.reward_model, self.processor)
+        if isinstance(user, str):
+            self.processor.user_id(user)  # an unknown name is refused before anything is rendered
+        refiner = self._refiner(refiner)
+        arguments = {
+            "prompt": prompt,
+            "user": _named(user),
+            **asdict(config),
+            "pipeline": _named(self.pipeline),
+            "reward": _identity(self.reward_model),
+            "refiner": getattr(refiner, "identity", refiner.name),
+            "reward_prompt": reward_prompt,
+            "adherence": "encoder" if adherence is None else _named(adherence),
+            "demographics": hashlib.sha256(repr(demographics).encode()).hexdigest()[:16] if demographics else None,
+            "metadata": metadata,
+            "scale": scale,
+            "render_batch_size": render_batch_size,
+            "rendering": {k: v if isinstance(v, (int, float, str, bool)) else repr(v) for k, v in rendering.items()},
+        }
+        note = getattr(self.pipeline, "note", type(self.pipeline).__name__)
+        folder = RunFolder(output, arguments, note) if output is not None else None
+        self._interrupt = False
+        run = _Run(self, prompt, user, scorer, folder, rendering, render_batch_size, reward_prompt, adherence)
+        run.told = {"demographics": demographics, "metadata": metadata, "scale": scale}
+        total = (1 + config.num_iterations * config.num_candidates) * config.num_seeds
+        total = min(total, config.max_images or total)
+        try:
+            with self.progress_bar(total=total) as bar:
+
+                def on_row(index: int, row: dict[str, Any]) -> None:
+                    bar.update()
+                    if callback_on_candidate is not None:
+                        callback_on_candidate(self, index, row)
+
+                run.search = PromptSearch(
+                    prompt,
+                    config,
+                    refiner,
+                    run.evaluate,
+                    features=run.text_features,
+                    folder=folder,
+                    on_row=on_row,
+                    interrupted=lambda: self.interrupt,
+                )
+                result = run.search.run()
+            out = run.output(result, _judge(judge))
+            if folder is not None:
+                _write_result(folder, arguments, result, out, note, scorer.score_range)
+        finally:
+            if folder is not None:
+                folder.__exit__()
+        self.maybe_free_model_hooks()
+        return out if return_dict else out.to_tuple()
+
+    def _refiner(self, refiner: str | PromptRefiner | None) -> PromptRefiner:
+        if refiner is None:
+            refiner = "vocabulary" if self.refiner_model is None else "transformers_chat"
+        if not isinstance(refiner, str):
+            return refiner
+        if refiner == "transformers_chat" and self.refiner_model is not None:
+            return load_refiner(refiner, model=self.refiner_model, tokenizer=self.refiner_tokenizer)
+        return load_refiner(refiner)
+
+
+class _Run:
+    """What one call renders and scores with."""
+
+    def __init__(self, pipe, prompt, user, scorer, folder, rendering, batch_size, reward_prompt, adherence):
+        self.pipe, self.prompt, self.user, self.scorer, self.folder = pipe, prompt, user, scorer, folder
+        self.rendering, self.batch_size, self.reward_prompt = rendering, batch_size, reward_prompt
+        self.adherence, self.told, self.search = adherence, {}, None
+        self.kept: dict[tuple[str, int], Image.Image] = {}  # without a folder: images that may yet be asked for
+        self._texts: torch.Tensor | None = None
+
+    def evaluate(self, pairs: Sequence[tuple[str, int]]) -> list[tuple[float, float, float]]:
+        """Renders what is not rendered yet, then scores all of it in one forward; NaN for blanked images."""
+        images = self._images(pairs)
+        if self.folder is None:
+            keep = {c.prompt for c in (self.search.candidates[:1] + [self.search.best])} if self.search.candidates else ()
+            self.kept = {pair: image for pair, image in self.kept.items() if pair[0] in keep}
+            self.kept.update(zip(pairs, images))
+        usable = [k for k, image in enumerate(images) if not _is_blank(image)]
+        figures = _halving(lambda part: self._score([images[k] for k in part], [pairs[k][0] for k in part]), usable)
+        out = [(math.nan, math.nan, math.nan)] * len(pairs)
+        for k, values in zip(usable, figures):
+            out[k] = values
+        return out
+
+    def _images(self, pairs: Sequence[tuple[str, int]]) -> list[Image.Image]:
+        images: dict[tuple[str, int], Image.Image] = {}
+        if self.folder is not None:
+            found = {pair: self.folder.load_image(*pair) for pair in pairs}
+            images = {pair: image for pair, image in found.items() if image is not None}
+        missing = [pair for pair in pairs if pair not in images]
+        for start in range(0, len(missing), self.batch_size):
+            part = missing[start : start + self.batch_size]
+            for pair, image in zip(part, _halving(self._render, part)):
+                images[pair] = image
+                if self.folder is not None:
+                    self.folder.save_image(image, *pair)
+        return [images[pair] for pair in pairs]
+
+    def _render(self, pairs: Sequence[tuple[str, int]]) -> list[Image.Image]:
+        pipeline = self.pipe.pipeline
+        known = inspect.signature(pipeline.__call__).parameters
+        arguments = {**self.rendering, **({"output_type": "pil"} if "output_type" in known else {})}
+        with _quiet(pipeline):
+            out = pipeline(
+                prompt=[prompt for prompt, _ in pairs],
+                generator=[torch.Generator("cpu").manual_seed(seed) for _, seed in pairs],
+                **arguments,
+            )
+        images = out[0] if isinstance(out, tuple) else out.images
+        if isinstance(images, torch.Tensor) or not hasattr(images, "__len__") or len(images) != len(pairs):
+            shape = tuple(images.shape) if isinstance(images, torch.Tensor) else getattr(images, "__len__", lambda: "?")()
+            raise ValueError(
+                f"{type(pipeline).__name__} returned {type(images).__name__} ({shape}) for {len(pairs)} prompts; an "
+                "image each is needed. Use a text-to-image pipeline with output_type='pil', not one that stops at latents."
+            )
+        flags = getattr(out, "nsfw_content_detected", None) or [False] * len(pairs)
+        return [_as_image(image, type(pipeline).__name__, bool(flag)) for image, flag in zip(images, flags)]
+
+    def _score(self, images: list[Image.Image], prompts: list[str]) -> list[tuple[float, float, float]]:
+        told = {"candidate": prompts, "original": [self.prompt] * len(prompts), "none": None}[self.reward_prompt]
+        with _recorded_features(self.pipe.reward_model.load_backbone()) as features:
+            scores, std = self.scorer.score(images, told, user=self.user, batch_size=len(images), **self.told)
+        if self.adherence is not None:
+            adherence = [float(a) for a in self.adherence(images, self.prompt)]
+            if len(adherence) != len(images):
+                raise ValueError(f"adherence= gave {len(adherence)} scores for {len(images)} images; one each is needed.")
+        else:
+            if self._texts is None:
+                self._texts = self._encode_texts([self.prompt, *UNRELATED_PROMPTS])
+            adherence = encoder_adherence(torch.cat(features), self._texts).tolist()
+        return [(float(s), float(d), float(a)) for s, d, a in zip(scores, std, adherence)]
+
+    def _encode_texts(self, texts: Sequence[str]) -> torch.Tensor:
+        backbone = self.pipe.reward_model.load_backbone()
+        config = backbone.config
+        tokens = tokenize_prompts(
+            self.pipe.processor.tokenizer, texts, getattr(config, "text_config", config), config.model_type
+        )
+        device = next(backbone.parameters()).device
+        return encode_prompts(backbone, **{name: value.to(device) for name, value in tokens.items()}).float()
+
+    def text_features(self, prompts: Sequence[str]) -> np.ndarray:
+        """`(n, D)` encoder features of prompts, of length 1."""
+        parts = [self._encode_texts(prompts[k : k + 64]) for k in range(0, len(prompts), 64)]
+        return F.normalize(torch.cat(parts), dim=-1).cpu().numpy()
+
+    def output(self, result: SearchResult, judge: Callable | None) -> PamelaPromptOutput:
+        seeds = self.search.config.seeds
+        shown = []
+        for candidate in (result.best, result.baseline):
+            pairs = [(candidate.prompt, seed) for seed in seeds]
+            kept = [self.folder.load_image(*pair) for pair in pairs] if self.folder else [self.kept[p] for p in pairs]
+            shown.append(kept)
+        judged: list[list[float] | None] = [None, None]
+        if judge is not None:
+            judged = [
+                judge(images, [candidate.prompt] * len(images))
+                for images, candidate in zip(shown, (result.best, result.baseline))
+            ]
+        return PamelaPromptOutput(
+            images=shown[0],
+            prompts=[result.best.prompt] * len(seeds),
+            scores=result.best.scores,
+            baseline_images=shown[1],
+            baseline_scores=result.baseline.scores,
+            history=result.rows,
+            adherence=result.best.adherence,
+            baseline_adherence=result.baseline.adherence,
+            floor=result.floor,
+            stopped=result.stopped,
+            judge=judged[0],
+            baseline_judge=judged[1],
+        )
+
+
+def encoder_adherence(image_embeds: torch.Tensor, text_embeds: torch.Tensor) -> torch.Tensor:
+    """How much more images are like a prompt than like anything: `(B,)`, cosines, higher = more.
+
+    Cosine similarity of each image `(B, D)` and the prompt `text_embeds[0]`, less its mean similarity to the other,
+    unrelated texts: 0 means that the image has no more to do with the prompt than with them, whatever the encoder's
+    similarities are like (SigLIP's lie around .1, CLIP's around .3), so that a share of it can be asked for.
+    """
+    cosine = F.normalize(image_embeds.float(), dim=-1) @ F.normalize(text_embeds.float(), dim=-1).T.to(image_embeds.device)
+    return cosine[:, 0] - cosine[:, 1:].mean(-1)
+
+
+@contextmanager
+def _recorded_features(backbone: torch.nn.Module) -> Iterator[list[torch.Tensor]]:
+    """The image features that the encoder computes meanwhile: adherence takes the reward's, so images are encoded once."""
+    found: list[torch.Tensor] = []
+    get = backbone.get_image_features
+
+    def recorded(*args: Any, **kwargs: Any) -> Any:
+        out = get(*args, **kwargs)
+        found.append((out if isinstance(out, torch.Tensor) else out.pooler_output).float().cpu())
+        return out
+
+    backbone.get_image_features = recorded
+    try:
+        yield found
+    finally:
+        del backbone.get_image_features
+
+
+@contextmanager
+def _quiet(pipeline: DiffusionPipeline) -> Iterator[None]:
+    """Hides the nested pipeline's bars, of which a run would draw hundreds, unless they were set up on purpose."""
+    if getattr(pipeline, "_progress_bar_config", None):
+        yield
+        return
+    pipeline.set_progress_bar_config(disable=True)
+    try:
+        yield
+    finally:
+        pipeline.set_progress_bar_config()
+
+
+def _halving(function: Callable[[list], list], items: Sequence) -> list:
+    """`function(items)`, in halves where memory runs out: every item once, in order."""
+    if not items:
+        return []
+    try:
+        return list(function(list(items)))
+    except torch.OutOfMemoryError:
+        if len(items) == 1:
+            raise
+    # outside the handler, so that the failed attempt's tensors are free
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    middle = len(items) // 2
+    return _halving(function, items[:middle]) + _halving(function, items[middle:])
+
+
+def _as_image(image: Any, maker: str, blanked: bool) -> Image.Image:
+    if isinstance(image, np.ndarray) and image.ndim == 3 and image.shape[-1] == 3:
+        if image.dtype != np.uint8:
+            image = (np.nan_to_num(image).clip(0, 1) * 255).round().astype(np.uint8)
+        image = Image.fromarray(image)
+    if not isinstance(image, Image.Image):
+        shape = f" of shape {tuple(image.shape)}" if hasattr(image, "shape") else ""
+        raise ValueError(
+            f"{maker} returned a {type(image).__name__}{shape} where an image is needed. Use a text-to-image pipeline "
+            "with output_type='pil', not one that stops at latents."
+        )
+    # a flagged image is made black, which is how it is known again when the run is resumed
+    return Image.new("RGB", image.size) if blanked else image.convert("RGB")
+
+
+def _is_blank(image: Image.Image) -> bool:
+    """Whether all pixels are alike, as in what a safety checker leaves: nothing to score."""
+    return all(low == high for low, high in image.getextrema())
+
+
+def _judge(judge: Any) -> Callable[[list[Image.Image], list[str]], list[float]] | None:
+    if judge is None:
+        return None
+    if hasattr(judge, "score"):
+        return lambda images, prompts: np.asarray(judge.score(images, prompts).scores, float).tolist()
+    return lambda images, prompts: [float(value) for value in judge(images, prompts)]
+
+
+def _named(thing: Any) -> Any:
+    """What to call an argument in run.json, such that another one is told apart; never a path of this machine."""
+    if thing is None or isinstance(thing, str):
+        return thing
+    if isinstance(thing, DiffusionPipeline):
+        source = str(thing.config.get("_name_or_path") or "")
+        return f"{type(thing).__name__} {Path(source).name if Path(source).exists() else source}".strip()
+    name = getattr(thing, "name", None) or getattr(thing, "__name__", type(thing).__name__)
+    row = getattr(thing, "row", None)
+    if row is not None:
+        data = torch.as_tensor(row).detach().float().cpu().numpy().tobytes()
+        name = f"{name} {hashlib.sha256(data).hexdigest()[:16]}"
+    return name
+
+
+def _identity(model: PamelaRewardModel) -> str:
+    rows = model.user_embedding.weight.detach().float().cpu().numpy().tobytes()
+    base = model.config.base_identity or model.compute_base_identity()
+    return hashlib.sha256(base.encode() + rows).hexdigest()[:16]
+
+
+def _write_result(folder, arguments, result: SearchResult, out: PamelaPromptOutput, note: str, score_range) -> None:
+    def told(candidate, judged):
+        images = [folder.image_name(candidate.prompt, arguments["seed"] + k) for k in range(arguments["num_seeds"])]
+        figures = {"score": candidate.score, "std": candidate.std, "adherence": candidate.adherence}
+        figures = {k: v if math.isfinite(v) else None for k, v in figures.items()}
+        return {"prompt": candidate.prompt, **figures, "iteration": candidate.iteration, "judge": judged, "images": images}
+
+    summary = {
+        "user": arguments["user"],
+        "best": told(result.best, out.judge),
+        "unoptimized": told(result.baseline, out.baseline_judge),
+        "adherence_floor": result.floor if math.isfinite(result.floor) else None,
+        "stopped": result.stopped,
+        "rendered": len(result.rows),
+        "images_by": note,
+        "score_range": list(score_range),
+        "best_by_iteration": [[c.prompt, c.score, c.std] for c in result.best_by_iteration],
+    }
+    write_whole(folder.path / "result.json", json.dumps(summary, ensure_ascii=False, indent=1))
+    write_report(folder.path / "report.html", arguments, result, summary)
