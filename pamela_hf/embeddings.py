@@ -235,7 +235,7 @@ class FrozenEncoder:
         dtype: str | torch.dtype = torch.float32,
         **kwargs: Any,
     ):
-        self.model = AutoModel.from_pretrained(backbone, revision=revision, dtype=dtype, **kwargs)
+        self.model = AutoModel.from_pretrained(backbone, revision=revision, dtype=dtype, use_safetensors=True, **kwargs)
         missing = [m for m in ("get_image_features", "get_text_features") if not hasattr(self.model, m)]
         if missing:
             raise EmbeddingError(

@@ -157,8 +157,16 @@ class PamelaRewardModel(PreTrainedModel):
             local = config.backbone == LOCAL_ENCODER
             where = {"subfolder": LOCAL_ENCODER[2:]} if local else {"revision": config.backbone_revision}
             name = self.name_or_path if local else config.backbone
-            self.set_backbone(AutoModel.from_pretrained(name, dtype=self.dtype, **where, **kwargs))
+            kwargs = {"dtype": self.dtype, "use_safetensors": True, **where, **kwargs}
+            self.set_backbone(AutoModel.from_pretrained(name, **kwargs))
         return self.backbone
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> "PamelaRewardModel":
+        """As in transformers, but from safetensors only: a pickle can run code when it is loaded."""
+        if kwargs.setdefault("use_safetensors", True) is not True:
+            raise ValueError("use_safetensors must stay True: weights are read from safetensors files only.")
+        return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
 
     def set_backbone(self, backbone: nn.Module) -> None:
         """Takes an encoder as it is, frozen; it is never saved with the model's own weights."""
