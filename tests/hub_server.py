@@ -124,6 +124,15 @@ class HubServer:
         files = self.repos[repo_type, repo_id].head.files
         return {name: self.read(file) for name, file in files.items() if name != ".gitattributes"}
 
+    def add(self, folder: Path, repo_id: str, repo_type: str = "model", private: bool = False) -> str:
+        """Puts all files of a folder into a repository as one commit, without a client; returns the commit."""
+        self.create(repo_type, repo_id, private)
+        repo = self.repos[repo_type, repo_id]
+        names = {p: p.relative_to(folder).as_posix() for p in sorted(folder.rglob("*")) if p.is_file()}
+        files = {name: self.store(path.read_bytes(), name.endswith(LARGE)) for path, name in names.items()}
+        repo.commits.append(Commit(_sha1(f"{repo.head.sha} {sorted(files)}"), "added", {**repo.head.files, **files}))
+        return repo.head.sha
+
     def read(self, file: File) -> bytes:
         return (self.folder / file.sha256).read_bytes()
 

@@ -118,7 +118,9 @@ def test_a_push_is_one_commit_whatever_fails(folder, fresh_process):
 
 def test_a_corrupt_download_is_never_used(folder, fresh_process):
     """PROMISES 15: each file cut short or with a flipped bit, once (repaired) and always (refused, and forgotten)."""
-    code = SERVED + """
+    code = (
+        SERVED
+        + """
 hub.push_folder(folder, "me/source", allow=allow)
 n = 0
 for kind in ("half", "flip"):
@@ -150,11 +152,14 @@ except hub.HubError as error:
 assert not list(Path(huggingface_hub.constants.HF_HUB_CACHE).rglob("model.safetensors"))
 print(n)
 """
+    )
     assert fresh_process(code, folder).splitlines()[-1] == "16"
 
 
 def test_deleting_survives_a_lost_answer_and_names_what_is_missing(folder, fresh_process):
-    code = SERVED + """
+    code = (
+        SERVED
+        + """
 for kind in (*FAULTS, "late"):
     for at in (1, 2):
         hub.push_folder(folder, "me/gone", allow=allow)
@@ -166,6 +171,7 @@ try:
 except hub.HubError as error:
     print(error)
 """
+    )
     assert "Could not delete me/gone" in fresh_process(code, folder).splitlines()[-1]
 
 
@@ -214,7 +220,9 @@ def test_the_scan_looks_into_gzip_parquet_and_safetensors(tmp_path):
     (tmp_path / "a.gz").write_bytes(gzip.compress(b"x" * 5000 + secret))
     (tmp_path / "b.json").write_text(json.dumps(base64.b64encode(gzip.compress(secret)).decode()))
     (tmp_path / "c.raw").write_bytes(os.urandom(9 << 20) + secret + os.urandom(100))
-    table = pa.table({"who": ["a"] * 5000 + [secret.decode()], "image": [{"bytes": b"1", "path": "/home/jo/x.png"}] * 5001})
+    table = pa.table(
+        {"who": ["a"] * 5000 + [secret.decode()], "image": [{"bytes": b"1", "path": "/home/jo/x.png"}] * 5001}
+    )
     pq.write_table(table, tmp_path / "d.parquet", compression="zstd")
     save_file({"w": np.zeros(3)}, tmp_path / "e.safetensors", metadata={"from": secret.decode()})
     (tmp_path / "f.raw").write_bytes(os.urandom(9 << 20))

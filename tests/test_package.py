@@ -15,10 +15,10 @@ LAYERS = {
     "version": 0, "configuration_pamela": 0, "fusion_pamela": 0, "losses": 0, "data": 0, "images": 0, "metrics": 0,
     "simulated_vocabulary": 0, "simulated_traits": 0, "simulated_shapes": 0, "simulated_images": 0,
     "simulated_raters": 0, "simulation": 0, "simulated_encoder": 0,
-    "hub": 0, "hub_scan": 0, "pseudonyms": 0,
+    "hub": 0, "hub_scan": 0, "pseudonyms": 0, "cards": 1, "publishing": 4,
     "modeling_pamela": 1, "processing_pamela": 1, "sources": 1, "user_metrics": 1, "training_config": 1, "report": 1,
     "builder": 2, "embeddings": 2, "preparation": 3, "scoring": 2,
-    "checkpoints": 3, "training": 3, "baselines": 4, "evaluation": 5, "cli": 6,
+    "batches": 3, "checkpoints": 3, "training": 3, "baselines": 4, "evaluation": 5, "cli": 6,
 }  # fmt: skip
 SIDEWAYS = {
     "hub": {"hub_scan"},
@@ -30,7 +30,7 @@ SIDEWAYS = {
     "simulated_traits": {"simulated_vocabulary"},
     "fusion_pamela": {"configuration_pamela"},
     "scoring": {"embeddings"},
-    "training": {"checkpoints"},
+    "training": {"batches", "checkpoints"},
 }
 
 
@@ -82,7 +82,7 @@ print(json.dumps([seconds, heavy, type(AutoConfig.for_model("pamela")).__name__]
     assert heavy == [] and registered == "PamelaConfig"
 
 
-@pytest.mark.parametrize("command", ["prepare-ratings", "embed", "train", "evaluate", "score"])
+@pytest.mark.parametrize("command", ["prepare-ratings", "embed", "train", "evaluate", "score", "push"])
 def test_every_command_explains_itself(command, capsys):
     from pamela_hf.cli import main
 

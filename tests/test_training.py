@@ -14,10 +14,11 @@ from conftest import TINY_MODEL, write_ratings
 from safetensors.torch import load_file
 from transformers import AutoModel, AutoProcessor
 
+from pamela_hf.batches import epoch_batches, make_batch
 from pamela_hf.checkpoints import CheckpointError, latest_checkpoint
 from pamela_hf.metrics import user_metrics
 from pamela_hf.scoring import PamelaScorer, encode_ratings
-from pamela_hf.training import build_config, epoch_batches, load_sources, make_batch, train
+from pamela_hf.training import build_config, load_sources, train
 from pamela_hf.training_config import TrainingConfig
 
 ROOT = Path(__file__).parent.parent
@@ -118,7 +119,7 @@ def test_the_same_seed_gives_the_same_model_and_another_another(sources, tmp_pat
 
 
 COMMAND = [
-    "scripts/train.py", "epochs=3", "users_per_batch=2", "images_per_user=6", "checkpoint_every=3",
+    "scripts/train.py", "epochs=6", "users_per_batch=2", "images_per_user=6", "checkpoint_every=3",
     *(f"model.{k}={v}" for k, v in TINY_MODEL.items()),
 ]  # fmt: skip
 ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
@@ -133,7 +134,7 @@ def run_until_killed(command: list[str], checkpoints: Path, at_least: int) -> No
         if len(list(checkpoints.glob("step-*"))) >= 1 and max(map(_number, checkpoints.glob("step-*"))) >= at_least:
             process.send_signal(signal.SIGKILL)
         time.sleep(0.005)
-    process.wait()
+    assert process.wait() == -signal.SIGKILL, "the run ended before it was killed"
 
 
 def _number(path: Path) -> int:
