@@ -12,10 +12,11 @@ from .version import __version__
 
 if TYPE_CHECKING:
     from .builder import PamelaRatings, load_ratings
+    from .heads import UserHead
     from .scoring import PamelaScorer
 
 # loaded when first used, so that importing the package stays quick
-_LAZY = {"PamelaRatings": "builder", "load_ratings": "builder", "PamelaScorer": "scoring"}
+_LAZY = {"PamelaRatings": "builder", "load_ratings": "builder", "PamelaScorer": "scoring", "UserHead": "heads"}
 
 __all__ = [
     "PamelaConfig",
@@ -24,6 +25,7 @@ __all__ = [
     "PamelaRewardModel",
     "PamelaRewardOutput",
     "PamelaScorer",
+    "UserHead",
     "__version__",
     "load_ratings",
 ]

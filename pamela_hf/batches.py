@@ -49,22 +49,29 @@ def make_batch(
 ) -> dict[str, Any]:
     """This process's share of a step's batch, with the whole batch's loss normalizers.
 
-    `image_rows` are rows of the features; pairs refer to them by `image_index`.
+    Every rating is there twice, asked of the person it is of and, at weight `user_dropout`, of nobody: the expectation
+    over dropping the user at random, without its noise. `image_rows` are rows of the features; pairs refer to them by
+    `image_index`.
     """
     rng = np.random.default_rng([config.seed, epoch, step])
-    at = np.concatenate(parts)
+    share = config.user_dropout if arrays.user_ids.any() else 0.0
+    copies = [(True, 1 - share)] + [(False, share)] * (share > 0)
+    keep_user = np.repeat([known for known, _ in copies], len(parts))
+    at = np.tile(np.concatenate(parts), len(copies))
+    weights = np.repeat(np.float32([weight for _, weight in copies]), len(at) // len(copies)) * weights[at]
+    parts = parts * len(copies)
     part_of = np.repeat(np.arange(len(parts)), [len(p) for p in parts])
-    keep_user = rng.random(len(parts)) >= config.user_dropout
     keep_demographics = rng.random((len(parts), arrays.demographic_ids.shape[1])) >= config.demographics_dropout
     keep_metadata = rng.random((len(at), arrays.metadata_ids.shape[1])) >= config.metadata_dropout
     keep_prompt = rng.random(len(at)) >= config.prompt_dropout
     # the whole batch's weight of pairs rated differently, which each process can count for itself
     pairs = 0.0
     for i in range(len(parts)):
-        labels, w = arrays.labels[parts[i]], weights[parts[i]]
+        labels, w = arrays.labels[parts[i]], weights[part_of == i]
         pairs += float(((labels[:, None] > labels[None, :]) * w[:, None]).sum())
+    normalizers = torch.tensor(float(weights.sum())), torch.tensor(pairs)
     mine = part_of % world == rank
-    at, part_of = at[mine], part_of[mine]
+    at, part_of, weights = at[mine], part_of[mine], weights[mine]
     rows, index = np.unique(arrays.image_rows[at], return_inverse=True)
     return {
         "image_rows": torch.from_numpy(rows),
@@ -76,7 +83,7 @@ def make_batch(
         "scale_ids": torch.from_numpy(arrays.scale_ids[at]),
         "labels": torch.from_numpy(arrays.labels[at]),
         "group_ids": torch.from_numpy(part_of),
-        "weights": torch.from_numpy(weights[at]),
+        "weights": torch.from_numpy(weights),
         "row_penalty": torch.from_numpy(penalty[at] * keep_user[part_of]) if penalty is not None else None,
-        "loss_normalizers": (torch.tensor(float(weights[np.concatenate(parts)].sum())), torch.tensor(pairs)),
+        "loss_normalizers": normalizers,
     }

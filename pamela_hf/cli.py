@@ -54,6 +54,7 @@ Judge a model, person by person, on the splits of a ratings folder.
 
   pamela evaluate --model runs/demo/model --data runs/demo/ratings --output runs/demo/eval
   pamela evaluate --model DIR --data FOLDER --output OUT --splits val_seen,val_unseen --baselines consensus,ridge
+  pamela evaluate --model DIR --data FOLDER --output OUT --few-shot 0,10,100    # heads of unseen people: pamela@k=10
 
 Prints a table and writes OUT/report.json and OUT/report.html. Every metric is computed for each person and averaged
 over people; the intervals (95 %) resample people. The model is `pamela`; on *_seen splits stand also
@@ -63,18 +64,61 @@ gains over the first is what knowing the person is worth; on *_unseen splits nob
 Make choices on val_seen and val_unseen; read the test splits once, for the final claim.
 """
 
+FIT_USER = """\
+A new person from a few ratings: a head of a few kilobytes, fitted in about a second on a CPU.
+
+  pamela fit-user --model runs/demo/model --ratings mine.csv --name me --output runs/me --images photos
+  pamela fit-user --model DIR --ratings mine.csv --name me --output runs/me --embeddings embeddings.safetensors
+  pamela fit-user … --rating-min 0 --rating-max 100      # the scale they are on, if it isn't the model's
+
+mine.csv has columns image,score (and prompt, if there is one): a path below --images (default: beside the CSV), or an
+id of the embeddings file. Then: pamela score --model DIR --images photos --output scores.csv --head runs/me
+No rating, image or demographic is in the head; pamela push head runs/me me/my-taste shares it, privately.
+"""
+
 SCORE = """\
 Score a folder of images for one person, best first.
 
   pamela score --model runs/demo/model --images photos --output scores.csv --user p0001
   pamela score --model DIR --images photos --output scores.parquet --prompts prompts.csv
+  pamela score --model DIR --images photos --output scores.csv --head runs/me
 
 Columns image, score (expected rating), std. --prompts is a CSV with columns image,prompt (image: the file's name).
+"""
+
+PUSH = """\
+Push to the Hub: one commit, scanned before, verified after, private unless you say otherwise.
+
+  pamela push model runs/demo/model me/pamela --dry-run      # what would go?
+  pamela push model runs/demo/model me/pamela --trained-on me/pamela-ratings
+  pamela push ratings runs/pamela me/pamela-ratings --public
+
+Only the files a model, ratings or head consists of are sent, never what else lies in the folder. Participants of a
+published release keep their ids there; your own raters appear as user_0001, …, and who is who stays in
+~/.local/share/pamela_hf/pseudonyms.json. The access token is that of `hf auth login` or HF_TOKEN.
+"""
+
+OPTIMIZE_PROMPT = """\
+Rewrite a prompt for one person: variants are written, rendered and scored, and the best is varied further.
+
+  pamela optimize-prompt --pipeline procedural --reward runs/demo/model --user simulated_0003 \\
+      --prompt "a cottage, photo" --output runs/cottage          # offline, with simulated images
+  pamela optimize-prompt --config scripts/configs/flux2_llama.yaml --reward DIR --user NAME --prompt "…" --output DIR
+
+Writes trace.jsonl (one line for every image), images/ and report.html. Killed? The same command goes on where it
+stopped. Several --user, or --runs 5, are compared in a report.html above theirs. Fields of SearchConfig and arguments
+of the pipeline are keys:
+  num_iterations=5 num_candidates=20 num_seeds=4 strategy=ucb adherence_floor=0.5 max_images=400 max_seconds=3600
+  height=1024 width=1024 num_inference_steps=28 guidance_scale=4.0
 """
 
 
 def names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def numbers(text: str) -> list[int]:
+    return [int(number) for number in names(text)]
 
 
 def _prepare_arguments(parser: argparse.ArgumentParser) -> None:
@@ -96,6 +140,8 @@ def _prepare_arguments(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, default=0, help="of that division (0)")
     add("--images", metavar="FOLDER", help="CSV: where its image paths start (default: beside the CSV)")
     add("--participant", metavar="ID", help="CSV without a column participant: who rated (default: me)")
+    more = "further option of a source, repeatable: test_users=FILE (para), question=NAME (argilla), …"
+    add("--option", action="append", default=[], metavar="KEY=VALUE", help=more)
     add("--overwrite", action="store_true", help="replace OUT if it is a prepared folder")
     add("--quiet", action="store_true", help="no progress bars")
 
@@ -116,6 +162,7 @@ def _prepare(args: argparse.Namespace) -> None:
         overwrite=args.overwrite,
         progress=not args.quiet,
         **{key: value for key in ("images", "participant") if (value := getattr(args, key)) is not None},
+        **dict(option.partition("=")[::2] for option in args.option),
     )
     for split, table in ratings.splits.items():
         people, images = table.participant_id.nunique(), table.image_id.nunique()
@@ -193,6 +240,11 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     add("--splits", type=names, metavar="A,B", help="default: every val and test split there is")
     add("--bootstrap", type=int, default=1000, metavar="N", help="draws for intervals (1000); 0: none")
     add("--seed", type=int, default=0, help="of the draws and of the coverage's randomization (0)")
+    few_help = "fit unseen people on so many of their own ratings (support_unseen, or some of the split's): pamela@k=10"
+    add("--few-shot", type=numbers, default=[], metavar="K,K", help=few_help)
+    add("--draws", type=int, default=3, help="how often these ratings are drawn anew (3)")
+    select_help = "draw them at random, or ask what would teach most"
+    add("--select", choices=("random", "active"), default="random", help=select_help)
 
 
 def _evaluate(args: argparse.Namespace) -> None:
@@ -203,12 +255,61 @@ def _evaluate(args: argparse.Namespace) -> None:
     print(f"\nWrote {args.output / 'report.json'} and {args.output / 'report.html'}.")
 
 
+def _fit_user_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--model", required=True, metavar="DIR", help="folder or Hub id of a trained model, the head's base")
+    add("--ratings", required=True, metavar="CSV", help="columns image,score[,prompt]")
+    add("--name", required=True, help="what to call the person; no name of a trained participant")
+    add("--output", required=True, metavar="HEAD_DIR", help="folder for the head; an older head there is replaced")
+    features = parser.add_mutually_exclusive_group()
+    features.add_argument("--images", metavar="FOLDER", help="where the CSV's paths start (default: beside the CSV)")
+    features.add_argument("--embeddings", metavar="FILE", help="embeddings.safetensors; then image is an id of it")
+    add("--rating-min", type=float, metavar="A", help="lowest possible score (default: the model's own scale)")
+    add("--rating-max", type=float, metavar="B", help="highest possible score")
+    add("--by-rank", action="store_true", help="only the order of the scores counts")
+    add("--choices", metavar="CSV", help="columns preferred,other: images chosen over others")
+    add("--scale", metavar="NAME", help="rating scale of the model that the scores are on (default: the model's)")
+    add("--batch-size", type=int, default=32, help="images a forward pass (32)")
+    add("--device", help="cuda, mps, cpu (default: the first of these there is)")
+
+
+def _fit_user(args: argparse.Namespace) -> None:
+    from .embeddings import load_embeddings
+    from .head_ratings import read_choices_csv, read_ratings_csv
+    from .head_report import in_words
+    from .heads import UserHead
+    from .scoring import PamelaScorer
+
+    ends = (args.rating_min, args.rating_max)
+    if (ends[0] is None) != (ends[1] is None) or (args.by_rank and ends[0] is not None):
+        raise ValueError("Give both --rating-min and --rating-max, or --by-rank, or none of them (the model's scale).")
+    is_path = args.embeddings is None
+    ratings, prompts = read_ratings_csv(args.ratings, args.images, is_path)
+    choices = read_choices_csv(args.choices, args.images, is_path) if args.choices else []
+    head = UserHead.fit(
+        PamelaScorer.from_pretrained(args.model, device=args.device),
+        ratings,
+        name=args.name,
+        choices=choices,
+        rating_range="rank" if args.by_rank else None if ends[0] is None else ends,
+        scale=args.scale,
+        embeddings=load_embeddings(args.embeddings) if args.embeddings else None,
+        prompts=prompts,
+        batch_size=args.batch_size,
+    )
+    head.save(args.output)
+    print("\n".join(in_words(head.about)))
+    print(f"Head {head.name!r} written to {args.output}")
+
+
 def _score_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--model", required=True, metavar="DIR", help="folder or Hub id of a trained model")
     add("--images", required=True, metavar="FOLDER", help="folder of PNG, JPEG or WebP images, read recursively")
     add("--output", required=True, metavar="FILE", type=Path, help="a .csv or .parquet file")
-    add("--user", metavar="NAME", help="a participant the model was trained on; default: everyone's taste")
+    person = parser.add_mutually_exclusive_group()
+    person.add_argument("--user", metavar="NAME", help="a participant it was trained on; default: everyone's taste")
+    person.add_argument("--head", metavar="HEAD", help="folder or Hub id of a head: somebody it was fitted for")
     prompt = parser.add_mutually_exclusive_group()
     prompt.add_argument("--prompt", metavar="TEXT", help="what all images were made from")
     prompt.add_argument("--prompts", metavar="CSV", help="columns image,prompt: what each image was made from")
@@ -222,12 +323,17 @@ def _score(args: argparse.Namespace) -> None:
 
     if args.output.suffix not in (".csv", ".parquet"):
         raise ValueError(f"--output {args.output} must end in .csv or .parquet.")
+    scorer, user = PamelaScorer.from_pretrained(args.model, device=args.device), args.user
+    if args.head:
+        from .heads import UserHead
+
+        user = UserHead.from_pretrained(args.head, scorer)
     table = score_folder(
-        PamelaScorer.from_pretrained(args.model, device=args.device),
+        scorer,
         args.images,
         args.output,
         prompts=args.prompt if args.prompt is not None else args.prompts and Path(args.prompts),
-        user=args.user,
+        user=user,
         scale=args.scale,
         batch_size=args.batch_size,
     )
@@ -235,12 +341,98 @@ def _score(args: argparse.Namespace) -> None:
     print(f"{len(table):,} images scored, best first, in {args.output}")
 
 
+def _push_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("kind", choices=["model", "ratings", "head"], help="what the folder holds")
+    add("folder", metavar="DIR", type=Path, help="what train, prepare-ratings or fit-user wrote")
+    add("repo", metavar="REPO", help="owner/name on the Hub; made if it does not exist")
+    add("--public", action="store_true", help="everybody may see it (default: private)")
+    add("--dry-run", action="store_true", help="scan and list what would go; send nothing")
+    add("--report", metavar="FILE", help="of a model: report.json of evaluate (default: the one beside it)")
+    add("--data", metavar="FOLDER", help="of a model: ratings it is tested on; adds figures by demographic group")
+    add("--trained-on", type=names, default=[], metavar="A,B", help="of a model: its ratings on the Hub")
+    add("--license", metavar="ID", help="such as cc-by-4.0 (default: that of the ratings)")
+    add("--keep-ids", action="store_true", help="your own raters agreed to be published under the names they have")
+    add("--with-demographics", action="store_true", help="of ratings: … and with age, gender and nationality")
+
+
+def _push(args: argparse.Namespace) -> None:
+    from .publishing import push_head, push_model, push_ratings
+
+    options = {"private": not args.public, "dry_run": args.dry_run}
+    if args.kind == "model":
+        options |= {"report": args.report, "trained_on": args.trained_on, "data": args.data}
+    if args.kind != "head":
+        options |= {"license": args.license, "keep_ids": args.keep_ids}
+    if args.kind == "ratings":
+        options["with_demographics"] = args.with_demographics
+    push = {"model": push_model, "ratings": push_ratings, "head": push_head}[args.kind]
+    result = push(args.folder, args.repo, **options)
+    for name in result.files:
+        print(f"{result.sizes[name]:>13,} bytes  {name}")
+    print(f"{sum(result.sizes.values()):>13,} bytes in {len(result.files)} files")
+    if result.left_out:
+        print(f"Left out: {', '.join(result.left_out)}")
+    if args.dry_run:
+        print(f"Nothing was sent. Without --dry-run, {args.repo} would become exactly this.")
+    else:
+        print(f"{'Private' if result.private else 'Public'}: {result.url} at {result.commit}")
+
+
+def _optimize_prompt_arguments(parser: argparse.ArgumentParser) -> None:
+    from .refiners import available_refiners
+
+    add = parser.add_argument
+    add("--prompt", required=True, metavar="TEXT", help="what the image shows, without a taste")
+    add("--output", required=True, metavar="DIR", help="folder of the run; the same command again resumes there")
+    person = parser.add_mutually_exclusive_group()
+    user_help = "a participant the reward was trained on; several times: compared (default: everyone's taste)"
+    person.add_argument("--user", action="append", metavar="NAME", help=user_help)
+    person.add_argument("--head", action="append", metavar="HEAD", help="folder of a head: somebody it was fitted for")
+    add("--config", metavar="YAML", help="pipeline, reward, refiner, … and any key=value; see scripts/configs")
+    add("--pipeline", metavar="P", help="Hub id or folder of a text-to-image pipeline, or 'procedural' (simulated)")
+    add("--reward", metavar="DIR", help="folder or Hub id of a trained reward")
+    add("--refiner", metavar="R", help=f"who writes variants: {', '.join(available_refiners())} (vocabulary)")
+    model_help = "chat model for transformers_chat, or the model a server offers"
+    add("--refiner-model", metavar="ID", help=model_help)
+    add("--refiner-url", metavar="URL", help="endpoint: an OpenAI-style server (default: Inference Providers)")
+    add("--judge", metavar="DIR", help="another reward that is asked about the winner only, never optimized")
+    add("--seed", type=int, default=0, help="of the first image and of every choice (0)")
+    add("--runs", type=int, default=1, help="independent runs, to see whether they agree (1)")
+    add("--device", help="cuda, mps, cpu (default: the first of these there is)")
+    add("--dtype", choices=("float32", "bfloat16", "float16"), help="precision of pipeline and chat model (float32)")
+    offload_help = "keep on the accelerator one model, or one layer, at a time (none)"
+    add("--offload", choices=("none", "model", "sequential"), help=offload_help)
+    add("overrides", nargs="*", metavar="key=value", help="on top of --config")
+
+
+def _optimize_prompt(args: argparse.Namespace) -> None:
+    from .prompt_loading import load_options, load_prompt_pipeline, load_users
+    from .prompt_runs import optimize_prompt
+
+    flags = ("pipeline", "reward", "refiner", "refiner_model", "refiner_url", "judge", "device", "dtype", "offload")
+    setup, options = load_options(args.config, args.overrides, {k: getattr(args, k) for k in flags})
+    pipe, refiner, judge = load_prompt_pipeline(**setup)
+    users = load_users(args.user, args.head, pipe.reward_model)
+    done = optimize_prompt(
+        pipe, args.prompt, users, args.output, runs=args.runs, seed=args.seed, refiner=refiner, judge=judge, **options
+    )
+    for name, runs in zip(done.summary["people"], done.outputs):
+        for out in runs:
+            before, after = (sum(s) / len(s) for s in (out.baseline_scores, out.scores))
+            print(f"{name}: predicted rating {before:.2f} -> {after:.2f}  {out.prompts[0]}")
+    print(f"Look at {Path(args.output) / 'report.html'}")
+
+
 COMMANDS = {
     "prepare-ratings": (PREPARE, _prepare_arguments, _prepare),
     "embed": (EMBED, _embed_arguments, _embed),
     "train": (TRAIN, _train_arguments, _train),
     "evaluate": (EVALUATE, _evaluate_arguments, _evaluate),
+    "fit-user": (FIT_USER, _fit_user_arguments, _fit_user),
     "score": (SCORE, _score_arguments, _score),
+    "optimize-prompt": (OPTIMIZE_PROMPT, _optimize_prompt_arguments, _optimize_prompt),
+    "push": (PUSH, _push_arguments, _push),
 }
 
 

@@ -30,6 +30,7 @@ from .baselines import load_baseline
 from .builder import load_ratings
 from .data import RatingData
 from .embeddings import Embeddings, load_embeddings
+from .few_shot import FewShotFits
 from .metrics import METRICS, Estimate, UserMetrics, judge
 from .report import render_html
 from .scoring import PamelaScorer, Predictions, Scorer
@@ -55,7 +56,9 @@ def run(
     seed: int = 0,
     embeddings: str | os.PathLike | None = None,
     simulated: bool | None = None,
-    few_shot: FewShot | None = None,
+    few_shot: Sequence[int] = (),
+    draws: int = 3,
+    select: str = "random",
 ) -> dict[str, Any]:
     """What `scripts/evaluate.py` and `pamela evaluate` do: load, fit the baselines on train, evaluate, write.
 
@@ -66,7 +69,9 @@ def run(
         baselines: names of modules in `pamela_hf/baselines`, fitted on the train split.
         embeddings: features of all images; default: those beside the ratings.
         simulated: the ratings are made up, and the report says so; default: if they are the demo world's.
-        splits, bootstrap, seed, few_shot: as in `evaluate`.
+        splits, bootstrap, seed: as in `evaluate`.
+        few_shot, draws, select: numbers of own ratings to fit unseen people on, how often each is drawn, and how
+            they are chosen, see [`pamela_hf.few_shot.FewShotFits`].
 
     Returns:
         The report. Raises ValueError or FileNotFoundError for what is missing or misnamed, before any work.
@@ -82,6 +87,8 @@ def run(
     if modules and "train" not in ratings.splits:
         raise ValueError(f"baselines={sorted(modules)} are fitted on the train split, which {data!s} lacks.")
     features = load_embeddings(path)
+    support = ratings.splits.get("support_unseen")
+    fits = FewShotFits(support, features, few_shot, draws, select, seed) if few_shot else None
     scorers: list[Scorer] = [PamelaScorer.from_pretrained(model)]
     context = {
         "level_values": ratings.level_values,
@@ -100,9 +107,11 @@ def run(
         splits=splits,
         bootstrap=bootstrap,
         seed=seed,
-        few_shot=few_shot,
+        few_shot=fits,
         simulated=simulated,
     )
+    if fits is not None:
+        report["meta"]["few_shot"] = {"k": sorted(few_shot), "draws": draws, "select": select}
     write_report(report, output)
     return report
 

@@ -17,7 +17,14 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token, hf_hub_download
+from huggingface_hub import (
+    CommitOperationAdd,
+    CommitOperationDelete,
+    HfApi,
+    get_token,
+    hf_hub_download,
+    snapshot_download,
+)
 from huggingface_hub import constants as hub_constants
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
@@ -107,7 +114,7 @@ def push_folder(
         for name in files:
             (staged / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(folder / name, staged / name)
-        secrets, words = _tokens_in_use(secret), list(private_values)
+        secrets, words = _tokens_in_use(secret), [*private_values, str(folder.resolve()), str(Path.cwd())]
         found = [str(finding) for finding in scan_files(staged, files, secrets=secrets, private=words)]
         found += [f"the message: {what}" for what in scan_text(message, secrets=secrets, private=words)]
         if found:
@@ -191,6 +198,7 @@ def pull_folder(
 
     Large files (all weights and tables) are checked by their sha256; small texts, of which the Hub knows only git's
     hash, by that. A file that is already in the cache is checked in the same way. Nothing that was downloaded is run.
+    Offline (HF_HUB_OFFLINE=1) the cache alone is read; a file's name in it is its hash.
 
     Args:
         repo_id: `owner/name`.
@@ -207,6 +215,10 @@ def pull_folder(
             the folder, or a file that keeps arriving damaged.
     """
     _check_repo(repo_id, repo_type)
+    if revision is not None and (not re.fullmatch(r"[\w./-]+", revision) or ".." in revision or revision[0] == "/"):
+        raise HubError(f"revision={revision!r} is no commit, tag or branch. Give one, such as 'main'.")
+    if hub_constants.HF_HUB_OFFLINE:
+        return _from_cache(repo_id, repo_type, revision, allow)
     api, secret = HfApi(token=token), token or get_token()
 
     def once() -> Path:
@@ -226,7 +238,12 @@ def pull_folder(
                 if remote[name] not in _file_hashes(file):
                     _forget(file)
                     raise HubError(f"{name} of {repo_id} arrived damaged twice; it is not used. Try again later.")
-        return file.parents[len(PurePosixPath(name).parts) - 1]
+        folder = file.parents[len(PurePosixPath(name).parts) - 1]
+        if revision != commit:  # files were asked for by commit, so the cache does not know yet what a branch means
+            named = folder.parent.parent / "refs" / (revision or "main")
+            named.parent.mkdir(parents=True, exist_ok=True)
+            named.write_text(commit)
+        return folder
 
     return _persistently(once, f"pull from {repo_id}", secret)
 
@@ -311,6 +328,22 @@ def _remote_hashes(api: HfApi, repo_id: str, repo_type: str, revision: str) -> d
     return {e.path: e.lfs.sha256 if e.lfs else e.blob_id for e in entries if hasattr(e, "blob_id")}
 
 
+def _from_cache(repo_id: str, repo_type: str, revision: str | None, allow: Sequence[str]) -> Path:
+    try:
+        where = {"repo_id": repo_id, "repo_type": repo_type, "revision": revision}
+        folder = Path(snapshot_download(**where, local_files_only=True))
+    except (OSError, ValueError):
+        raise HubError(f"{repo_id} is not in the cache and HF_HUB_OFFLINE is set. Unset it, and pull again.") from None
+    names = {path: path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file()}
+    wanted = [path for path, name in names.items() if _matches(name, allow) and not _is_refused(name)]
+    if not wanted:
+        raise HubError(f"The cache of {repo_id} has none of {', '.join(allow)}. Unset HF_HUB_OFFLINE, and pull again.")
+    for path in wanted:
+        if path.resolve().name not in _file_hashes(path):
+            raise HubError(f"{names[path]} of {repo_id} is damaged in the cache. Unset HF_HUB_OFFLINE, and pull again.")
+    return folder
+
+
 def _forget(file: Path) -> None:
     """Removes a damaged file from the cache, so that nobody finds it there."""
     target = file.resolve()
@@ -325,6 +358,8 @@ def _tokens_in_use(token: str | None) -> list[str]:
 
 def _persistently(once: Callable[[], T], what: str, secret: str | None) -> T:
     """Calls `once` until it succeeds, again only after faults that may pass."""
+    if hub_constants.HF_HUB_OFFLINE:
+        raise HubError(f"Could not {what}: HF_HUB_OFFLINE is set. Unset it.")
     for attempt in range(1, ATTEMPTS + 1):
         try:
             return once()

@@ -35,6 +35,8 @@ LOCAL_PATHS = (
     ("local path", b"/home/", re.compile(rb"(?<![\w.])/home/[\w.-]+/[\w.-]")),
     ("local path", b"/Users/", re.compile(rb"(?<![\w.])/Users/[\w.-]+/[\w.-]")),
     ("local path", b"/root/", re.compile(rb"(?<![\w.])/root/[\w.-]")),
+    ("local path", b"/tmp/", re.compile(rb"(?<![\w.])/tmp/[\w.-]+/[\w.-]")),
+    ("local path", b"/var/folders/", re.compile(rb"(?<![\w.])/var/folders/[\w.-]")),
     ("local path", b"Users\\", re.compile(rb"\b[A-Za-z]:\\{1,2}Users\\{1,2}[\w.-]")),
 )
 # an address ends a citation or explains an example; what a text alone holds (never the chance bytes of an image)

@@ -276,7 +276,7 @@ class PamelaPromptPipeline(DiffusionPipeline):
             seed=0 if generator is None else generator.initial_seed() % 2**53,
             **search_options,
         )
-        scorer = PamelaScorer(self.reward_model, self.processor)
+        scorer = self.scorer
         if isinstance(user, str):
             self.processor.user_id(user)  # an unknown name is refused before anything is rendered
         refiner = self._refiner(refiner)
@@ -329,6 +329,14 @@ class PamelaPromptPipeline(DiffusionPipeline):
                 folder.__exit__()
         self.maybe_free_model_hooks()
         return out if return_dict else out.to_tuple()
+
+    @property
+    def scorer(self) -> PamelaScorer:
+        """Reward model and processor as one."""
+        if self.processor.config.backbone_config is None:
+            # the processor needs it to write prompts down the way the encoder was trained to read them
+            self.processor.config.backbone_config = self.reward_model.load_backbone().config
+        return PamelaScorer(self.reward_model, self.processor)
 
     def _refiner(self, refiner: str | PromptRefiner | None) -> PromptRefiner:
         if refiner is None:

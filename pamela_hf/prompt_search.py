@@ -21,6 +21,7 @@ from .refiners.vocabulary import Refiner as VocabularyRefiner
 
 logger = logging.getLogger(__name__)
 
+_FIGURES = ("score", "std", "adherence")
 STRATEGIES = ("greedy", "beam", "ucb", "thompson")
 
 
@@ -228,20 +229,17 @@ class PromptSearch:
                     "parent": parents[prompt],
                     "prompt": prompt,
                     "seed": seed,
-                    "score": float(score),
-                    "std": float(std),
-                    "adherence": float(adherence),
+                    **{name: _finite(value) for name, value in zip(_FIGURES, figures)},
                     "image": self.folder.image_name(prompt, seed) if self.folder is not None else None,
                 }
-                for (prompt, seed), (score, std, adherence) in zip(pairs, self.evaluate(pairs))
+                for (prompt, seed), figures in zip(pairs, self.evaluate(pairs))
             ]
             if self.folder is not None:
                 rows = self.folder.add_rows(rows)
-        rows = [{k: math.nan if v is None and k in ("score", "std", "adherence") else v for k, v in r.items()} for r in rows]
+        rows = [{k: _finite(v) if k in _FIGURES else v for k, v in row.items()} for row in rows]
         for k, (prompt, parent) in enumerate(proposals):
             own = rows[k * len(seeds) : (k + 1) * len(seeds)]
-            figures = [[row[name] for row in own] for name in ("score", "std", "adherence")]
-            candidate = Candidate(prompt, parent, iteration, *figures)
+            candidate = Candidate(prompt, parent, iteration, *([row[name] for row in own] for name in _FIGURES))
             if iteration == 0 and self.config.adherence_floor and math.isfinite(candidate.adherence):
                 # for a similarity below 0, too, the floor lies below it
                 self.floor = candidate.adherence - (1 - self.config.adherence_floor) * abs(candidate.adherence)
@@ -309,3 +307,8 @@ class PromptSearch:
         surrogate.fit([c.score for c in known])
         pick = surrogate.by_sampling if self.config.strategy == "thompson" else surrogate.by_upper_bound
         return [pool[i] for i in pick(count, self.config.exploration, rng)]
+
+
+def _finite(value: float | None) -> float:
+    """The number, or NaN for whatever is none: infinity wins as little as NaN does."""
+    return float(value) if value is not None and math.isfinite(value) else math.nan

@@ -70,7 +70,6 @@ class RunFolder:
                 raise TraceError(
                     f"output={str(self.path)!r} holds {strange[0]!r} but no prompt run. Choose a new or empty folder."
                 )
-            self.images.mkdir()
             write_whole(file, json.dumps(arguments, ensure_ascii=False, indent=1, sort_keys=True))
         else:
             try:
@@ -84,7 +83,7 @@ class RunFolder:
                     f"output={str(self.path)!r} holds a run with other arguments: {named}. "
                     "Repeat the old ones to resume it, or choose another folder."
                 )
-            self.images.mkdir(exist_ok=True)
+        self.images.mkdir(exist_ok=True)
         self._proposals = _Lines(self.path / "proposals.jsonl", lambda row: b"")
         self._trace = _Lines(self.path / "trace.jsonl", self._image_digest)
         self._step = self._row = 0  # how much of both the run that goes on has repeated

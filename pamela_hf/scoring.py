@@ -121,6 +121,14 @@ def _scale_ids(column: pd.Series, names: list[str]) -> np.ndarray:
     return _per_category(column, look_up)
 
 
+class Head(Protocol):
+    """A person whom the model was not trained on, such as [`pamela_hf.heads.UserHead`]: a row and the base it is of."""
+
+    name: str
+    row: np.ndarray  # (hidden_size,)
+    base_identity: str
+
+
 @dataclass
 class ScoreResult:
     """Scores of N images: `scores` and `std`, `(N,)`, or `(N, U)` when several `users` were asked."""
@@ -154,6 +162,7 @@ class PamelaScorer:
         self.model = model.eval()
         self.processor = processor if processor is not None else PamelaProcessor(model.config)
         self.name = name
+        self._identity: str | None = None
 
     @classmethod
     def from_pretrained(
@@ -181,11 +190,11 @@ class PamelaScorer:
         self,
         images: Any,
         prompts: str | Sequence[str | None] | None = None,
-        user: str | Sequence[str | None] | None = None,
+        user: str | Head | Sequence[str | Head | None] | None = None,
         demographics: Mapping[str, Any] | Sequence[Mapping[str, Any] | None] | None = None,
         metadata: Mapping[str, Any] | Sequence[Mapping[str, Any] | None] | None = None,
         *,
-        users: Sequence[str | None] | None = None,
+        users: Sequence[str | Head | None] | None = None,
         scale: str | None = None,
         batch_size: int = 32,
         progress: bool = False,
@@ -195,8 +204,8 @@ class PamelaScorer:
         Args:
             images: one or N of: path, PIL image, array `(H, W, 3)` uint8.
             prompts: what the images were made from, one for all or one each.
-            user: a trained participant for all images, or one for each; `None` = everyone's taste.
-            users: U participants → a grid `(N, U)`; then `demographics` are theirs, one for all or U of them.
+            user: a trained participant or a head for all images, or one for each; `None` = everyone's taste.
+            users: U of them → a grid `(N, U)`; then `demographics` are theirs, one for all or U of them.
             demographics, metadata: see [`PamelaProcessor`].
             scale: rating scale of the answer; default: the model's `default_scale`.
             batch_size: images the encoder takes at a time. progress: show a progress bar.
@@ -205,8 +214,8 @@ class PamelaScorer:
             [`ScoreResult`] in the order of `images`.
 
         Raises:
-            ValueError: no images, an image that cannot be read, an unknown user, field or scale, lengths that
-                don't fit.
+            ValueError: no images, an image that cannot be read, an unknown user, field or scale, a head of another
+                base, lengths that don't fit.
         """
         if user is not None and users is not None:
             raise ValueError("user= goes with the images one to one, users= asks for a grid; pass one of the two.")
@@ -218,16 +227,16 @@ class PamelaScorer:
         prompts, metadata = align("prompts", prompts, n), align("metadata", metadata, n)
         scale_id = self.processor.scale_id(scale)
         if users is not None:
-            people = self.processor.encode_people(len(users), list(users), demographics)
+            people = self.encode_people(len(users), list(users), demographics)
             out_shape: tuple[int, ...] = (n, len(users))
         else:
-            pairs = self.processor.encode_people(n, user, demographics)
+            pairs = self.encode_people(n, user, demographics)
             out_shape = (n,)
         scores, std = np.empty(out_shape), np.empty(out_shape)
         for start in tqdm(range(0, n, batch_size), "scoring images", disable=not progress):
             part = slice(start, start + batch_size)
             inputs = self.processor(
-                images=[_open(image) for image in images[part]],
+                images=[open_image(image) for image in images[part]],
                 prompts=prompts[part] if any(prompts[part]) else None,
                 metadata=metadata[part],
                 scale=scale,
@@ -244,8 +253,58 @@ class PamelaScorer:
             scores[part], std[part] = out.scores.float().cpu().numpy(), out.std.float().cpu().numpy()
         return ScoreResult(scores, std)
 
-    def predict(self, ratings: pd.DataFrame, embeddings: Embeddings, batch_size: int = 2048) -> Predictions:
+    @property
+    def identity(self) -> str:
+        """The base identity: sha256 over all that gives a person's row its meaning."""
+        if self.config.base_identity is None:
+            if self._identity is None:
+                self._identity = self.model.compute_base_identity()
+            return self._identity
+        return self.config.base_identity
+
+    def encode_people(self, n: int, user: Any, demographics: Any = None) -> dict[str, torch.Tensor]:
+        """Model inputs of `n` people: `user_ids (n,)`, or where heads are among them `user_embeds (n, hidden_size)`;
+        and `demographic_ids (n, F)`.
+
+        Raises:
+            ValueError: an unknown user, a head of another base, lengths that don't fit.
+        """
+        people = self.processor._align("user", [user] * n if hasattr(user, "row") else user, n)
+        heads = {i: one for i, one in enumerate(people) if hasattr(one, "row")}
+        known = [None if i in heads else one for i, one in enumerate(people)]
+        encoded = self.processor.encode_people(n, known, demographics)
+        if heads:
+            rows = self.model.user_embedding(encoded.pop("user_ids").to(self.model.device)).detach().clone()
+            for i, head in heads.items():
+                rows[i] = self._row(head).to(rows)
+            encoded["user_embeds"] = rows
+        return encoded
+
+    def _row(self, head: Head) -> torch.Tensor:
+        if head.base_identity != self.identity:
+            raise ValueError(
+                f"Head {head.name!r} belongs to base {head.base_identity[:12]}…, and this model is "
+                f"{self.identity[:12]}…. Score with the base it was fitted on, or fit it again on this one."
+            )
+        row = torch.as_tensor(head.row)
+        if row.shape != (self.config.hidden_size,) or not torch.isfinite(row).all():
+            raise ValueError(
+                f"Head {head.name!r} has a row of shape {tuple(row.shape)}; this model's rows are "
+                f"({self.config.hidden_size},), finite."
+            )
+        return row
+
+    def predict(
+        self,
+        ratings: pd.DataFrame,
+        embeddings: Embeddings,
+        batch_size: int = 2048,
+        rows: Mapping[str, np.ndarray] | None = None,
+    ) -> Predictions:
         """Predicts the ratings of a table (see [`pamela_hf.data.RatingData`]) from precomputed features.
+
+        Args:
+            rows: participant_id → that person's row `(hidden_size,)`, for people the model was not trained on.
 
         Raises:
             EmbeddingError: the features are another encoder's, or an image has none.
@@ -258,6 +317,11 @@ class PamelaScorer:
         text_embeds = None
         if embeddings.text_embeds is not None and self.config.text_embed_dim:
             text_embeds = torch.from_numpy(embeddings.text_embeds[used])
+        table, person = None, arrays.user_ids
+        if rows is not None:
+            codes, names = pd.factorize(ratings["participant_id"])
+            new = torch.from_numpy(np.stack([rows[str(name)] for name in names]).astype(np.float32))
+            table, person = new, codes
         # an image's features and projections are shared by all who rated it, so batches follow the images
         order = np.argsort(index, kind="stable")
         parts: list[Any] = []
@@ -269,7 +333,8 @@ class PamelaScorer:
                     image_embeds=image_embeds[low:high],
                     text_embeds=None if text_embeds is None else text_embeds[low:high],
                     image_index=torch.from_numpy(index[at] - low).to(self.model.device),
-                    user_ids=torch.from_numpy(arrays.user_ids[at]),
+                    user_ids=torch.from_numpy(person[at]) if table is None else None,
+                    user_embeds=None if table is None else table[person[at]],
                     demographic_ids=torch.from_numpy(arrays.demographic_ids[at]),
                     metadata_ids=torch.from_numpy(arrays.metadata_ids[at]),
                     scale_ids=torch.from_numpy(arrays.scale_ids[at]),
@@ -281,7 +346,8 @@ class PamelaScorer:
         return Predictions(*(np.concatenate(column)[back] for column in zip(*parts)))
 
 
-def _open(image: Any) -> Image.Image:
+def open_image(image: Any) -> Image.Image:
+    """A path, PIL image or uint8 array `(H, W, 3)` as an upright RGB image. Raises ValueError for anything else."""
     if isinstance(image, (str, os.PathLike)):
         return open_image_checked(Path(image), name=str(image))
     if isinstance(image, Image.Image):
@@ -300,7 +366,7 @@ def score_folder(
     output: str | os.PathLike | None = None,
     *,
     prompts: str | Path | None = None,
-    user: str | None = None,
+    user: str | Head | None = None,
     scale: str | None = None,
     batch_size: int = 32,
     progress: bool = True,

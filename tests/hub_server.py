@@ -84,6 +84,7 @@ class HubServer:
         repos: (type, id) → repository.
         requests: every request so far.
         hang: seconds that "timeout" and "late" keep a client waiting.
+        where: how far into a body "half" and "flip" strike, 0 to 1.
     """
 
     def __init__(self):
@@ -91,6 +92,7 @@ class HubServer:
         self.repos: dict[tuple[str, str], Repo] = {}
         self.requests: list[Request] = []
         self.hang = 2.0
+        self.where = 0.5
         self._fault: tuple[int, str, bool] | None = None
         self._lock = threading.Lock()
         handler = type("Handler", (_Handler,), {"hub": self})
@@ -204,7 +206,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.fault == "cut":
             raise _Cut
         if self.fault == "flip" and body:
-            place = len(body) // 2
+            place = int(len(body) * self.hub.where)
             body = body[:place] + bytes([body[place] ^ 1]) + body[place + 1 :]
         self.request_log.sent = len(body)
         self.send_response(status)
@@ -214,7 +216,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             if self.fault == "half":
-                self.wfile.write(body[: len(body) // 2])
+                self.wfile.write(body[: int(len(body) * self.hub.where)])
                 raise _Cut
             self.wfile.write(body)
 

@@ -15,12 +15,15 @@ LAYERS = {
     "version": 0, "configuration_pamela": 0, "fusion_pamela": 0, "losses": 0, "data": 0, "images": 0, "metrics": 0,
     "simulated_vocabulary": 0, "simulated_traits": 0, "simulated_shapes": 0, "simulated_images": 0,
     "simulated_raters": 0, "simulation": 0, "simulated_encoder": 0,
-    "hub": 0, "hub_scan": 0, "pseudonyms": 0, "cards": 1, "publishing": 4,
+    "hub": 0, "hub_scan": 0, "pseudonyms": 0, "cards": 1, "group_figures": 3, "publishing": 4,
     "modeling_pamela": 1, "processing_pamela": 1, "sources": 1, "user_metrics": 1, "training_config": 1, "report": 1,
     "builder": 2, "embeddings": 2, "preparation": 3, "scoring": 2,
+    "taste_fitting": 0, "head_files": 0, "head_ratings": 3, "head_report": 3, "heads": 3, "few_shot": 4,
     "batches": 3, "checkpoints": 3, "training": 3, "baselines": 4, "evaluation": 5, "cli": 6,
 }  # fmt: skip
 SIDEWAYS = {
+    "heads": {"head_ratings", "head_report"},
+    "head_report": {"head_ratings"},
     "hub": {"hub_scan"},
     "simulation": {"simulated_images", "simulated_raters", "simulated_traits", "simulated_vocabulary"},
     "simulated_encoder": {"simulation", "simulated_images", "simulated_traits", "simulated_vocabulary"},
@@ -82,7 +85,7 @@ print(json.dumps([seconds, heavy, type(AutoConfig.for_model("pamela")).__name__]
     assert heavy == [] and registered == "PamelaConfig"
 
 
-@pytest.mark.parametrize("command", ["prepare-ratings", "embed", "train", "evaluate", "score", "push"])
+@pytest.mark.parametrize("command", ["prepare-ratings", "embed", "train", "evaluate", "fit-user", "score", "push"])
 def test_every_command_explains_itself(command, capsys):
     from pamela_hf.cli import main
 

@@ -43,6 +43,18 @@ for repo in sys.argv[1:]:
     out[repo] = {"scores": scores, "users": config.users, "revision": revision, "module": type(model).__module__}
 print(json.dumps(out))
 """
+SNIPPETS = """
+import re
+from huggingface_hub import hf_hub_download
+card = open(hf_hub_download(sys.argv[1], "README.md")).read()
+for name in ("a.png", "b.png"):
+    images[0].save(name)
+blocks = re.findall(r"```python\\n(.*?)```", card, re.S)
+scope = {"image": images[0]}
+for block in blocks:
+    exec(block, scope)
+print(json.dumps([len(blocks), list(scope["scores"].shape)]))
+"""
 PEOPLE = ["Zoë-Canary77", "alice.canary", "Bob_Canary"]
 
 
@@ -150,8 +162,10 @@ def test_a_pushed_model_loads_in_a_strangers_process(siglip_encoder, tmp_path, f
     assert "| `consensus` | 0.400 [0.300, 0.500] | 0.500 [0.400, 0.600] | 0.660 [0.560, 0.760] | – |" in text
 
     stranger = fresh_process("FLAG = {'trust_remote_code': True}\n" + SCORES, *models, with_package=False)
-    friend = fresh_process("import pamela_hf\nFLAG = {}\n" + SCORES, *models)
-    stranger, friend = (json.loads(out.splitlines()[-1]) for out in (stranger, friend))
+    said = fresh_process("import pamela_hf\nFLAG = {}\n" + SCORES + SNIPPETS, *models).splitlines()
+    assert json.loads(said[-1]) == [3, [4, 1 + len(PEOPLE)]]  # all that the card shows runs
+    friend = json.loads(next(line for line in said if line.startswith("{")))
+    stranger = json.loads(stranger.splitlines()[-1])
     names = Pseudonyms(tmp_path / "pamela" / "pseudonyms.json").assign(PEOPLE, save=False)
     import numpy as np
 
@@ -212,7 +226,7 @@ def test_pushed_ratings_load_as_users_expect(tmp_path, fresh_process, hub_server
     assert loaded["splits"] == loaded["rows"] == counts and loaded["default"] == 10
     assert loaded["people"] == ["p1", "p2", "p3"]  # a release's participants keep their ids
     assert loaded["narrow"].keys() == {"participant_id", "score"}
-    assert loaded["streamed"]["score"] == 1.0 and loaded["streamed"]["age"] == 30
+    assert loaded["streamed"]["score"] == 2.0 and loaded["streamed"]["age"] == 30
     assert images == [7, [16, 12], 7]
     touched = [r for r in hub_server.requests[before:] if r.method == "GET" and "/resolve/" in r.path]
     first_image = next(i for i, r in enumerate(touched) if "/images/" in r.path)

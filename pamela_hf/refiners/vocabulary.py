@@ -5,6 +5,7 @@ subject and swaps, adds or drops one to three terms, at most one for each aspect
 in. Which terms are drawn follows what the history says of them.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -68,14 +69,16 @@ class Refiner:
 
     Args:
         exploration: share of terms drawn evenly rather than by what the history says of them, 0..1.
+        restarts: share of variants made from the unoptimized prompt's terms rather than the given one's, 0..1.
     """
 
     name = "vocabulary"
 
-    def __init__(self, exploration: float = 0.3):
-        if not 0 <= exploration <= 1:
-            raise ValueError(f"exploration={exploration}: a share between 0 and 1.")
-        self.exploration = exploration
+    def __init__(self, exploration: float = 0.3, restarts: float = 0.2):
+        for name, share in (("exploration", exploration), ("restarts", restarts)):
+            if not 0 <= share <= 1:
+                raise ValueError(f"{name}={share}: a share between 0 and 1.")
+        self.exploration, self.restarts = exploration, restarts
 
     def propose(self, prompt: str, history: Sequence[Trial], n: int, rng: np.random.Generator) -> list[str]:
         """`n` distinct variants of `prompt`, or as many as 40 n attempts give."""
@@ -86,7 +89,8 @@ class Refiner:
         for _ in range(40 * n):
             if len(found) == n:
                 break
-            terms = known_terms(prompt)
+            # now and then from the start, so that no early choice is for ever
+            terms = known_terms(history[0].prompt if history and rng.random() < self.restarts else prompt)
             if len(good) > 1 and rng.random() < 0.3:
                 other = known_terms(good[int(rng.integers(len(good)))].prompt)
                 terms |= {aspect: term for aspect, term in other.items() if rng.random() < 0.5}
@@ -117,13 +121,21 @@ def _with_terms(prompt: str, terms: dict[str, str]) -> str:
 
 
 def _worth(history: Sequence[Trial]) -> dict[str, float]:
-    """Term → how much better the prompts that have it scored than the others, shrunk towards 0; rating units."""
-    scored = [(trial.score, known_terms(trial.prompt).values()) for trial in history if trial.eligible]
-    if not scored:
+    """Term → how much better the prompts that have it did than the rest, shrunk towards 0; rating units.
+
+    A prompt that may not win, having lost its subject say, counts as no better than the worst quarter of those that may.
+    """
+    able = sorted(trial.score for trial in history if trial.eligible)
+    if not able:
         return {}
+    low = able[len(able) // 4]
+    scored = [
+        (trial.score if trial.eligible else min(low, trial.score) if math.isfinite(trial.score) else low, trial.prompt)
+        for trial in history
+    ]
     mean = sum(score for score, _ in scored) / len(scored)
     of: dict[str, list[float]] = {}
-    for score, terms in scored:
-        for term in terms:
+    for score, prompt in scored:
+        for term in known_terms(prompt).values():
             of.setdefault(term, []).append(score - mean)
     return {term: sum(gains) / (len(gains) + 1.0) for term, gains in of.items()}

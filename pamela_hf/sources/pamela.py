@@ -160,8 +160,8 @@ def _flat(row: dict) -> dict[str, Any]:
     return flat
 
 
-def read_json_list(stream: BinaryIO, label: str) -> Iterator[tuple[int, Any]]:
-    """(row number from 1, value) of each element of a JSON list, reading a chunk at a time.
+def read_json_list(stream: BinaryIO, label: str, max_row: int = MAX_ROW) -> Iterator[tuple[int, Any]]:
+    """(row number from 1, value) of each element of a JSON list, of at most `max_row` characters, a chunk at a time.
 
     Raises:
         RatingError: the file, named by `label`, is no JSON list, is cut off, or is not UTF-8.
@@ -208,12 +208,12 @@ def read_json_list(stream: BinaryIO, label: str) -> Iterator[tuple[int, Any]]:
                 try:
                     value, end = scan(buffer, place)
                 except (ValueError, RecursionError) as error:  # ValueError: also a number of 5,000 digits
-                    if ended or len(buffer) - place > MAX_ROW or not isinstance(error, json.JSONDecodeError):
-                        cut = ended and len(buffer) - place <= MAX_ROW
+                    if ended or len(buffer) - place > max_row or not isinstance(error, json.JSONDecodeError):
+                        cut = ended and len(buffer) - place <= max_row
                         raise broken(f"{'cut off or broken' if cut else 'broken'} JSON ({str(error)[:100]})") from None
                 else:
                     # What ends with the buffer, or before a '.', may be a number that goes on.
-                    if ended or buffer[end : end + 1] in _AFTER_VALUE or len(buffer) - place > MAX_ROW:
+                    if ended or buffer[end : end + 1] in _AFTER_VALUE or len(buffer) - place > max_row:
                         break
                 more()
             row, place = row + 1, end

@@ -242,7 +242,7 @@ def test_sources_travel_to_other_processes(release, tmp_path):
 
 
 def test_unknown_source_names_what_exists(release):
-    with pytest.raises(RatingError, match=r"source 'lapis2' does not exist; there are csv, pamela, prepared"):
+    with pytest.raises(RatingError, match=r"source 'lapis2' does not exist; there are .*csv, .*pamela, .*prepared"):
         open_source(release, "lapis2")
     assert {"csv", "pamela", "prepared"} <= set(source_names())
     with pytest.raises(RatingError, match="no option colour; it has"):

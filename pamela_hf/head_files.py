@@ -1,0 +1,252 @@
+"""A head's folder: PEFT's two files, `head.json` and a card. Written whole or not at all; read as if by a stranger.
+
+The row stands in `adapter_model.safetensors` as PEFT's trainable token 0 of the user table, so `PeftModel` loads it
+too. PEFT wants a LoRA beside trainable tokens if adapters are to be mixed in one batch; a rank-1 LoRA of zeros is there
+for that alone. Nothing of the folder is ever executed, and no name in it is followed.
+"""
+
+import contextlib
+import ctypes
+import hashlib
+import json
+import math
+import os
+import re
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as save_tensors
+
+FORMAT = 1  # of head.json
+CONFIG, WEIGHTS, ABOUT, CARD = "adapter_config.json", "adapter_model.safetensors", "head.json", "README.md"
+FILES = (CONFIG, WEIGHTS, ABOUT, CARD)
+MAX_BYTES = {CONFIG: 64 << 10, WEIGHTS: 256 << 10, ABOUT: 64 << 10}
+MAX_LENGTH = 1e3  # of a row; trained people's have lengths about 1
+ROW = "base_model.model.user_embedding.token_adapter.trainable_tokens_delta"
+LORA_TARGET = "members.0.blocks.0.q_proj"
+LORA_A, LORA_B = (f"base_model.model.{LORA_TARGET}.lora_{x}.weight" for x in "AB")
+_NAME = re.compile(r"\w[\w .@+-]{0,63}")
+_IDENTITY = re.compile(r"[0-9a-f]{64}")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+class HeadError(ValueError):
+    """A head that cannot be used or written: the message says which file, what is wrong and what to do."""
+
+
+def check_name(name: Any) -> str:
+    """The name, if it is one: 1 to 64 letters, digits, spaces and `_ . @ + -`, and no path. Raises HeadError."""
+    if not isinstance(name, str) or not _NAME.fullmatch(name) or ".." in name or name != name.strip():
+        raise HeadError(f"name={str(name)[:80]!r} must be 1 to 64 letters, digits, spaces or _ . @ + -, and no path.")
+    return name
+
+
+def adapter_config(base: str | None) -> dict[str, Any]:
+    """What PEFT reads; `base` is a Hub id or `None`, never a path of this machine."""
+    return {
+        "peft_type": "LORA",
+        "task_type": None,
+        "base_model_name_or_path": base,
+        "revision": None,
+        "inference_mode": True,
+        "r": 1,
+        "lora_alpha": 1,
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "target_modules": [LORA_TARGET],
+        "trainable_token_indices": {"user_embedding": [0]},
+    }
+
+
+def write_head(folder: str | os.PathLike, row: np.ndarray, about: dict[str, Any], card: str) -> None:
+    """Writes a head's folder beside its place and then swaps it in: whoever reads sees the old head or the new one.
+
+    Raises:
+        HeadError: `folder` is a file, or holds something that is no head.
+    """
+    folder = Path(folder)
+    recover(folder)
+    if folder.exists() and not (folder.is_dir() and (not any(folder.iterdir()) or (folder / ABOUT).is_file())):
+        raise HeadError(f"{folder} holds something that is no head and stays as it is. Choose another folder.")
+    zeros = np.zeros((1, len(row)), np.float32)
+    weights = save_tensors({ROW: row[None].astype(np.float32), LORA_A: zeros, LORA_B: zeros.T.copy()}, {"format": "pt"})
+    about = {"format": FORMAT, **about, "weights_sha256": hashlib.sha256(weights).hexdigest()}
+    contents = {
+        CONFIG: _json(adapter_config(about["base"])),
+        WEIGHTS: weights,
+        ABOUT: _json(about),
+        CARD: card.encode(),
+    }
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    staged = Path(tempfile.mkdtemp(prefix=f".{folder.name}.part-", dir=folder.parent))
+    try:
+        staged.chmod(0o755)
+        for name, content in contents.items():
+            with open(staged / name, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        _sync(staged)
+        if not folder.exists():
+            os.rename(staged, folder)
+        elif not _exchange(staged, folder):
+            old = _old(folder)
+            os.rename(folder, old)
+            try:
+                os.rename(staged, folder)
+            except BaseException:
+                os.rename(old, folder)
+                raise
+            shutil.rmtree(old, ignore_errors=True)
+        _sync(folder.parent)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+
+
+def recover(folder: Path) -> None:
+    """Clears up after a save that was killed: a head moved aside goes back, unfinished ones are removed."""
+    old = _old(folder)
+    if old.is_dir():
+        if folder.exists():
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            os.rename(old, folder)
+    if folder.parent.is_dir():
+        for part in folder.parent.iterdir():
+            if part.name.startswith(f".{folder.name}.part-"):
+                shutil.rmtree(part, ignore_errors=True)
+
+
+def _old(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.old")
+
+
+def _exchange(a: Path, b: Path) -> bool:
+    """Swaps two folders in one step where the system can (Linux's renameat2); whether it did."""
+    try:
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, OSError, TypeError):
+        return False
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return renameat2(here, os.fsencode(a), here, os.fsencode(b), exchange) == 0
+
+
+def _sync(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # some systems cannot open a folder
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _json(values: dict[str, Any]) -> bytes:
+    return (json.dumps(values, indent=1, allow_nan=False, ensure_ascii=False) + "\n").encode()
+
+
+def read_head(folder: str | os.PathLike) -> tuple[np.ndarray, dict[str, Any]]:
+    """The row `(H,)` float32 and what `head.json` says, everything checked.
+
+    Raises:
+        HeadError: no head; a file that does not belong, such as a pickle; a file that is damaged or too large; a
+            missing, extra or misshapen tensor; a number that is not finite; an impossible name.
+    """
+    folder = Path(folder)
+    if not folder.exists():
+        recover(folder)
+    if not folder.is_dir():
+        raise HeadError(f"{folder} is no folder. A head is a folder with {', '.join(FILES)}; fit one with fit_user.")
+    for path in sorted(folder.iterdir()):
+        if path.name not in FILES and not path.name.startswith("."):
+            raise HeadError(f"{folder} holds {path.name!r}, which no head has; nothing was loaded. Remove it, or don't "
+                            "trust this head.")  # fmt: skip
+    for name in MAX_BYTES:
+        path = folder / name
+        if not path.is_file():
+            raise HeadError(f"{folder} lacks {name}; it is no whole head. Fit or download it again.")
+        if path.stat().st_size > MAX_BYTES[name]:
+            raise HeadError(f"{path} has {path.stat().st_size:,} bytes; a head's has {MAX_BYTES[name]:,} at most.")
+    about = _about(folder / ABOUT)
+    _check_config(folder / CONFIG)
+    weights = (folder / WEIGHTS).read_bytes()
+    row = _row(folder / WEIGHTS, weights)
+    if about["weights_sha256"] != hashlib.sha256(weights).hexdigest():
+        raise HeadError(f"{folder / WEIGHTS} is not what {ABOUT} was written for (sha256 differs). Get the head again.")
+    return row, about
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    def refuse(token: str) -> None:
+        raise ValueError(f"{token} is no number")
+
+    try:
+        values = json.loads(path.read_bytes().decode("utf-8"), parse_constant=refuse)
+    except (ValueError, RecursionError) as error:
+        raise HeadError(f"{path} is damaged ({str(error)[:100]}). Get the head again.") from None
+    if not isinstance(values, dict):
+        raise HeadError(f"{path} holds a {type(values).__name__} instead of an object. Get the head again.")
+    return values
+
+
+def _about(path: Path) -> dict[str, Any]:
+    about = _read_json(path)
+    if about.get("format") != FORMAT:
+        raise HeadError(f"{path}: format {about.get('format')!r}; this version reads {FORMAT}. Fit the head again.")
+    check_name(about.get("name"))
+    for key in ("base_identity", "weights_sha256"):
+        if not isinstance(about.get(key), str) or not _IDENTITY.fullmatch(about[key]):
+            raise HeadError(f"{path}: {key} is no sha256. Fit or download the head again.")
+    base = about.get("base")
+    if base is not None and not (isinstance(base, str) and _HUB_ID.fullmatch(base) and ".." not in base):
+        raise HeadError(f"{path}: base {str(base)[:80]!r} is no Hub id. Fit or download the head again.")
+    uncertainty = about.get("row_std")
+    if not isinstance(uncertainty, list) or not all(
+        isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v) and 0 <= v <= MAX_LENGTH
+        for v in uncertainty
+    ):
+        raise HeadError(f"{path}: row_std must be a list of finite numbers of 0 or more. Fit the head again.")
+    if not isinstance(about.get("about"), dict):
+        raise HeadError(f"{path}: about is missing. Fit or download the head again.")
+    return about
+
+
+def _check_config(path: Path) -> None:
+    config = _read_json(path)
+    for key, wanted in adapter_config(None).items():
+        if key != "base_model_name_or_path" and config.get(key) != wanted:
+            found = str(config.get(key))[:80]
+            raise HeadError(f"{path}: {key} is {found!r}; a head has {wanted!r}. Nothing was loaded.")
+    base = config.get("base_model_name_or_path")
+    if extra := sorted(set(config) - set(adapter_config(None))):
+        raise HeadError(f"{path} has {extra[0][:80]!r}, which no head has. Nothing was loaded.")
+    if base is not None and not (isinstance(base, str) and _HUB_ID.fullmatch(base) and ".." not in base):
+        raise HeadError(f"{path}: base_model_name_or_path {str(base)[:80]!r} is no Hub id. Nothing was loaded.")
+
+
+def _row(path: Path, content: bytes) -> np.ndarray:
+    try:
+        tensors = load_tensors(content)
+    # the parser meets hostile bytes here: whatever it raises means that this is no head
+    except Exception as error:
+        raise HeadError(f"{path} is no safetensors file ({str(error)[:100]}). Get the head again.") from None
+    if set(tensors) != {ROW, LORA_A, LORA_B}:
+        wrong = sorted(set(tensors) ^ {ROW, LORA_A, LORA_B})
+        raise HeadError(f"{path}: tensor {wrong[0][:100]!r} is missing or extra. Nothing was loaded.")
+    row = tensors[ROW]
+    width = row.shape[1] if row.ndim == 2 else 0
+    shapes = {ROW: (1, width), LORA_A: (1, width), LORA_B: (width, 1)}
+    for name, shape in shapes.items():
+        value = tensors[name]
+        if not width or value.shape != shape or value.dtype != np.float32:
+            raise HeadError(f"{path}: {name} has shape {value.shape}, {value.dtype}; expected {shape}, float32.")
+        if not np.isfinite(value).all():
+            raise HeadError(f"{path}: {name} holds a number that is not finite. Nothing was loaded.")
+    if np.any(tensors[LORA_A]) or np.any(tensors[LORA_B]):
+        raise HeadError(f"{path} holds a LoRA that changes the base. A head is one row; nothing was loaded.")
+    if float(np.linalg.norm(row[0].astype(np.float64))) > MAX_LENGTH:
+        raise HeadError(f"{path}: the row is longer than {MAX_LENGTH:g}; trained people's are about 1. Fit it again.")
+    return row[0].copy()

@@ -1,0 +1,144 @@
+"""Several prompt runs and what they have in common: one prompt for several people, or again and again for one.
+
+For several people, each winner is scored for everyone: does each of them get what they like, or all the same? For
+independent runs, how alike the winners are says whether the search finds a person's taste or a seed's accident.
+"""
+
+import json
+import math
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from .modeling_pamela import encode_images
+from .pipeline_pamela import PamelaPromptOutput, PamelaPromptPipeline
+from .prompt_report import write_comparison
+from .prompt_trace import write_whole
+from .refiners import prompt_key, prompt_parts
+
+SEED_STEP = 1_000  # between runs: far more than one run has seeds
+
+
+@dataclass
+class PromptRuns:
+    """Runs for P people, R each: `outputs[p][r]` in `folders[p][r]`; `summary` is what `runs.json` says of them."""
+
+    outputs: list[list[PamelaPromptOutput]]
+    folders: list[list[Path]]
+    summary: dict[str, Any]
+
+
+def optimize_prompt(
+    pipe: PamelaPromptPipeline,
+    prompt: str,
+    users: Sequence[Any],
+    output: str | os.PathLike,
+    *,
+    runs: int = 1,
+    seed: int = 0,
+    **options: Any,
+) -> PromptRuns:
+    """Optimizes a prompt for each of `users`, `runs` times each, into `output`.
+
+    One run lies in `output` itself; several lie in folders below it, with a `report.html` and `runs.json` that compare
+    them. Repeating the call resumes.
+
+    Args:
+        users: participants' names, heads, or `None` = everyone's taste. options: of the pipeline's call.
+        seed: of the first run; run r has seed + 1000 r.
+
+    Raises:
+        ValueError: no or repeated users, runs below 1; whatever the pipeline raises.
+    """
+    if not users or runs < 1:
+        raise ValueError(f"users={list(users)!r}, runs={runs}: at least one of each is needed.")
+    names = [_name(user) for user in users]
+    if len(set(names)) != len(names):
+        raise ValueError(f"users={names} names somebody twice; once is enough (runs= repeats the search).")
+    output = Path(output)
+    several = len(users) > 1 or runs > 1
+    if several and (output / "run.json").exists():
+        raise ValueError(f"output={str(output)!r} holds a single run; choose another folder for several.")
+    outputs, folders = [], []
+    for p, user in enumerate(users):
+        own = [_folder(output, p, names, r, runs) for r in range(runs)]
+        folders.append(own)
+        outputs.append([
+            pipe(prompt, user, output=folder, generator=torch.Generator().manual_seed(seed + SEED_STEP * r), **options)
+            for r, folder in enumerate(own)
+        ])  # fmt: skip
+    summary: dict[str, Any] = {"prompt": prompt, "people": names, "runs": runs}
+    if several:
+        if len(users) > 1:
+            told = {key: options.get(key) for key in ("demographics", "metadata", "scale")}
+            summary["scores"] = _cross_scores(pipe, users, outputs, options.get("reward_prompt", "candidate"), told)
+        if runs > 1:
+            summary["stability"] = {name: stability(pipe, of) for name, of in zip(names, outputs)}
+        write_whole(output / "runs.json", json.dumps(summary, ensure_ascii=False, indent=1))
+        write_comparison(output / "report.html", summary, outputs, [[f.relative_to(output) for f in of] for of in folders])
+    return PromptRuns(outputs, folders, summary)
+
+
+def _name(user: Any) -> str:
+    return "everyone" if user is None else user if isinstance(user, str) else str(getattr(user, "name", "head"))
+
+
+def _folder(output: Path, p: int, names: Sequence[str], r: int, runs: int) -> Path:
+    if len(names) > 1:  # a name may be anything: only harmless characters of it go into a path
+        output = output / f"{p:02d}_{re.sub(r'[^A-Za-z0-9_-]+', '_', names[p])[:40]}"
+    return output / f"run_{r}" if runs > 1 else output
+
+
+def _cross_scores(pipe, users, outputs, reward_prompt, told) -> list[list[float]]:
+    """`[person][whose winner]` mean predicted rating; the last column is the unoptimized prompt."""
+    scorer = pipe.scorer
+    sides = [(of[0].images, of[0].prompts) for of in outputs]
+    first = outputs[0][0]
+    original = first.history[0]["prompt"]
+    sides.append((first.baseline_images, [original] * len(first.baseline_images)))
+    texts = {"candidate": lambda p: p, "original": lambda p: [original] * len(p), "none": lambda p: None}[reward_prompt]
+    return [
+        [float(np.mean(scorer.score(images, texts(prompts), user=user, **told).scores)) for images, prompts in sides]
+        for user in users
+    ]
+
+
+def stability(pipe: PamelaPromptPipeline, outputs: Sequence[PamelaPromptOutput]) -> dict[str, Any]:
+    """How alike the winners of independent runs are.
+
+    Returns:
+        `winners`, `unoptimized`: mean cosine similarity of the encoder's image features between runs, of the winners
+        and of the unoptimized prompt at the same seeds. `shared`: mean share of the added phrases that two winners
+        have in common (Jaccard index). `phrases`: added phrase → runs whose winner has it. `prompts`: the winners.
+    """
+    backbone, processor = pipe.reward_model.load_backbone(), pipe.processor
+
+    @torch.no_grad()
+    def features(images: Sequence[Any]) -> torch.Tensor:
+        inputs = processor.image_processor(list(images), return_tensors="pt")
+        like = next(backbone.parameters())
+        inputs = {k: v.to(like.device, like.dtype if v.is_floating_point() else v.dtype) for k, v in inputs.items()}
+        return F.normalize(encode_images(backbone, **inputs).float(), dim=-1)
+
+    def between(sets: Sequence[torch.Tensor]) -> float:
+        return float(np.mean([(a @ b.T).mean().item() for a, b in combinations(sets, 2)]))
+
+    original = {prompt_key(part) for part in prompt_parts(outputs[0].history[0]["prompt"])}
+    added = [{prompt_key(part) for part in prompt_parts(out.prompts[0])} - original for out in outputs]
+    jaccard = [len(a & b) / len(a | b) if a | b else 1.0 for a, b in combinations(added, 2)]
+    counts = {phrase: sum(phrase in phrases for phrases in added) for phrase in set().union(*added)}
+    return {
+        "winners": between([features(out.images) for out in outputs]),
+        "unoptimized": between([features(out.baseline_images) for out in outputs]),
+        "shared": float(np.mean(jaccard)) if jaccard else math.nan,
+        "phrases": dict(sorted(counts.items(), key=lambda item: (-item[1], item[0]))),
+        "prompts": [out.prompts[0] for out in outputs],
+    }

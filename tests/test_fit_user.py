@@ -1,0 +1,48 @@
+"""The command fit-user: a CSV in, a head out; what is refused is one clear line."""
+
+import json
+
+import pytest
+
+from pamela_hf.cli import main
+
+
+@pytest.fixture
+def command(trained_folder, ratings_folder, tmp_path):
+    csv = tmp_path / "mine.csv"
+    csv.write_text("image,score\n" + "".join(f"img{i:03d},{1 + i % 5}\n" for i in range(10)))
+    return ["fit-user", "--model", str(trained_folder), "--ratings", str(csv), "--output", str(tmp_path / "head"),
+            "--embeddings", str(ratings_folder / "embeddings.safetensors")], csv  # fmt: skip
+
+
+def test_fits_and_writes_a_head(command, tmp_path, capsys):
+    main([*command[0], "--name", "ann"])
+    assert "10 ratings" in capsys.readouterr().out
+    assert json.loads((tmp_path / "head" / "head.json").read_text())["about"]["ratings"] == 10
+
+
+@pytest.mark.parametrize(
+    ("text", "extra", "message"),
+    [
+        ("image,score\nimg001,9\n", [], "allowed: 1..5"),
+        ("image,score\nimg001,good\n", [], "line 2: score 'good' is no number"),
+        ("image,score\n", [], "holds no answers"),
+        ("picture,score\nimg001,3\n", [], "needs image and score"),
+        ("image,score\nimg001,3\n", ["--rating-min", "1"], "Give both"),
+        ("image,score\nimg001,3\n", ["--name", "a/b"], "no path"),
+    ],
+)
+def test_bad_input_is_one_line_and_writes_nothing(command, tmp_path, text, extra, message):
+    arguments, csv = command
+    csv.write_text(text)
+    with pytest.raises(SystemExit, match=message):
+        main([*arguments, "--name", "ann", *extra])
+    assert not (tmp_path / "head").exists()
+
+
+def test_a_path_may_not_leave_its_folder(trained_folder, tmp_path):
+    csv = tmp_path / "mine.csv"
+    csv.write_text("image,score\n../../etc/passwd,3\n")
+    with pytest.raises(SystemExit, match="no path inside"):
+        main(["fit-user", "--model", str(trained_folder), "--ratings", str(csv), "--name", "a", "--output",
+              str(tmp_path / "head")])  # fmt: skip

@@ -1,0 +1,338 @@
+"""Heads: fitted, saved, loaded, scored beside others, and all that is refused."""
+
+import json
+import os
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+from pamela_hf.builder import load_ratings
+from pamela_hf.embeddings import load_embeddings
+from pamela_hf.few_shot import FewShotFits
+from pamela_hf.head_files import ABOUT, CONFIG, FILES, ROW, WEIGHTS, HeadError
+from pamela_hf.heads import UserHead
+from pamela_hf.metrics import correlation
+from pamela_hf.scoring import PamelaScorer
+from pamela_hf.taste_fitting import Answers, fit_row, most_informative, prior_covariance
+
+
+@pytest.fixture(scope="module")
+def scorer(trained_folder):
+    return PamelaScorer.from_pretrained(trained_folder, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def data(ratings_folder):
+    return load_ratings(ratings_folder)
+
+
+@pytest.fixture(scope="module")
+def features(data):
+    return load_embeddings(data.embeddings)
+
+
+@pytest.fixture(scope="module")
+def ratings(data):
+    """A newcomer's: somebody the model was not trained on."""
+    table = data.splits["test_unseen"]
+    mine = table[table.participant_id.astype(str) == sorted(table.participant_id.astype(str).unique())[0]]
+    return [(str(image), float(score)) for image, score in zip(mine.image_id, mine.score)]
+
+
+@pytest.fixture(scope="module")
+def head(scorer, ratings, features):
+    return UserHead.fit(scorer, ratings, name="newcomer", embeddings=features)
+
+
+def scores_of(scorer, features, head=None):
+    row = torch.zeros(1, scorer.config.hidden_size) if head is None else torch.from_numpy(head.row)[None]
+    text = torch.from_numpy(features.text_embeds)
+    out = scorer.model.score_matrix(torch.from_numpy(features.image_embeds), text, user_embeds=row)
+    return out.utility[:, 0].numpy()
+
+
+def test_a_head_ranks_more_as_the_person_does(scorer, features, ratings, head):
+    at = features.rows([image for image, _ in ratings])
+    said = np.array([score for _, score in ratings])
+    personal, everyone = scores_of(scorer, features, head)[at], scores_of(scorer, features)[at]
+    assert correlation(personal, said) > correlation(everyone, said)
+    about = head.describe()
+    assert about["ratings"] == len(ratings) and about["held_out"]["ci_low"] <= about["held_out"]["srocc"]
+
+
+def test_no_answers_are_everyone_s_taste_and_more_evidence_moves_further(scorer, ratings, features):
+    rows = scorer.model.user_embedding.weight[1:].detach().double().numpy()
+    covariance = prior_covariance(rows)
+    nothing = Answers(
+        np.zeros(3), np.zeros((3, len(covariance))), np.zeros((2, len(covariance))), np.zeros(0, int), np.zeros(0, int),
+        np.zeros((0, 4)), np.zeros(0),
+    )  # fmt: skip
+    assert not fit_row(nothing, covariance).row.any()
+    lengths = [
+        np.linalg.norm(UserHead.fit(scorer, ratings[:n], name="n", embeddings=features).row) for n in (1, len(ratings))
+    ]
+    assert lengths[0] < lengths[1]
+
+
+def test_ratings_likes_and_choices_mix(scorer, features, ratings):
+    (a, _), (b, _) = max(ratings, key=lambda r: r[1]), min(ratings, key=lambda r: r[1])
+    head = UserHead.fit(
+        scorer, ratings[:4], likes=[(a, True), (b, False)], choices=[(a, b)], name="n", embeddings=features
+    )
+    assert (head.about["ratings"], head.about["likes"], head.about["choices"]) == (4, 2, 1)
+    only = UserHead.fit(scorer, choices=[(b, a)] * 5, name="n", embeddings=features)
+    at = features.rows([a, b])
+    before, after = scores_of(scorer, features)[at], scores_of(scorer, features, only)[at]
+    assert after[1] - after[0] > before[1] - before[0]
+
+
+@pytest.mark.parametrize(
+    ("answers", "note"),
+    [
+        ({"ratings": [("img001", 3.0)]}, "Only 1 answer"),
+        ({"ratings": [("img001", 3.0)] * 2}, "rated already"),
+        ({"ratings": [(f"img{i:03d}", 5.0) for i in range(12)]}, "All ratings are equal"),
+        ({"likes": [(f"img{i:03d}", True) for i in range(6)]}, "All likes are equal"),
+        ({"choices": [("img001", "img002"), ("img002", "img001")]}, "chosen both ways"),
+    ],
+)
+def test_odd_answers_give_a_sane_head_and_a_word(scorer, features, answers, note):
+    head = UserHead.fit(scorer, **answers, name="n", embeddings=features)
+    assert any(note in line for line in head.about["notes"])
+    assert np.isfinite(head.row).all()
+    everyone, personal = scores_of(scorer, features), scores_of(scorer, features, head)
+    assert correlation(everyone, personal) > 0.8
+
+
+def test_scales_are_mapped(scorer, features, ratings):
+    percent = [(image, 25 * (score - 1)) for image, score in ratings]
+    a = UserHead.fit(scorer, ratings, name="n", embeddings=features)
+    b = UserHead.fit(scorer, percent, name="n", rating_range=(0, 100), embeddings=features)
+    np.testing.assert_allclose(a.row, b.row, atol=1e-6)
+    odd = [(image, 10**score) for image, score in ratings]
+    c = UserHead.fit(scorer, ratings, name="n", rating_range="rank", embeddings=features)
+    d = UserHead.fit(scorer, odd, name="n", rating_range="rank", embeddings=features)
+    np.testing.assert_allclose(c.row, d.row, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("answers", "message"),
+    [
+        ({"ratings": [("img001", 9.0)]}, r"score 9.0; allowed: 1..5"),
+        ({"ratings": [("img001", float("nan"))]}, "nan"),
+        ({"ratings": [("img001", 11)], "rating_range": (0, 10)}, "allowed: 0..10"),
+        ({"ratings": []}, "Nothing was rated"),
+        ({"ratings": [("img999", 3)]}, "img999"),
+        ({"ratings": [("img001", 3)], "name": "../up"}, "no path"),
+        ({"ratings": [("img001", 3)], "name": "p00"}, "trained on"),
+        ({"choices": [("img001", "img001")]}, "to itself"),
+    ],
+)
+def test_bad_answers_are_named(scorer, features, answers, message):
+    with pytest.raises(ValueError, match=message):
+        UserHead.fit(scorer, **{"name": "n", **answers}, embeddings=features)
+
+
+def test_a_head_does_not_depend_on_demographics_unless_asked(scorer, features, ratings, head):
+    again = UserHead.fit(scorer, ratings, name="newcomer", embeddings=features)
+    asked = UserHead.fit(scorer, ratings, name="n", embeddings=features, demographics={"gender": "female"})
+    assert np.array_equal(again.row, head.row) and not np.array_equal(asked.row, head.row)
+
+
+def test_saved_and_loaded_alike_and_small(head, tmp_path):
+    head.save(tmp_path / "head")
+    assert sorted(os.listdir(tmp_path / "head")) == sorted(FILES) and os.listdir(tmp_path) == ["head"]
+    loaded = UserHead.load(tmp_path / "head")
+    assert np.array_equal(loaded.row, head.row) and loaded.describe() == head.describe()
+    assert sum((tmp_path / "head" / name).stat().st_size for name in FILES) < 50_000
+    text = b"".join((tmp_path / "head" / name).read_bytes() for name in FILES)
+    assert b"img0" not in text and str(tmp_path).encode() not in text
+
+
+def test_peft_loads_the_same_row(head, trained_folder, features, tmp_path, scorer):
+    from peft import PeftModel
+
+    from pamela_hf import PamelaRewardModel
+
+    head.save(tmp_path / "head")
+    base = PamelaRewardModel.from_pretrained(trained_folder)
+    adapted = PeftModel.from_pretrained(base, tmp_path / "head").eval()
+    images, text = torch.from_numpy(features.image_embeds[:5]), torch.from_numpy(features.text_embeds[:5])
+    with torch.no_grad():
+        by_peft = adapted(image_embeds=images, text_embeds=text, user_ids=torch.zeros(5, dtype=torch.long)).utility
+    np.testing.assert_allclose(by_peft.numpy(), scores_of(scorer, features, head)[:5], atol=1e-5)
+
+
+def test_people_of_all_kinds_side_by_side(scorer, head):
+    people = ["p00", head, None, head.with_strength(0)]
+    encoded = scorer.encode_people(4, people)
+    table = scorer.model.user_embedding.weight
+    assert torch.equal(encoded["user_embeds"][0], table[1])
+    assert torch.equal(encoded["user_embeds"][1], torch.from_numpy(head.row))
+    assert not encoded["user_embeds"][2:].any()
+    assert len(scorer.encode_people(3, head)["user_embeds"]) == 3
+    other = UserHead("x", head.row, "0" * 64)
+    with pytest.raises(ValueError, match="belongs to base 000000000000"):
+        scorer.encode_people(1, other)
+    with pytest.raises(HeadError, match="belongs to base"):
+        other.check_base(head.base_identity)
+
+
+def test_mixing_and_strength(head):
+    other = UserHead("o", -head.row, head.base_identity)
+    assert np.allclose(UserHead.mix([head, other], name="us").row, 0)
+    assert np.allclose(UserHead.mix([head, other], [3, 1], name="us").row, head.row / 2)
+    assert np.allclose(head.with_strength(1.5).row, 1.5 * head.row)
+    for call in (
+        lambda: head.with_strength(2),
+        lambda: UserHead.mix([], name="u"),
+        lambda: UserHead.mix([head], [-1], name="u"),
+    ):
+        with pytest.raises(ValueError):
+            call()
+
+
+def test_suggestions_are_new_and_diverse(scorer, features, ratings, head):
+    ids = list(features.image_ids)
+    found = head.suggest(scorer, ids, 5, embeddings=features)
+    assert len(set(found.images)) == 5 and not {ids[i] for i in found.images} & {image for image, _ in ratings}
+    assert found.expected_gain >= 0 and "expected to add less than" in found.message
+    slope = np.eye(3)[[0, 0, 1]]
+    chosen, after = most_informative(slope, np.ones(3), np.eye(3), 2)
+    assert sorted(chosen) in ([0, 2], [1, 2]) and np.trace(after) < 3
+
+
+def damage(folder, how):
+    about = json.loads((folder / ABOUT).read_text())
+    config = json.loads((folder / CONFIG).read_text())
+    from safetensors.numpy import load_file, save_file
+
+    tensors = load_file(folder / WEIGHTS)
+    if how == "pickle":
+        (folder / "adapter_model.bin").write_bytes(pickle.dumps({"a": 1}))
+    elif how == "pickle inside":
+        (folder / WEIGHTS).write_bytes(pickle.dumps({"a": 1}))
+    elif how == "extra":
+        save_file({**tensors, "more": np.zeros(2, np.float32)}, folder / WEIGHTS)
+    elif how == "shape":
+        save_file({**tensors, ROW: np.zeros((2, 16), np.float32)}, folder / WEIGHTS)
+    elif how == "nan":
+        save_file({**tensors, ROW: np.full_like(tensors[ROW], np.nan)}, folder / WEIGHTS)
+    elif how == "name":
+        (folder / ABOUT).write_text(json.dumps({**about, "name": "../../etc/passwd"}))
+    elif how == "cut":
+        (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:-10])
+    elif how == "other weights":
+        save_file({**tensors, ROW: tensors[ROW] + 1}, folder / WEIGHTS)
+    elif how == "base path":
+        (folder / CONFIG).write_text(json.dumps({**config, "base_model_name_or_path": "/tmp/evil"}))
+    elif how == "auto_mapping":
+        (folder / CONFIG).write_text(json.dumps({**config, "auto_mapping": {"parent_library": "evil"}}))
+
+
+WAYS = ["pickle", "pickle inside", "extra", "shape", "nan", "name", "cut", "other weights", "base path", "auto_mapping"]
+
+
+@pytest.mark.parametrize("how", WAYS)
+def test_a_hostile_head_is_refused(head, tmp_path, how):
+    head.save(tmp_path / "head")
+    damage(tmp_path / "head", how)
+    with pytest.raises(HeadError):
+        UserHead.load(tmp_path / "head")
+
+
+def mutate(head, folder, count):
+    head.save(folder)
+    whole = (folder / WEIGHTS).read_bytes()
+    rng = np.random.default_rng(0)
+    for _ in range(count):
+        data = bytearray(whole)
+        for _ in range(rng.integers(1, 4)):
+            data[rng.integers(len(data))] = rng.integers(256)
+        if bytes(data) == whole:
+            continue
+        (folder / WEIGHTS).write_bytes(data[: rng.integers(len(data)) or None] if rng.random() < 0.2 else data)
+        with pytest.raises(HeadError):
+            UserHead.load(folder)
+
+
+def test_mutated_weights_cost_an_error(head, tmp_path):
+    mutate(head, tmp_path / "head", 300)
+
+
+@pytest.mark.faults
+def test_many_mutated_weights_cost_an_error(head, tmp_path):
+    mutate(head, tmp_path / "head", 100_000)
+
+
+@pytest.mark.parametrize("call", ["fsync", "rename", "mkdir"])
+def test_a_failed_save_keeps_the_old_head(head, tmp_path, monkeypatch, call):
+    head.save(tmp_path / "head")
+    new = head.with_strength(0.5)
+    for nth in range(1, 8):
+        seen = 0
+        real = getattr(os, call)
+
+        def failing(*args, real=real, nth=nth, **kwargs):
+            nonlocal seen
+            seen += 1
+            if seen == nth:
+                raise OSError("disk full")
+            return real(*args, **kwargs)
+
+        with monkeypatch.context() as patch:
+            patch.setattr("pamela_hf.head_files._exchange", lambda a, b: False)
+            patch.setattr(os, call, failing)
+            try:
+                new.save(tmp_path / "head")
+            except OSError:
+                pass
+        row = UserHead.load(tmp_path / "head").row
+        assert np.array_equal(row, head.row) or np.array_equal(row, new.row)
+        assert os.listdir(tmp_path) == ["head"]
+        head.save(tmp_path / "head")
+
+
+def test_what_is_no_head_is_not_overwritten(head, tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.txt").write_text("mine")
+    with pytest.raises(HeadError, match="no head and stays"):
+        head.save(tmp_path / "photos")
+    assert (tmp_path / "photos" / "a.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("select", ["random", "active"])
+def test_few_shot_judges_each_person_on_the_rest(scorer, data, features, select):
+    ratings = data.splits["test_unseen"].reset_index(drop=True)
+    fits = FewShotFits(None, features, [0, 5], draws=2, select=select, progress=False)
+    found = fits(scorer, "test_unseen", ratings)
+    assert set(found) == {"k=5"} and len(found["k=5"]) == 2
+    for rows, predicted in found["k=5"]:
+        assert len(rows) == len(predicted.scores) == len(ratings) - 5 * ratings.participant_id.nunique()
+    support = FewShotFits(
+        data.splits["val_unseen"].assign(participant_id=ratings.participant_id.iloc[0]), features, [5]
+    )
+    assert len(support(scorer, "test_unseen", ratings)["k=5"][0][0]) <= len(ratings)
+
+
+def test_push_pull_and_delete(head, tmp_path, fresh_process):
+    head.save(tmp_path / "head")
+    code = """
+import sys
+from pamela_hf.heads import UserHead
+head = UserHead.load(sys.argv[1])
+pushed = head.push_to_hub("me/taste")
+print(sorted(pushed.files), pushed.private)
+again = UserHead.from_pretrained("me/taste")
+print((again.row == head.row).all(), again.name)
+UserHead.delete_from_hub("me/taste")
+try:
+    UserHead.from_pretrained("me/taste")
+except Exception as error:
+    print("gone", type(error).__name__)
+"""
+    printed = fresh_process(code, tmp_path / "head")
+    assert "['README.md', 'adapter_config.json', 'adapter_model.safetensors', 'head.json'] True" in printed
+    assert "True newcomer" in printed and "gone HubError" in printed
