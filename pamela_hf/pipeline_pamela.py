@@ -10,8 +10,7 @@ import inspect
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -19,15 +18,15 @@ from typing import Any
 import diffusers
 import numpy as np
 import torch
-import torch.nn.functional as F
 from diffusers import DiffusionPipeline
 from diffusers.utils import BaseOutput
 from huggingface_hub import snapshot_download
 from PIL import Image
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from .modeling_pamela import PamelaRewardModel, encode_prompts
-from .processing_pamela import PamelaProcessor, tokenize_prompts
+from .modeling_pamela import PamelaRewardModel
+from .processing_pamela import PamelaProcessor
+from .prompt_images import CandidateImages
 from .prompt_report import write_report
 from .prompt_search import PromptSearch, SearchConfig, SearchResult
 from .prompt_trace import RunFolder, write_whole
@@ -35,12 +34,6 @@ from .refiners import PromptRefiner, load_refiner
 from .scoring import PamelaScorer
 
 REWARD_PROMPTS = ("candidate", "original", "none")
-UNRELATED_PROMPTS = (
-    "a photo", "a painting", "a dog", "a cup of coffee", "a crowded street", "a mountain lake", "a woman's face",
-    "an old car", "a bowl of fruit", "a tall building", "abstract shapes", "a football player", "a boat at sea",
-    "a flower", "a kitchen", "the night sky",
-)  # fmt: skip
-"""What images are compared with, too, to see how much more they are like the prompt than like anything."""
 
 
 @dataclass
@@ -131,7 +124,9 @@ class PamelaPromptPipeline(DiffusionPipeline):
         index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
         if dtype is not None and "pipeline" not in kwargs and hasattr(diffusers, str(index["pipeline"][1])):
             # loaded here: diffusers would read a nested pipeline in float32, twice the memory
-            kwargs["pipeline"] = DiffusionPipeline.from_pretrained(folder / "pipeline", dtype=dtype, use_safetensors=True)
+            kwargs["pipeline"] = DiffusionPipeline.from_pretrained(
+                folder / "pipeline", dtype=dtype, use_safetensors=True
+            )
         return super().from_pretrained(folder, **kwargs)
 
     @classmethod
@@ -155,7 +150,9 @@ class PamelaPromptPipeline(DiffusionPipeline):
         self.reward_model.load_backbone()
         self.reward_model.to(self._offload_device)
 
-    def enable_sequential_cpu_offload(self, gpu_id: int | None = None, device: torch.device | str | None = None) -> None:
+    def enable_sequential_cpu_offload(
+        self, gpu_id: int | None = None, device: torch.device | str | None = None
+    ) -> None:
         """Keeps single layers on the accelerator: least memory, slowest."""
         super().enable_sequential_cpu_offload(gpu_id, device)
         self.pipeline.enable_sequential_cpu_offload(gpu_id, device)
@@ -243,7 +240,7 @@ class PamelaPromptPipeline(DiffusionPipeline):
                 model if it has one, else "vocabulary".
             generator: its initial seed is the first image's; default: seed 0.
             adherence: `(images, prompt) → scores`, such as VQAScore; higher = the image shows more of the prompt.
-                Default: [`encoder_adherence`] with the reward's own encoder.
+                Default: [`prompt_images.encoder_adherence`] with the reward's own encoder.
             judge: never optimized, only asked about winner and unoptimized images: `(images, prompts) → scores`, or
                 something with `score(images, prompts)` such as another `PamelaScorer`.
             reward_prompt: the text that the reward is told an image was made from: its own ("candidate"), the
@@ -298,8 +295,8 @@ class PamelaPromptPipeline(DiffusionPipeline):
         note = getattr(self.pipeline, "note", type(self.pipeline).__name__)
         folder = RunFolder(output, arguments, note) if output is not None else None
         self._interrupt = False
-        run = _Run(self, prompt, user, scorer, folder, rendering, render_batch_size, reward_prompt, adherence)
-        run.told = {"demographics": demographics, "metadata": metadata, "scale": scale}
+        told = {"demographics": demographics, "metadata": metadata, "scale": scale}
+        run = CandidateImages(self, prompt, user, folder, rendering, render_batch_size, reward_prompt, adherence, told)
         total = (1 + config.num_iterations * config.num_candidates) * config.num_seeds
         total = min(total, config.max_images or total)
         try:
@@ -321,7 +318,7 @@ class PamelaPromptPipeline(DiffusionPipeline):
                     interrupted=lambda: self.interrupt,
                 )
                 result = run.search.run()
-            out = run.output(result, _judge(judge))
+            out = _output(result, run, _judge(judge))
             if folder is not None:
                 _write_result(folder, arguments, result, out, note, scorer.score_range)
         finally:
@@ -348,197 +345,23 @@ class PamelaPromptPipeline(DiffusionPipeline):
         return load_refiner(refiner)
 
 
-class _Run:
-    """What one call renders and scores with."""
-
-    def __init__(self, pipe, prompt, user, scorer, folder, rendering, batch_size, reward_prompt, adherence):
-        self.pipe, self.prompt, self.user, self.scorer, self.folder = pipe, prompt, user, scorer, folder
-        self.rendering, self.batch_size, self.reward_prompt = rendering, batch_size, reward_prompt
-        self.adherence, self.told, self.search = adherence, {}, None
-        self.kept: dict[tuple[str, int], Image.Image] = {}  # without a folder: images that may yet be asked for
-        self._texts: torch.Tensor | None = None
-
-    def evaluate(self, pairs: Sequence[tuple[str, int]]) -> list[tuple[float, float, float]]:
-        """Renders what is not rendered yet, then scores all of it in one forward; NaN for blanked images."""
-        images = self._images(pairs)
-        if self.folder is None:
-            keep = {c.prompt for c in (self.search.candidates[:1] + [self.search.best])} if self.search.candidates else ()
-            self.kept = {pair: image for pair, image in self.kept.items() if pair[0] in keep}
-            self.kept.update(zip(pairs, images))
-        usable = [k for k, image in enumerate(images) if not _is_blank(image)]
-        figures = _halving(lambda part: self._score([images[k] for k in part], [pairs[k][0] for k in part]), usable)
-        out = [(math.nan, math.nan, math.nan)] * len(pairs)
-        for k, values in zip(usable, figures):
-            out[k] = values
-        return out
-
-    def _images(self, pairs: Sequence[tuple[str, int]]) -> list[Image.Image]:
-        images: dict[tuple[str, int], Image.Image] = {}
-        if self.folder is not None:
-            found = {pair: self.folder.load_image(*pair) for pair in pairs}
-            images = {pair: image for pair, image in found.items() if image is not None}
-        missing = [pair for pair in pairs if pair not in images]
-        for start in range(0, len(missing), self.batch_size):
-            part = missing[start : start + self.batch_size]
-            for pair, image in zip(part, _halving(self._render, part)):
-                images[pair] = image
-                if self.folder is not None:
-                    self.folder.save_image(image, *pair)
-        return [images[pair] for pair in pairs]
-
-    def _render(self, pairs: Sequence[tuple[str, int]]) -> list[Image.Image]:
-        pipeline = self.pipe.pipeline
-        known = inspect.signature(pipeline.__call__).parameters
-        arguments = {**self.rendering, **({"output_type": "pil"} if "output_type" in known else {})}
-        with _quiet(pipeline):
-            out = pipeline(
-                prompt=[prompt for prompt, _ in pairs],
-                generator=[torch.Generator("cpu").manual_seed(seed) for _, seed in pairs],
-                **arguments,
-            )
-        images = out[0] if isinstance(out, tuple) else out.images
-        if isinstance(images, torch.Tensor) or not hasattr(images, "__len__") or len(images) != len(pairs):
-            shape = tuple(images.shape) if isinstance(images, torch.Tensor) else getattr(images, "__len__", lambda: "?")()
-            raise ValueError(
-                f"{type(pipeline).__name__} returned {type(images).__name__} ({shape}) for {len(pairs)} prompts; an "
-                "image each is needed. Use a text-to-image pipeline with output_type='pil', not one that stops at latents."
-            )
-        flags = getattr(out, "nsfw_content_detected", None) or [False] * len(pairs)
-        return [_as_image(image, type(pipeline).__name__, bool(flag)) for image, flag in zip(images, flags)]
-
-    def _score(self, images: list[Image.Image], prompts: list[str]) -> list[tuple[float, float, float]]:
-        told = {"candidate": prompts, "original": [self.prompt] * len(prompts), "none": None}[self.reward_prompt]
-        with _recorded_features(self.pipe.reward_model.load_backbone()) as features:
-            scores, std = self.scorer.score(images, told, user=self.user, batch_size=len(images), **self.told)
-        if self.adherence is not None:
-            adherence = [float(a) for a in self.adherence(images, self.prompt)]
-            if len(adherence) != len(images):
-                raise ValueError(f"adherence= gave {len(adherence)} scores for {len(images)} images; one each is needed.")
-        else:
-            if self._texts is None:
-                self._texts = self._encode_texts([self.prompt, *UNRELATED_PROMPTS])
-            adherence = encoder_adherence(torch.cat(features), self._texts).tolist()
-        return [(float(s), float(d), float(a)) for s, d, a in zip(scores, std, adherence)]
-
-    def _encode_texts(self, texts: Sequence[str]) -> torch.Tensor:
-        backbone = self.pipe.reward_model.load_backbone()
-        config = backbone.config
-        tokens = tokenize_prompts(
-            self.pipe.processor.tokenizer, texts, getattr(config, "text_config", config), config.model_type
-        )
-        device = next(backbone.parameters()).device
-        return encode_prompts(backbone, **{name: value.to(device) for name, value in tokens.items()}).float()
-
-    def text_features(self, prompts: Sequence[str]) -> np.ndarray:
-        """`(n, D)` encoder features of prompts, of length 1."""
-        parts = [self._encode_texts(prompts[k : k + 64]) for k in range(0, len(prompts), 64)]
-        return F.normalize(torch.cat(parts), dim=-1).cpu().numpy()
-
-    def output(self, result: SearchResult, judge: Callable | None) -> PamelaPromptOutput:
-        seeds = self.search.config.seeds
-        shown = []
-        for candidate in (result.best, result.baseline):
-            pairs = [(candidate.prompt, seed) for seed in seeds]
-            kept = [self.folder.load_image(*pair) for pair in pairs] if self.folder else [self.kept[p] for p in pairs]
-            shown.append(kept)
-        judged: list[list[float] | None] = [None, None]
-        if judge is not None:
-            judged = [
-                judge(images, [candidate.prompt] * len(images))
-                for images, candidate in zip(shown, (result.best, result.baseline))
-            ]
-        return PamelaPromptOutput(
-            images=shown[0],
-            prompts=[result.best.prompt] * len(seeds),
-            scores=result.best.scores,
-            baseline_images=shown[1],
-            baseline_scores=result.baseline.scores,
-            history=result.rows,
-            adherence=result.best.adherence,
-            baseline_adherence=result.baseline.adherence,
-            floor=result.floor,
-            stopped=result.stopped,
-            judge=judged[0],
-            baseline_judge=judged[1],
-        )
-
-
-def encoder_adherence(image_embeds: torch.Tensor, text_embeds: torch.Tensor) -> torch.Tensor:
-    """How much more images are like a prompt than like anything: `(B,)`, cosines, higher = more.
-
-    Cosine similarity of each image `(B, D)` and the prompt `text_embeds[0]`, less its mean similarity to the other,
-    unrelated texts: 0 means that the image has no more to do with the prompt than with them, whatever the encoder's
-    similarities are like (SigLIP's lie around .1, CLIP's around .3), so that a share of it can be asked for.
-    """
-    cosine = F.normalize(image_embeds.float(), dim=-1) @ F.normalize(text_embeds.float(), dim=-1).T.to(image_embeds.device)
-    return cosine[:, 0] - cosine[:, 1:].mean(-1)
-
-
-@contextmanager
-def _recorded_features(backbone: torch.nn.Module) -> Iterator[list[torch.Tensor]]:
-    """The image features that the encoder computes meanwhile: adherence takes the reward's, so images are encoded once."""
-    found: list[torch.Tensor] = []
-    get = backbone.get_image_features
-
-    def recorded(*args: Any, **kwargs: Any) -> Any:
-        out = get(*args, **kwargs)
-        found.append((out if isinstance(out, torch.Tensor) else out.pooler_output).float().cpu())
-        return out
-
-    backbone.get_image_features = recorded
-    try:
-        yield found
-    finally:
-        del backbone.get_image_features
-
-
-@contextmanager
-def _quiet(pipeline: DiffusionPipeline) -> Iterator[None]:
-    """Hides the nested pipeline's bars, of which a run would draw hundreds, unless they were set up on purpose."""
-    if getattr(pipeline, "_progress_bar_config", None):
-        yield
-        return
-    pipeline.set_progress_bar_config(disable=True)
-    try:
-        yield
-    finally:
-        pipeline.set_progress_bar_config()
-
-
-def _halving(function: Callable[[list], list], items: Sequence) -> list:
-    """`function(items)`, in halves where memory runs out: every item once, in order."""
-    if not items:
-        return []
-    try:
-        return list(function(list(items)))
-    except torch.OutOfMemoryError:
-        if len(items) == 1:
-            raise
-    # outside the handler, so that the failed attempt's tensors are free
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    middle = len(items) // 2
-    return _halving(function, items[:middle]) + _halving(function, items[middle:])
-
-
-def _as_image(image: Any, maker: str, blanked: bool) -> Image.Image:
-    if isinstance(image, np.ndarray) and image.ndim == 3 and image.shape[-1] == 3:
-        if image.dtype != np.uint8:
-            image = (np.nan_to_num(image).clip(0, 1) * 255).round().astype(np.uint8)
-        image = Image.fromarray(image)
-    if not isinstance(image, Image.Image):
-        shape = f" of shape {tuple(image.shape)}" if hasattr(image, "shape") else ""
-        raise ValueError(
-            f"{maker} returned a {type(image).__name__}{shape} where an image is needed. Use a text-to-image pipeline "
-            "with output_type='pil', not one that stops at latents."
-        )
-    # a flagged image is made black, which is how it is known again when the run is resumed
-    return Image.new("RGB", image.size) if blanked else image.convert("RGB")
-
-
-def _is_blank(image: Image.Image) -> bool:
-    """Whether all pixels are alike, as in what a safety checker leaves: nothing to score."""
-    return all(low == high for low, high in image.getextrema())
+def _output(result: SearchResult, run: CandidateImages, judge: Callable | None) -> PamelaPromptOutput:
+    best, baseline = result.best, result.baseline
+    images, before = run.images_of(best.prompt), run.images_of(baseline.prompt)
+    return PamelaPromptOutput(
+        images=images,
+        prompts=[best.prompt] * len(images),
+        scores=best.scores,
+        baseline_images=before,
+        baseline_scores=baseline.scores,
+        history=result.rows,
+        adherence=best.adherence,
+        baseline_adherence=baseline.adherence,
+        floor=result.floor,
+        stopped=result.stopped,
+        judge=judge(images, [best.prompt] * len(images)) if judge is not None else None,
+        baseline_judge=judge(before, [baseline.prompt] * len(before)) if judge is not None else None,
+    )
 
 
 def _judge(judge: Any) -> Callable[[list[Image.Image], list[str]], list[float]] | None:
@@ -575,7 +398,13 @@ def _write_result(folder, arguments, result: SearchResult, out: PamelaPromptOutp
         images = [folder.image_name(candidate.prompt, arguments["seed"] + k) for k in range(arguments["num_seeds"])]
         figures = {"score": candidate.score, "std": candidate.std, "adherence": candidate.adherence}
         figures = {k: v if math.isfinite(v) else None for k, v in figures.items()}
-        return {"prompt": candidate.prompt, **figures, "iteration": candidate.iteration, "judge": judged, "images": images}
+        return {
+            "prompt": candidate.prompt,
+            **figures,
+            "iteration": candidate.iteration,
+            "judge": judged,
+            "images": images,
+        }
 
     summary = {
         "user": arguments["user"],

@@ -20,7 +20,9 @@ from .refiners import prompt_key, prompt_parts
 _WIDTH = 560
 
 
-def write_report(path: str | os.PathLike, arguments: Mapping[str, Any], result: SearchResult, summary: Mapping[str, Any]) -> None:
+def write_report(
+    path: str | os.PathLike, arguments: Mapping[str, Any], result: SearchResult, summary: Mapping[str, Any]
+) -> None:
     """Writes the page of one run.
 
     Args:
@@ -167,7 +169,9 @@ def _rounds(result: SearchResult) -> Markup:
     def x(step: float) -> float:
         return left + 26 + step * (right - left - 52) / steps
 
-    parts = [_line(left, y(t), right, y(t), "grid") + _text(left - 6, y(t) + 4, number(t, 1), "tick", "end") for t in ticks]
+    parts = [
+        _line(left, y(t), right, y(t), "grid") + _text(left - 6, y(t) + 4, number(t, 1), "tick", "end") for t in ticks
+    ]
     for k in range(steps + 1):
         parts.append(_text(x(k), bottom + 18, "unoptimized" if k == 0 else k))
     parts.append(_text((left + right) / 2, height - 4, "round"))
@@ -193,11 +197,15 @@ def _adherence(result: SearchResult) -> Markup:
     floor = [result.floor] if math.isfinite(result.floor) else []
     xticks, x = _scale([*(c.adherence for c in shown), *floor], left, right)
     yticks, y = _scale([c.score for c in shown], bottom, top)
-    parts = [_line(left, y(t), right, y(t), "grid") + _text(left - 6, y(t) + 4, number(t, 1), "tick", "end") for t in yticks]
+    parts = [
+        _line(left, y(t), right, y(t), "grid") + _text(left - 6, y(t) + 4, number(t, 1), "tick", "end") for t in yticks
+    ]
     parts += [_text(x(t), bottom + 18, number(t)) for t in xticks]
     parts.append(_text((left + right) / 2, height - 4, "adherence to the unoptimized prompt"))
     if floor:
-        parts.append(f'<rect x="{left}" y="{top}" width="{max(x(floor[0]) - left, 0):.1f}" height="{bottom - top}" class="shade"/>')
+        parts.append(
+            f'<rect x="{left}" y="{top}" width="{max(x(floor[0]) - left, 0):.1f}" height="{bottom - top}" class="shade"/>'
+        )
         parts.append(_line(x(floor[0]), top, x(floor[0]), bottom, "target"))
     for c in sorted(shown, key=lambda c: c in (result.best, result.baseline)):
         big = c is result.best or c is result.baseline
@@ -209,7 +217,9 @@ def _tree(result: SearchResult) -> Markup:
     """Rounds from left to right; within a round prompts stand best on top, joined to their parents."""
     rounds = max(c.iteration for c in result.candidates)
     columns = [
-        sorted((c for c in result.candidates if c.iteration == k), key=lambda c: -(c.score if c.eligible else -math.inf))
+        sorted(
+            (c for c in result.candidates if c.iteration == k), key=lambda c: -(c.score if c.eligible else -math.inf)
+        )
         for k in range(rounds + 1)
     ]
     height = min(300, 40 + 14 * max(map(len, columns)))
@@ -231,7 +241,9 @@ def _tree(result: SearchResult) -> Markup:
         _dot(*place[c.prompt], 6 if c is result.best else 5 if c.prompt in line else 3, _kind(c, result), c)
         for c in result.candidates
     ]
-    labels = [_text(26 + k * (_WIDTH - 52) / max(rounds, 1), height - 6, k if k else "start") for k in range(rounds + 1)]
+    labels = [
+        _text(26 + k * (_WIDTH - 52) / max(rounds, 1), height - 6, k if k else "start") for k in range(rounds + 1)
+    ]
     return _svg("tree of prompts", height, [*edges[False], *edges[True], *dots, *labels])
 
 
@@ -249,7 +261,9 @@ def _bars(effects: Sequence[tuple[str, float, int]]) -> Markup:
         start, width = min(zero, zero + effect * unit), abs(effect * unit)
         css = "up" if effect > 0 else "down"
         tip = f"<title>in {count} prompts</title>"
-        parts.append(f'<rect x="{start:.1f}" y="{y - 8}" width="{width:.1f}" height="15" rx="2" class="{css}">{tip}</rect>')
+        parts.append(
+            f'<rect x="{start:.1f}" y="{y - 8}" width="{width:.1f}" height="15" rx="2" class="{css}">{tip}</rect>'
+        )
         parts.append(_text(_WIDTH - 4, y + 4, signed(effect), "value", "end"))
     return _svg("effect of words", height, parts)
 
@@ -376,108 +390,6 @@ a blank image, or no finite score. Stopped by: {{ summary.stopped }}. Strategy {
 its evaluation, the judge and your eyes allow. The refiner was shown prompts and predicted ratings, never who they are
 for.</p>
 </footer>
-</main></body>
-</html>
-""")
-
-
-def write_comparison(path: str | os.PathLike, summary: Mapping[str, Any], outputs, folders) -> None:
-    """Writes the page over several runs.
-
-    Args:
-        path: `report.html` above the runs' folders. summary: of runs.json. outputs, folders: `[person][run]`, the
-            folders relative to `path`.
-    """
-    people = []
-    for p, name in enumerate(summary["people"]):
-        runs = [
-            {
-                "folder": folder.as_posix(),
-                "image": f"{folder.as_posix()}/{image_of(out, out.prompts[0])}",
-                "prompt": out.prompts[0],
-                "score": sum(out.scores) / len(out.scores),
-                "before": sum(out.baseline_scores) / len(out.baseline_scores),
-                "adherence": out.adherence,
-            }
-            for out, folder in zip(outputs[p], folders[p])
-        ]
-        people.append({"name": name, "runs": runs, "stability": summary.get("stability", {}).get(name)})
-    first = outputs[0][0]
-    before = f"{folders[0][0].as_posix()}/{image_of(first, first.history[0]['prompt'])}"
-    page = _COMPARISON.render(
-        prompt=summary["prompt"], people=people, scores=summary.get("scores"), before=before, css=Markup(CSS)
-    )
-    write_whole(Path(path), page)
-
-
-def image_of(out: Any, prompt: str) -> str:
-    """The file, relative to the run's folder, of a prompt's first seed."""
-    return next(row["image"] for row in out.history if row["prompt"] == prompt)
-
-
-_COMPARISON = ENVIRONMENT.from_string("""\
-<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src 'self' file:; style-src 'unsafe-inline'">
-<title>{{ prompt }}: several runs</title>
-<style>{{ css }}</style>
-</head>
-<body><main>
-<h1 class="prompt">{{ prompt }}</h1>
-<p class="soft">{{ people | length }} {{ "people" if people | length > 1 else "person" }},
-{{ people[0].runs | length }} independent run{{ "s" if people[0].runs | length > 1 }} each. Images at the first seed of
-each run; a click opens the run.</p>
-<div class="people">
-<figure class="card"><h3>As written</h3><img src="{{ before }}" alt="{{ prompt }}">
-<figcaption class="prompt">{{ prompt }}</figcaption></figure>
-{% for person in people %}
-<figure class="card"><h3>For {{ person.name }}</h3>
-<div class="sheet{% if person.runs | length == 1 %} one{% endif %}">
-{% for run in person.runs %}
-<a href="{{ run.folder }}/report.html"><img src="{{ run.image }}" alt="{{ run.prompt }}" title="{{ run.prompt }}"></a>
-{% endfor %}
-</div>
-{% if person.runs | length == 1 %}
-<figcaption><span class="big">{{ person.runs[0].score | number }}</span>
-<span class="soft">predicted; {{ person.runs[0].before | number }} as written</span>
-<p class="prompt">{{ person.runs[0].prompt }}</p></figcaption>
-{% endif %}
-</figure>
-{% endfor %}
-</div>
-{% if scores %}
-<h2>What each of them would say of each other's image</h2>
-<p class="soft">Predicted ratings. If taste is personal, the shaded ones, of what was made for oneself, are the highest
-of their row.</p>
-<div class="card scroll"><table>
-<thead><tr><th>Asked</th>{% for person in people %}<th>for {{ person.name }}</th>{% endfor %}<th>as written</th></tr></thead>
-<tbody>
-{% for row in scores %}
-<tr><td>{{ people[loop.index0].name }}</td>
-{% set asked = loop.index0 %}
-{% for score in row %}<td{% if loop.index0 == asked %} class="own"{% endif %}>{{ score | number }}</td>{% endfor %}</tr>
-{% endfor %}
-</tbody></table></div>
-{% endif %}
-{% for person in people if person.stability %}
-<h2>Do independent runs for {{ person.name }} agree?</h2>
-<p>Winners of different runs are alike by {{ person.stability.winners | number }} (cosine of the encoder's image features),
-the unoptimized prompt at the same seeds by {{ person.stability.unoptimized | number }}. Two winners share
-{{ (100 * person.stability.shared) | number(0) }} % of the phrases that were added.</p>
-<div class="card scroll"><table>
-<thead><tr><th>Winner</th><th>Predicted rating</th><th>As written</th><th>Adherence</th></tr></thead>
-<tbody>
-{% for run in person.runs %}
-<tr><td>{{ run.prompt }}</td><td>{{ run.score | number }}</td><td>{{ run.before | number }}</td>
-<td>{{ run.adherence | number(3) }}</td></tr>
-{% endfor %}
-</tbody></table></div>
-<p class="soft">Added in more than one run:
-{% for phrase, count in person.stability.phrases.items() if count > 1 %}{{ phrase }} ({{ count }}){{ ", " if not loop.last }}{% else %}nothing{% endfor %}.</p>
-{% endfor %}
 </main></body>
 </html>
 """)

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 
 from .modeling_pamela import encode_images
 from .pipeline_pamela import PamelaPromptOutput, PamelaPromptPipeline
-from .prompt_report import write_comparison
+from .prompt_comparison import write_comparison
 from .prompt_trace import write_whole
 from .refiners import prompt_key, prompt_parts
 
@@ -83,7 +83,9 @@ def optimize_prompt(
         if runs > 1:
             summary["stability"] = {name: stability(pipe, of) for name, of in zip(names, outputs)}
         write_whole(output / "runs.json", json.dumps(summary, ensure_ascii=False, indent=1))
-        write_comparison(output / "report.html", summary, outputs, [[f.relative_to(output) for f in of] for of in folders])
+        write_comparison(
+            output / "report.html", summary, outputs, [[f.relative_to(output) for f in of] for of in folders]
+        )
     return PromptRuns(outputs, folders, summary)
 
 

@@ -222,7 +222,7 @@ class PromptSearch:
         pairs = [(prompt, seed) for prompt, _ in proposals for seed in seeds]
         rows = self.folder.next_rows(pairs) if self.folder is not None else None
         if rows is None:
-            parents = {prompt: parent for prompt, parent in proposals}
+            parents = dict(proposals)
             rows = [
                 {
                     "iteration": iteration,

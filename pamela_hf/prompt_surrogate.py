@@ -40,7 +40,9 @@ class PromptSurrogate:
         x = x - x.mean(0)
         norms = np.square(x).sum(1)
         distance = np.maximum(norms[:, None] + norms[None, :] - 2 * x @ x.T, 0)
-        self._distance = distance / max(float(np.median(distance[distance > 1e-12])) if (distance > 1e-12).any() else 1, 1e-12)
+        self._distance = distance / max(
+            float(np.median(distance[distance > 1e-12])) if (distance > 1e-12).any() else 1, 1e-12
+        )
 
     def fit(self, scores: Sequence[float]) -> None:
         """Learns from the first prompts' scores, finite and at least one."""

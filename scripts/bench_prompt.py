@@ -9,6 +9,7 @@ people and prompts of `--part dev` are for tuning; those of `test` are read for 
 
 import argparse
 import json
+import tempfile
 import time
 from pathlib import Path
 
@@ -129,8 +130,6 @@ def overhead(bench: Bench, seconds: float = 0.1) -> dict[str, float]:
 
     pipe = PamelaPromptPipeline.from_pipe(bench.pipe, pipeline=Slow(bench.args.size))
     pipe.set_progress_bar_config(disable=True)
-    import tempfile
-
     figures = {}
     for strategy in ("greedy", "ucb"):
         Slow.spent, start = 0.0, time.perf_counter()
@@ -138,7 +137,10 @@ def overhead(bench: Bench, seconds: float = 0.1) -> dict[str, float]:
             out = pipe(bench.prompts[0], bench.people[0].participant_id, strategy=strategy, output=Path(folder) / "run")
         whole = time.perf_counter() - start
         figures[strategy] = (whole - Slow.spent) / whole
-        print(f"{strategy}: {len(out.history)} images in {whole:.2f} s, overhead {100 * figures[strategy]:.2f} %", flush=True)
+        print(
+            f"{strategy}: {len(out.history)} images in {whole:.2f} s, overhead {100 * figures[strategy]:.2f} %",
+            flush=True,
+        )
     return figures
 
 
@@ -164,10 +166,12 @@ def main() -> None:
         print(f"{len(greedy)} runs in {time.perf_counter() - start:.0f} s")
         for title, seeds in (("at the run's seeds", None), ("at fresh seeds", FRESH_SEEDS)):
             got = bench.likings(greedy, seeds)
-            shared = np.array([
-                [liking(p, consensus[None, q][0].prompts[0], seeds or consensus[None, q][1]) for q in bench.prompts]
-                for p in bench.people
-            ])
+            shared = np.array(
+                [
+                    [liking(p, consensus[None, q][0].prompts[0], seeds or consensus[None, q][1]) for q in bench.prompts]
+                    for p in bench.people
+                ]
+            )
             cells = {
                 "self": interval(got["self"]), "other": interval(got["other"]), "none": interval(got["none"]),
                 "consensus": interval(shared),
@@ -190,7 +194,9 @@ def main() -> None:
         predicted = np.mean([r.scores[0] - r.baseline_scores[0] for r, _ in greedy.values()])
         figures |= {"adherence held": float(np.mean(held)), "subject kept": float(np.mean(kept))}
         figures["predicted gain"] = float(predicted)
-        print(f"  adherence floor held {np.mean(held):.1%}, subject kept {np.mean(kept):.1%}, predicted gain {predicted:.3f}")
+        print(
+            f"  adherence floor held {np.mean(held):.1%}, subject kept {np.mean(kept):.1%}, predicted gain {predicted:.3f}"
+        )
     if "strategies" in only:
         greedy = greedy or bench.winners(names, **options)
 
@@ -202,20 +208,26 @@ def main() -> None:
 
         base = gain(greedy)
         base_score = np.array([[greedy[n, q][0].baseline_scores[0] for q in bench.prompts] for n in names])
-        print(f"\ngreedy 5x20 (101 images): gain {shown(interval(base[0]))}, fresh {shown(interval(base[1]))}, "
-              f"predicted {shown(interval(base[2] - base_score))}")
+        print(
+            f"\ngreedy 5x20 (101 images): gain {shown(interval(base[0]))}, fresh {shown(interval(base[1]))}, "
+            f"predicted {shown(interval(base[2] - base_score))}"
+        )
         figures["strategies"] = {"greedy 5x20": [interval(base[0]), interval(base[2] - base_score)]}
         for strategy, rounds, count in (
-            ("beam", 5, 20), ("ucb", 5, 20), ("thompson", 5, 20),
-            ("greedy", 5, 12), ("beam", 5, 12), ("ucb", 5, 12), ("thompson", 5, 12), ("ucb", 10, 6),
+            ("beam", 5, 20), ("ucb", 5, 20), ("greedy", 5, 12), ("ucb", 5, 12), ("thompson", 5, 12), ("ucb", 10, 6),
         ):  # fmt: skip
-            won = bench.winners(names, **{**options, "strategy": strategy, "num_iterations": rounds, "num_candidates": count})
+            won = bench.winners(
+                names, **{**options, "strategy": strategy, "num_iterations": rounds, "num_candidates": count}
+            )
             this = gain(won)
             name = f"{strategy} {rounds}x{count}"
             cells = [interval(a - b) for a, b in zip(this, base)]
             figures["strategies"][name] = cells
-            print(f"{name:14} minus greedy 5x20: true {shown(cells[0])}, fresh {shown(cells[1])}, "
-                  f"predicted {shown(cells[2])}", flush=True)
+            print(
+                f"{name:14} minus greedy 5x20: true {shown(cells[0])}, fresh {shown(cells[1])}, "
+                f"predicted {shown(cells[2])}",
+                flush=True,
+            )
     if "overhead" in only:
         figures["overhead"] = overhead(bench)
     if args.output:

@@ -13,7 +13,7 @@ from pathlib import Path
 from pamela_hf.cli import main as pamela
 from pamela_hf.scoring import PamelaScorer
 from pamela_hf.simulated_encoder import simulated_pairs, train_tiny_encoder
-from pamela_hf.simulation import write_world
+from pamela_hf.simulation import new_rater_csv, write_world
 
 CONFIG = Path(__file__).parent / "configs" / "demo.yaml"
 PAGE = """<!doctype html><meta charset="utf-8"><title>pamela_hf demo</title>
@@ -52,6 +52,10 @@ def main() -> None:
     pamela(["train", "--config", str(CONFIG), "--data", ratings, "--output", model, "--encoder", encoder])
     step("Evaluating it, person by person")
     pamela(["evaluate", "--model", model, "--data", ratings, "--output", str(out / "eval"), "--baselines", "ridge"])
+    step("Fitting a newcomer, a simulated one, from 60 ratings")
+    new_rater_csv(ratings, out / "newcomer.csv", 60)
+    newcomer = ["--ratings", str(out / "newcomer.csv"), "--images", ratings, "--name", "newcomer"]
+    pamela(["fit-user", "--model", model, *newcomer, "--output", str(out / "head")])
     step("Scoring unseen images for three people")
     scorer = PamelaScorer.from_pretrained(model)
     people, images = scorer.config.users[:3], [image for image in plan.images if image.part == "test"]

@@ -95,7 +95,14 @@ def test_round_trip_and_from_pipe(reward_folder, tmp_path):
     back = PamelaPromptPipeline.from_pretrained(tmp_path / "pipe")
     back.set_progress_bar_config(disable=True)
     assert set(back.components) == {"pipeline", "reward_model", "processor", "refiner_model", "refiner_tokenizer"}
-    call = {**SMALL, "num_inference_steps": 1, "height": 32, "width": 32, "max_sequence_length": 64, "refiner": "vocabulary"}
+    call = {
+        **SMALL,
+        "num_inference_steps": 1,
+        "height": 32,
+        "width": 32,
+        "max_sequence_length": 64,
+        "refiner": "vocabulary",
+    }
     one, two = pipe(PROMPT, "ann", **call), back(PROMPT, "ann", **call)
     assert one.prompts == two.prompts
     np.testing.assert_allclose(one.scores, two.scores, atol=1e-5)
@@ -116,7 +123,9 @@ def test_round_trip_and_from_pipe(reward_folder, tmp_path):
 def test_the_procedural_pipeline_is_saved_without_a_refiner_and_says_what_it_is(pipe, tmp_path):
     pipe.save_pretrained(tmp_path / "pipe")
     back = PamelaPromptPipeline.from_pretrained(tmp_path / "pipe")
-    assert isinstance(back.pipeline, SimulatedPipeline) and back.pipeline.config.size == 32 and back.refiner_model is None
+    assert (
+        isinstance(back.pipeline, SimulatedPipeline) and back.pipeline.config.size == 32 and back.refiner_model is None
+    )
     out = back(PROMPT, **SMALL, output=tmp_path / "run")
     with Image.open(tmp_path / "run" / out.history[0]["image"]) as image:
         assert "simulated" in image.text["Source"] and image.text["prompt"] == PROMPT
@@ -126,7 +135,14 @@ def test_the_procedural_pipeline_is_saved_without_a_refiner_and_says_what_it_is(
 def test_offloading_reaches_the_nested_pipeline(reward_folder):
     tokenizer = tiny_chat_tokenizer()
     pipe = around(tiny_klein(), reward_folder, refiner_model=tiny_chat_model(tokenizer), refiner_tokenizer=tokenizer)
-    call = {**SMALL, "num_inference_steps": 1, "height": 32, "width": 32, "max_sequence_length": 64, "refiner": "vocabulary"}
+    call = {
+        **SMALL,
+        "num_inference_steps": 1,
+        "height": 32,
+        "width": 32,
+        "max_sequence_length": 64,
+        "refiner": "vocabulary",
+    }
     plain = pipe(PROMPT, "ann", **call).scores
     pipe.enable_model_cpu_offload(device="cpu")
     assert hasattr(pipe.pipeline.transformer, "_hf_hook") and hasattr(pipe.refiner_model, "_hf_hook")
@@ -424,7 +440,9 @@ def check_injections(pipe, folder: Path, count: int) -> None:
     assert all(Path(row["image"]).parent == Path("images") and ".." not in row["image"] for row in rows)
     tags = Tags()
     tags.feed((folder / "run" / "report.html").read_text())
-    assert not tags.names & {"script", "iframe", "a", "object"} and not {a for a in tags.attributes if a.startswith("on")}
+    assert not tags.names & {"script", "iframe", "a", "object"} and not {
+        a for a in tags.attributes if a.startswith("on")
+    }
     assert not list(Path.cwd().glob("pwned*"))
 
 

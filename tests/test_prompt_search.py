@@ -194,7 +194,22 @@ def test_a_bad_answer_is_cleaned_and_filled_up(answer, tmp_path):
 
 
 def fuzzed(rng: np.random.Generator) -> list:
-    alphabet = ["a cottage", "night", "\x00", "\n", "\u202e", "\ud83d", "🏠", "{", '"', "<b>", ",", " ", "海", "x" * 3000]
+    alphabet = [
+        "a cottage",
+        "night",
+        "\x00",
+        "\n",
+        "\u202e",
+        "\ud83d",
+        "🏠",
+        "{",
+        '"',
+        "<b>",
+        ",",
+        " ",
+        "海",
+        "x" * 3000,
+    ]
     return [
         "".join(rng.choice(alphabet, rng.integers(0, 12))) if rng.random() < 0.9 else None
         for _ in range(int(rng.integers(0, 60)))
@@ -244,7 +259,9 @@ def run_in(path: Path, world_seed: int = 0, on_evaluate=None, **options):
 
 
 def contents(path: Path) -> dict[str, bytes]:
-    return {p.relative_to(path).as_posix(): p.read_bytes() for p in path.rglob("*") if p.is_file() and p.name != ".lock"}
+    return {
+        p.relative_to(path).as_posix(): p.read_bytes() for p in path.rglob("*") if p.is_file() and p.name != ".lock"
+    }
 
 
 def test_trace_has_the_fields_of_the_contract(tmp_path):
@@ -380,7 +397,11 @@ def test_no_altered_line_or_image_passes(tmp_path):
     trace = tmp_path / "run" / "trace.jsonl"
     whole, rng = trace.read_bytes(), np.random.default_rng(0)
     lines = whole.splitlines(keepends=True)
-    changed = [b"".join(lines[:1] + lines[2:]), b"".join([lines[1], lines[0], *lines[2:]]), whole.replace(b"0.5", b"0.6")]
+    changed = [
+        b"".join(lines[:1] + lines[2:]),
+        b"".join([lines[1], lines[0], *lines[2:]]),
+        whole.replace(b"0.5", b"0.6"),
+    ]
     for _ in range(40):
         data = bytearray(whole)
         data[int(rng.integers(len(data) - 1))] ^= 1 << int(rng.integers(7))

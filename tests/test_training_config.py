@@ -41,7 +41,8 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path):
 def test_the_configs_that_ship_are_valid():
     from pathlib import Path
 
-    found = list((Path(__file__).parent.parent / "scripts" / "configs").glob("*.yaml"))
+    folder = Path(__file__).parent.parent / "scripts" / "configs"
+    found = [path for path in folder.glob("*.yaml") if path.name != "flux2_llama.yaml"]  # a prompt run's, not training's
     assert found
     for path in found:
         TrainingConfig.read(path)

@@ -43,9 +43,9 @@ def tiny_klein():
     """FLUX.2 Klein reads its text from layers 9, 18 and 27, so that many there have to be."""
     from diffusers import (
         AutoencoderKLFlux2,
+        FlowMatchEulerDiscreteScheduler,
         Flux2KleinPipeline,
         Flux2Transformer2DModel,
-        FlowMatchEulerDiscreteScheduler,
     )
 
     tokenizer = tiny_chat_tokenizer()

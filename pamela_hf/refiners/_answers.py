@@ -9,7 +9,9 @@ from . import Trial
 from .instructions import DIGEST_BARRED, DIGEST_BEST, DIGEST_WORST, FIRST_REQUEST, REQUEST, SYSTEM
 
 _MAX_ANSWER = 100_000  # characters of one answer that are looked at
-_LABEL = re.compile(r"^\s*(?:[-*•–>#]+\s*)?(?:\(?\d{1,3}[.):\]]\s+|(?:variant|prompt|option)\s*\d*\s*[:.–-]\s*)?", re.IGNORECASE)
+_LABEL = re.compile(
+    r"^\s*(?:[-*•–>#]+\s*)?(?:\(?\d{1,3}[.):\]]\s+|(?:variant|prompt|option)\s*\d*\s*[:.–-]\s*)?", re.IGNORECASE
+)
 _TALK = re.compile(
     r"^(?:sure|certainly|of course|okay|ok|here (?:are|is)|these are|below (?:are|is)|i (?:hope|have|can|will|cannot|can't|am)|"
     r"i'm|as an ai|sorry|let me know|feel free|note)\b",
@@ -63,7 +65,9 @@ def parse_variants(answer: Any) -> list[str]:
         if found := [s for q in quoted if (s := _unescaped(q)) not in ("variants", "prompts", "prompt")]:
             return found
     lines = [_LABEL.sub("", line, count=1).strip() for line in text.splitlines()]
-    return [line for line in lines if line and not _TALK.match(line) and not line.endswith(":") and line[0] not in "[]{}`"]
+    return [
+        line for line in lines if line and not _TALK.match(line) and not line.endswith(":") and line[0] not in "[]{}`"
+    ]
 
 
 def _from_json(text: str) -> list[str]:

@@ -78,7 +78,9 @@ class Refiner:
                 f"The tokenizer of {self.model_id!r} has no chat template. Use an instruction-tuned model, or set "
                 "tokenizer.chat_template."
             )
-        text = self.tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False, enable_thinking=False)
+        text = self.tokenizer.apply_chat_template(
+            chat, add_generation_prompt=True, tokenize=False, enable_thinking=False
+        )
         inputs = self.tokenizer(text + '["', return_tensors="pt", add_special_tokens=False)
         length = getattr(self.model.config, "max_position_embeddings", None) or 8192
         room = max(length - self.max_new_tokens, length // 2)

@@ -1,0 +1,223 @@
+"""From (prompt, seed) pairs to figures: renders with any text-to-image pipeline, scores for one person, measures how
+much of the unoptimized prompt is still in the image. Whatever goes wrong with a single image costs that image only.
+"""
+
+import inspect
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import DiffusionPipeline
+from PIL import Image
+
+from .modeling_pamela import encode_prompts
+from .processing_pamela import tokenize_prompts
+from .prompt_search import PromptSearch
+from .prompt_trace import RunFolder
+
+UNRELATED_PROMPTS = (
+    "a photo", "a painting", "a dog", "a cup of coffee", "a crowded street", "a mountain lake", "a woman's face",
+    "an old car", "a bowl of fruit", "a tall building", "abstract shapes", "a football player", "a boat at sea",
+    "a flower", "a kitchen", "the night sky",
+)  # fmt: skip
+"""What images are compared with, too, to see how much more they are like the prompt than like anything."""
+
+
+class CandidateImages:
+    """Renders and scores the candidates of one run; `search` is set once there is one.
+
+    Args:
+        pipe: a `PamelaPromptPipeline`. prompt: the unoptimized one. user: whose taste. folder: of the run, or `None`.
+        rendering: arguments for the nested pipeline. batch_size: prompts it renders at a time.
+        reward_prompt, adherence, told: as in the pipeline's call; `told` are demographics, metadata and scale.
+    """
+
+    def __init__(
+        self,
+        pipe: Any,
+        prompt: str,
+        user: Any,
+        folder: RunFolder | None,
+        rendering: Mapping[str, Any],
+        batch_size: int,
+        reward_prompt: str,
+        adherence: Callable[[Sequence[Image.Image], str], Sequence[float]] | None,
+        told: Mapping[str, Any],
+    ):
+        self.pipe, self.scorer, self.prompt, self.user, self.folder = pipe, pipe.scorer, prompt, user, folder
+        self.rendering, self.batch_size, self.reward_prompt = rendering, batch_size, reward_prompt
+        self.adherence, self.told = adherence, told
+        self.search: PromptSearch | None = None
+        self.kept: dict[tuple[str, int], Image.Image] = {}  # without a folder: images that may yet be asked for
+        self._texts: torch.Tensor | None = None
+
+    def evaluate(self, pairs: Sequence[tuple[str, int]]) -> list[tuple[float, float, float]]:
+        """Renders what is not rendered yet, then scores all of it in one forward; NaN for blanked images."""
+        images = self._images(pairs)
+        if self.folder is None:
+            keep = (
+                {c.prompt for c in (*self.search.candidates[:1], self.search.best)} if self.search.candidates else ()
+            )
+            self.kept = {pair: image for pair, image in self.kept.items() if pair[0] in keep}
+            self.kept.update(zip(pairs, images))
+        usable = [k for k, image in enumerate(images) if not _is_blank(image)]
+        figures = _halving(lambda part: self._score([images[k] for k in part], [pairs[k][0] for k in part]), usable)
+        out = [(math.nan, math.nan, math.nan)] * len(pairs)
+        for k, values in zip(usable, figures):
+            out[k] = values
+        return out
+
+    def _images(self, pairs: Sequence[tuple[str, int]]) -> list[Image.Image]:
+        images: dict[tuple[str, int], Image.Image] = {}
+        if self.folder is not None:
+            found = {pair: self.folder.load_image(*pair) for pair in pairs}
+            images = {pair: image for pair, image in found.items() if image is not None}
+        missing = [pair for pair in pairs if pair not in images]
+        for start in range(0, len(missing), self.batch_size):
+            part = missing[start : start + self.batch_size]
+            for pair, image in zip(part, _halving(self._render, part)):
+                images[pair] = image
+                if self.folder is not None:
+                    self.folder.save_image(image, *pair)
+        return [images[pair] for pair in pairs]
+
+    def _render(self, pairs: Sequence[tuple[str, int]]) -> list[Image.Image]:
+        pipeline = self.pipe.pipeline
+        known = inspect.signature(pipeline.__call__).parameters
+        arguments = {**self.rendering, **({"output_type": "pil"} if "output_type" in known else {})}
+        with _quiet(pipeline):
+            out = pipeline(
+                prompt=[prompt for prompt, _ in pairs],
+                generator=[torch.Generator("cpu").manual_seed(seed) for _, seed in pairs],
+                **arguments,
+            )
+        images = out[0] if isinstance(out, tuple) else out.images
+        if isinstance(images, torch.Tensor) or not hasattr(images, "__len__") or len(images) != len(pairs):
+            shape = (
+                tuple(images.shape) if isinstance(images, torch.Tensor) else getattr(images, "__len__", lambda: "?")()
+            )
+            raise ValueError(
+                f"{type(pipeline).__name__} returned {type(images).__name__} ({shape}) for {len(pairs)} prompts; an "
+                "image each is needed. Use a text-to-image pipeline with output_type='pil', not one that stops at latents."
+            )
+        flags = getattr(out, "nsfw_content_detected", None) or [False] * len(pairs)
+        return [_as_image(image, type(pipeline).__name__, bool(flag)) for image, flag in zip(images, flags)]
+
+    def _score(self, images: list[Image.Image], prompts: list[str]) -> list[tuple[float, float, float]]:
+        told = {"candidate": prompts, "original": [self.prompt] * len(prompts), "none": None}[self.reward_prompt]
+        with _recorded_features(self.pipe.reward_model.load_backbone()) as features:
+            scores, std = self.scorer.score(images, told, user=self.user, batch_size=len(images), **self.told)
+        if self.adherence is not None:
+            adherence = [float(a) for a in self.adherence(images, self.prompt)]
+            if len(adherence) != len(images):
+                raise ValueError(
+                    f"adherence= gave {len(adherence)} scores for {len(images)} images; one each is needed."
+                )
+        else:
+            if self._texts is None:
+                self._texts = self._encode_texts([self.prompt, *UNRELATED_PROMPTS])
+            adherence = encoder_adherence(torch.cat(features), self._texts).tolist()
+        return [(float(s), float(d), float(a)) for s, d, a in zip(scores, std, adherence)]
+
+    def _encode_texts(self, texts: Sequence[str]) -> torch.Tensor:
+        backbone = self.pipe.reward_model.load_backbone()
+        config = backbone.config
+        tokens = tokenize_prompts(
+            self.pipe.processor.tokenizer, texts, getattr(config, "text_config", config), config.model_type
+        )
+        device = next(backbone.parameters()).device
+        return encode_prompts(backbone, **{name: value.to(device) for name, value in tokens.items()}).float()
+
+    def text_features(self, prompts: Sequence[str]) -> np.ndarray:
+        """`(n, D)` encoder features of prompts, of length 1."""
+        parts = [self._encode_texts(prompts[k : k + 64]) for k in range(0, len(prompts), 64)]
+        return F.normalize(torch.cat(parts), dim=-1).cpu().numpy()
+
+    def images_of(self, prompt: str) -> list[Image.Image]:
+        """The images of a prompt at every seed: the unoptimized one or the winner."""
+        pairs = [(prompt, seed) for seed in self.search.config.seeds]
+        return [self.folder.load_image(*pair) if self.folder is not None else self.kept[pair] for pair in pairs]
+
+
+def encoder_adherence(image_embeds: torch.Tensor, text_embeds: torch.Tensor) -> torch.Tensor:
+    """How much more images are like a prompt than like anything: `(B,)`, cosines, higher = more.
+
+    Cosine similarity of each image `(B, D)` and the prompt `text_embeds[0]`, less its mean similarity to the other,
+    unrelated texts: 0 means that the image has no more to do with the prompt than with them, whatever the encoder's
+    similarities are like (SigLIP's lie around .1, CLIP's around .3), so that a share of it can be asked for.
+    """
+    cosine = F.normalize(image_embeds.float(), dim=-1) @ F.normalize(text_embeds.float(), dim=-1).T.to(
+        image_embeds.device
+    )
+    return cosine[:, 0] - cosine[:, 1:].mean(-1)
+
+
+@contextmanager
+def _recorded_features(backbone: torch.nn.Module) -> Iterator[list[torch.Tensor]]:
+    """The image features that the encoder computes meanwhile: adherence takes the reward's, so images are encoded once."""
+    found: list[torch.Tensor] = []
+    get = backbone.get_image_features
+
+    def recorded(*args: Any, **kwargs: Any) -> Any:
+        out = get(*args, **kwargs)
+        found.append((out if isinstance(out, torch.Tensor) else out.pooler_output).float().cpu())
+        return out
+
+    backbone.get_image_features = recorded
+    try:
+        yield found
+    finally:
+        del backbone.get_image_features
+
+
+@contextmanager
+def _quiet(pipeline: DiffusionPipeline) -> Iterator[None]:
+    """Hides the nested pipeline's bars, of which a run would draw hundreds, unless they were set up on purpose."""
+    if getattr(pipeline, "_progress_bar_config", None):
+        yield
+        return
+    pipeline.set_progress_bar_config(disable=True)
+    try:
+        yield
+    finally:
+        pipeline.set_progress_bar_config()
+
+
+def _halving(function: Callable[[list], list], items: Sequence) -> list:
+    """`function(items)`, in halves where memory runs out: every item once, in order."""
+    if not items:
+        return []
+    try:
+        return list(function(list(items)))
+    except torch.OutOfMemoryError:
+        if len(items) == 1:
+            raise
+    # outside the handler, so that the failed attempt's tensors are free
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    middle = len(items) // 2
+    return _halving(function, items[:middle]) + _halving(function, items[middle:])
+
+
+def _as_image(image: Any, maker: str, blanked: bool) -> Image.Image:
+    if isinstance(image, np.ndarray) and image.ndim == 3 and image.shape[-1] == 3:
+        if image.dtype != np.uint8:
+            image = (np.nan_to_num(image).clip(0, 1) * 255).round().astype(np.uint8)
+        image = Image.fromarray(image)
+    if not isinstance(image, Image.Image):
+        shape = f" of shape {tuple(image.shape)}" if hasattr(image, "shape") else ""
+        raise ValueError(
+            f"{maker} returned a {type(image).__name__}{shape} where an image is needed. Use a text-to-image pipeline "
+            "with output_type='pil', not one that stops at latents."
+        )
+    # a flagged image is made black, which is how it is known again when the run is resumed
+    return Image.new("RGB", image.size) if blanked else image.convert("RGB")
+
+
+def _is_blank(image: Image.Image) -> bool:
+    """Whether all pixels are alike, as in what a safety checker leaves: nothing to score."""
+    return all(low == high for low, high in image.getextrema())
