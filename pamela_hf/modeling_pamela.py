@@ -74,6 +74,7 @@ class PamelaRewardModel(PreTrainedModel):
 
     def __init__(self, config: PamelaConfig):
         super().__init__(config)
+        self._revision: str | None = None  # of the model's own repository
         self.backbone: nn.Module | None = None  # loaded when pixels first need it, see load_backbone
         self.user_embedding = nn.Embedding(len(config.users) + 1, config.hidden_size, padding_idx=0)
         self.style = nn.Linear(config.hidden_size, 2, bias=False)  # shift and log-stretch of a person's scale use
@@ -155,7 +156,9 @@ class PamelaRewardModel(PreTrainedModel):
                     "image_embeds= instead of pixel_values=."
                 )
             local = config.backbone == LOCAL_ENCODER
-            where = {"subfolder": LOCAL_ENCODER[2:]} if local else {"revision": config.backbone_revision}
+            where = {"revision": self._revision if local else config.backbone_revision}
+            if local:
+                where["subfolder"] = LOCAL_ENCODER[2:]
             name = self.name_or_path if local else config.backbone
             kwargs = {"dtype": self.dtype, "use_safetensors": True, **where, **kwargs}
             self.set_backbone(AutoModel.from_pretrained(name, **kwargs))
@@ -166,7 +169,10 @@ class PamelaRewardModel(PreTrainedModel):
         """As in transformers, but from safetensors only: a pickle can run code when it is loaded."""
         if kwargs.setdefault("use_safetensors", True) is not True:
             raise ValueError("use_safetensors must stay True: weights are read from safetensors files only.")
-        return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        revision = kwargs.get("revision")
+        loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        (loaded[0] if isinstance(loaded, tuple) else loaded)._revision = revision
+        return loaded
 
     def set_backbone(self, backbone: nn.Module) -> None:
         """Takes an encoder as it is, frozen; it is never saved with the model's own weights."""

@@ -1,4 +1,4 @@
-"""Everyone's taste: the same network, trained the same way, without the user and without demographics.
+"""The same network, trained the same way, without the user: it tells people apart by their demographics at most.
 
 What the personal model gains over it is worth a person's ratings. Its training configuration is the judged model's own
 (`training_config.yaml` in the model's folder), or the default where there is none.
@@ -34,7 +34,7 @@ def fit(
     """
     path = Path(context.get("model_dir") or "") / "training_config.yaml"
     config = TrainingConfig.read(path if path.is_file() else None)
-    without = sorted({*config.without, "user", "demographics"})
+    without = sorted({*config.without, "user"})
     config = dataclasses.replace(config, without=without, seed=seed, log_with=None, early_stopping=None)
     alone = dataclasses.replace(data, splits={"train": train})
     with tempfile.TemporaryDirectory() as folder:
