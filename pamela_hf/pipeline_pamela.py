@@ -28,7 +28,7 @@ from .modeling_pamela import PamelaRewardModel
 from .processing_pamela import PamelaProcessor
 from .prompt_images import CandidateImages
 from .prompt_report import write_report
-from .prompt_search import PromptSearch, SearchConfig, SearchResult
+from .prompt_search import Candidate, PromptSearch, SearchConfig, SearchResult
 from .prompt_trace import RunFolder, write_whole
 from .refiners import PromptRefiner, load_refiner
 from .scoring import PamelaScorer
@@ -320,7 +320,7 @@ class PamelaPromptPipeline(DiffusionPipeline):
                 result = run.search.run()
             out = _output(result, run, _judge(judge))
             if folder is not None:
-                _write_result(folder, arguments, result, out, note, scorer.score_range)
+                _write_result(folder, arguments, user, result, out, note, scorer.score_range)
         finally:
             if folder is not None:
                 folder.__exit__()
@@ -393,8 +393,16 @@ def _identity(model: PamelaRewardModel) -> str:
     return hashlib.sha256(base.encode() + rows).hexdigest()[:16]
 
 
-def _write_result(folder, arguments, result: SearchResult, out: PamelaPromptOutput, note: str, score_range) -> None:
-    def told(candidate, judged):
+def _write_result(
+    folder: RunFolder,
+    arguments: Mapping[str, Any],
+    user: Any,
+    result: SearchResult,
+    out: PamelaPromptOutput,
+    note: str,
+    score_range: tuple[float, float],
+) -> None:
+    def told(candidate: Candidate, judged: list[float] | None) -> dict[str, Any]:
         images = [folder.image_name(candidate.prompt, arguments["seed"] + k) for k in range(arguments["num_seeds"])]
         figures = {"score": candidate.score, "std": candidate.std, "adherence": candidate.adherence}
         figures = {k: v if math.isfinite(v) else None for k, v in figures.items()}
@@ -407,7 +415,7 @@ def _write_result(folder, arguments, result: SearchResult, out: PamelaPromptOutp
         }
 
     summary = {
-        "user": arguments["user"],
+        "user": user if user is None or isinstance(user, str) else getattr(user, "name", "head"),
         "best": told(result.best, out.judge),
         "unoptimized": told(result.baseline, out.baseline_judge),
         "adherence_floor": result.floor if math.isfinite(result.floor) else None,

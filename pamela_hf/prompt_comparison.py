@@ -51,7 +51,8 @@ _COMPARISON = ENVIRONMENT.from_string("""\
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src 'self' file:; style-src 'unsafe-inline'">
+<meta http-equiv="Content-Security-Policy"
+content="default-src 'none'; img-src 'self' file:; style-src 'unsafe-inline'">
 <title>{{ prompt }}: several runs</title>
 <style>{{ css }}</style>
 </head>
@@ -83,7 +84,8 @@ each run; a click opens the run.</p>
 <p class="soft">Predicted ratings. If taste is personal, the shaded ones, of what was made for oneself, are the highest
 of their row.</p>
 <div class="card scroll"><table>
-<thead><tr><th>Asked</th>{% for person in people %}<th>for {{ person.name }}</th>{% endfor %}<th>as written</th></tr></thead>
+<thead><tr><th>Asked</th>
+{% for person in people %}<th>for {{ person.name }}</th>{% endfor %}<th>as written</th></tr></thead>
 <tbody>
 {% for row in scores %}
 <tr><td>{{ people[loop.index0].name }}</td>
@@ -94,8 +96,8 @@ of their row.</p>
 {% endif %}
 {% for person in people if person.stability %}
 <h2>Do independent runs for {{ person.name }} agree?</h2>
-<p>Winners of different runs are alike by {{ person.stability.winners | number }} (cosine of the encoder's image features),
-the unoptimized prompt at the same seeds by {{ person.stability.unoptimized | number }}. Two winners share
+<p>Winners of different runs are alike by {{ person.stability.winners | number }} (cosine of the encoder's image
+features), the unoptimized prompt at the same seeds by {{ person.stability.unoptimized | number }}. Two winners share
 {{ (100 * person.stability.shared) | number(0) }} % of the phrases that were added.</p>
 <div class="card scroll"><table>
 <thead><tr><th>Winner</th><th>Predicted rating</th><th>As written</th><th>Adherence</th></tr></thead>
@@ -106,7 +108,9 @@ the unoptimized prompt at the same seeds by {{ person.stability.unoptimized | nu
 {% endfor %}
 </tbody></table></div>
 <p class="soft">Added in more than one run:
-{% for phrase, count in person.stability.phrases.items() if count > 1 %}{{ phrase }} ({{ count }}){{ ", " if not loop.last }}{% else %}nothing{% endfor %}.</p>
+{% for phrase, count in person.stability.phrases.items() if count > 1 %}
+{{ phrase }} ({{ count }}){{- ", " if not loop.last }}
+{%- else %}nothing{% endfor %}.</p>
 {% endfor %}
 </main></body>
 </html>

@@ -59,9 +59,7 @@ class CandidateImages:
         """Renders what is not rendered yet, then scores all of it in one forward; NaN for blanked images."""
         images = self._images(pairs)
         if self.folder is None:
-            keep = (
-                {c.prompt for c in (*self.search.candidates[:1], self.search.best)} if self.search.candidates else ()
-            )
+            keep = {c.prompt for c in (*self.search.candidates[:1], self.search.best)} if self.search.candidates else ()
             self.kept = {pair: image for pair, image in self.kept.items() if pair[0] in keep}
             self.kept.update(zip(pairs, images))
         usable = [k for k, image in enumerate(images) if not _is_blank(image)]
@@ -102,7 +100,7 @@ class CandidateImages:
             )
             raise ValueError(
                 f"{type(pipeline).__name__} returned {type(images).__name__} ({shape}) for {len(pairs)} prompts; an "
-                "image each is needed. Use a text-to-image pipeline with output_type='pil', not one that stops at latents."
+                "image each is needed. Use a text-to-image pipeline with output_type='pil', not one ending in latents."
             )
         flags = getattr(out, "nsfw_content_detected", None) or [False] * len(pairs)
         return [_as_image(image, type(pipeline).__name__, bool(flag)) for image, flag in zip(images, flags)]
@@ -158,9 +156,9 @@ def encoder_adherence(image_embeds: torch.Tensor, text_embeds: torch.Tensor) -> 
 
 @contextmanager
 def _recorded_features(backbone: torch.nn.Module) -> Iterator[list[torch.Tensor]]:
-    """The image features that the encoder computes meanwhile: adherence takes the reward's, so images are encoded once."""
+    """The image features that the encoder computes meanwhile: adherence takes the reward's, images are encoded once."""
     found: list[torch.Tensor] = []
-    get = backbone.get_image_features
+    get, patched = backbone.get_image_features, "get_image_features" in vars(backbone)
 
     def recorded(*args: Any, **kwargs: Any) -> Any:
         out = get(*args, **kwargs)
@@ -171,7 +169,10 @@ def _recorded_features(backbone: torch.nn.Module) -> Iterator[list[torch.Tensor]
     try:
         yield found
     finally:
-        del backbone.get_image_features
+        if patched:
+            backbone.get_image_features = get
+        else:
+            del backbone.get_image_features
 
 
 @contextmanager

@@ -62,7 +62,8 @@ def load_prompt_pipeline(
     Args:
         pipeline: Hub id or folder of a text-to-image pipeline; "procedural" = simulated images, no model.
         reward, judge: Hub ids or folders of rewards. refiner: a name of [`pamela_hf.refiners`].
-        refiner_model: of "transformers_chat" (default: Llama-3.1-8B-Instruct) or "endpoint". refiner_url: of "endpoint".
+        refiner_model: of "transformers_chat" (default: Llama-3.1-8B-Instruct) or "endpoint".
+        refiner_url: of "endpoint".
         dtype: of the pipeline and the chat model; rewards stay in float32. offload: none, model, sequential.
 
     Raises:

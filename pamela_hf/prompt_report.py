@@ -33,8 +33,8 @@ def write_report(
     charts = [
         (
             "Round by round",
-            "Each dot is a prompt of that round; the line is the best so far, its band the reward's uncertainty. Hollow "
-            "dots were not allowed to win.",
+            "Each dot is a prompt of that round; the line is the best so far, its band the reward's uncertainty. "
+            "Hollow dots were not allowed to win.",
             _rounds(result),
         ),
         (
@@ -45,7 +45,8 @@ def write_report(
         ),
         (
             "Where the winner comes from",
-            "Every prompt to the right of the one it was made from, each round's best on top; in colour, the winner's ancestors.",
+            "Every prompt to the right of the one it was made from, each round's best on top; in colour, the winner's "
+            "ancestors.",
             _tree(result),
         ),
     ]
@@ -78,7 +79,7 @@ def _keys(prompt: str) -> set[str]:
 
 
 def word_effects(result: SearchResult, count: int = 7) -> list[tuple[str, float, int]]:
-    """`(phrase, effect, prompts that have it)`: the `count` best and worst phrases that came in, in at least 2 prompts."""
+    """`(phrase, effect, prompts that have it)`: the `count` best and worst phrases that came in at least twice."""
     scored = [c for c in result.candidates if math.isfinite(c.score)]
     original = _keys(result.baseline.prompt)
     having: dict[str, list[float]] = {}
@@ -204,7 +205,8 @@ def _adherence(result: SearchResult) -> Markup:
     parts.append(_text((left + right) / 2, height - 4, "adherence to the unoptimized prompt"))
     if floor:
         parts.append(
-            f'<rect x="{left}" y="{top}" width="{max(x(floor[0]) - left, 0):.1f}" height="{bottom - top}" class="shade"/>'
+            f'<rect x="{left}" y="{top}" width="{max(x(floor[0]) - left, 0):.1f}" height="{bottom - top}"'
+            ' class="shade"/>'
         )
         parts.append(_line(x(floor[0]), top, x(floor[0]), bottom, "target"))
     for c in sorted(shown, key=lambda c: c in (result.best, result.baseline)):
@@ -288,8 +290,9 @@ svg text { fill: var(--fg) } svg .tick { fill: var(--soft); font-size: 12px } sv
 stroke-width: 2.5 } .dot { fill: var(--pale) } .win { fill: var(--main) } .base { fill: var(--fg) }
 .barred { fill: var(--card); stroke: var(--soft); opacity: .8 } .edge { fill: none; stroke: var(--line);
 stroke-width: 1.2 } .vein { fill: none; stroke: var(--main); stroke-width: 2.5 } .up { fill: var(--good) }
-.down { fill: var(--warm) } .pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 300px), 1fr));
-gap: 24px; margin: 14px 0 } figure { margin: 0 } .sheet { display: grid; gap: 8px;
+.down { fill: var(--warm) } .pair { display: grid;
+grid-template-columns: repeat(auto-fit, minmax(min(100%, 300px), 1fr)); gap: 24px; margin: 14px 0 } figure { margin: 0 }
+.sheet { display: grid; gap: 8px;
 grid-template-columns: repeat(auto-fill, minmax(110px, 1fr)) } .sheet.one { grid-template-columns: minmax(0, 320px) }
 figure img { width: 100%; border-radius: 10px; display: block; image-rendering: auto } figcaption { margin-top: 8px }
 .prompt { overflow-wrap: anywhere } .came { background: color-mix(in srgb, var(--good) 22%, transparent);
@@ -299,7 +302,8 @@ table { border-collapse: collapse; width: 100%; font-size: 14px } th, td { paddi
 var(--line); text-align: right; vertical-align: top; font-variant-numeric: tabular-nums } th:first-child,
 td:first-child { text-align: left; overflow-wrap: anywhere; min-width: 240px } ol { margin: 6px 0; padding-left: 22px }
 .people { display: grid; gap: 18px; margin: 18px 0; grid-template-columns: repeat(auto-fill, minmax(230px, 1fr)) }
-.people h3 { margin-bottom: 8px } td img { width: 84px; border-radius: 8px; display: block; margin-left: auto } td.own { background: color-mix(in srgb,
+.people h3 { margin-bottom: 8px } td img { width: 84px; border-radius: 8px; display: block; margin-left: auto }
+td.own { background: color-mix(in srgb,
 var(--main) 12%, transparent) } footer { margin-top: 48px; border-top: 1px solid var(--line); padding-top: 14px }
 """
 
@@ -311,12 +315,13 @@ _PAGE = ENVIRONMENT.from_string("""\
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src 'self' file:; style-src 'unsafe-inline'">
-<title>{{ arguments.prompt }} for {{ arguments.user or "everyone" }}</title>
+<meta http-equiv="Content-Security-Policy"
+content="default-src 'none'; img-src 'self' file:; style-src 'unsafe-inline'">
+<title>{{ arguments.prompt }} for {{ summary.user or "everyone" }}</title>
 <style>{{ css }}</style>
 </head>
 <body><main>
-<h1 class="prompt">{{ arguments.prompt }}, for {{ arguments.user or "everyone" }}
+<h1 class="prompt">{{ arguments.prompt }}, for {{ summary.user or "everyone" }}
 {% if simulated %}<span class="badge">simulated</span>{% endif %}</h1>
 {% if simulated %}
 <p class="soft">These images are procedural drawings and the people are formulas: the page shows that the search works,
@@ -340,11 +345,12 @@ not what anyone likes.</p>
 <h3>{{ title }}</h3>
 <div class="sheet{% if side.images | length == 1 %} one{% endif %}">
 {% for image in side.images %}
-<img src="{{ image }}" alt="{{ side.prompt }}" title="seed {{ arguments.seed + loop.index0 }}: {{ candidate.scores[loop.index0] | number }}">
+<img src="{{ image }}" alt="{{ side.prompt }}"
+title="seed {{ arguments.seed + loop.index0 }}: {{ candidate.scores[loop.index0] | number }}">
 {% endfor %}
 </div>
-<figcaption><span class="big">{{ candidate.score | number }}</span> <span class="soft">± {{ candidate.std | number }} predicted
-rating{% if side.images | length > 1 %}, mean of {{ side.images | length }} seeds{% endif %} · adherence
+<figcaption><span class="big">{{ candidate.score | number }}</span> <span class="soft">± {{ candidate.std | number }}
+predicted rating{% if side.images | length > 1 %}, mean of {{ side.images | length }} seeds{% endif %} · adherence
 {{ candidate.adherence | number(3) }}</span>
 {% if title == "Before" %}
 <p class="prompt">{{ side.prompt }}</p>
@@ -357,8 +363,8 @@ rating{% if side.images | length > 1 %}, mean of {{ side.images | length }} seed
 </figure>
 {% endfor %}
 </div>
-<p class="soft">The same seed{{ "s" if arguments.num_seeds > 1 }} before and after, as for every prompt tried. Green: words that
-came{% if went %}; struck out: words that went{% endif %}.</p>
+<p class="soft">The same seed{{ "s" if arguments.num_seeds > 1 }} before and after, as for every prompt tried. Green:
+words that came{% if went %}; struck out: words that went{% endif %}.</p>
 <div class="cards">
 {% for title, text, chart in charts %}
 <div class="card"><h3>{{ title }}</h3><p>{{ text }}</p>{{ chart }}</div>
@@ -383,8 +389,9 @@ came{% if went %}; struck out: words that went{% endif %}.</p>
 </tbody></table></div>
 <footer class="soft">
 <p>{{ tried }} prompts tried, {{ barred }} of them barred from winning: adherence below
-{{ summary.adherence_floor | number(3) }} ({{ (100 * arguments.adherence_floor) | number(0) }} % of the unoptimized images'),
-a blank image, or no finite score. Stopped by: {{ summary.stopped }}. Strategy {{ arguments.strategy }}; refiner
+{{ summary.adherence_floor | number(3) }} ({{ (100 * arguments.adherence_floor) | number(0) }} % of the unoptimized
+images'), a blank image, or no finite score. Stopped by: {{ summary.stopped }}. Strategy
+{{ arguments.strategy }}; refiner
 {{ arguments.refiner }}; images by {{ summary.images_by }}; seed {{ arguments.seed }}.</p>
 <p>A predicted rating is the reward model's opinion, and the search looks for what the reward likes: trust it as far as
 its evaluation, the judge and your eyes allow. The refiner was shown prompts and predicted ratings, never who they are

@@ -1,8 +1,8 @@
 """The search for the prompt whose images one person likes best: which prompts to try next, and which one wins.
 
-Knows nothing of diffusion models, rewards or language models: it asks a refiner for variants, hands (prompt, seed) pairs
-to a function that renders and scores them, and keeps the trace. Everything random follows from the seed and the step,
-so a run that is repeated or resumed takes the same course.
+Knows nothing of diffusion models, rewards or language models: it asks a refiner for variants, hands (prompt, seed)
+pairs to a function that renders and scores them, and keeps the trace. Everything random follows from the seed and the
+step, so a run that is repeated or resumed takes the same course.
 """
 
 import logging

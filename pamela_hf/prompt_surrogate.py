@@ -74,7 +74,7 @@ class PromptSurrogate:
         return self._spread * np.sqrt(np.maximum(np.diag(self._cov), 0))
 
     def by_upper_bound(self, count: int, exploration: float, rng: np.random.Generator) -> list[int]:
-        """`count` distinct prompts not yet seen (0 = the first of them), each with the highest mean + exploration · std.
+        """`count` distinct prompts not yet seen (0 = the first), each with the highest mean + exploration · std.
 
         After each choice the uncertainty is what it will be once that prompt is scored, so that one round does not
         spend itself on neighbours (Desautels et al., *Parallelizing exploration–exploitation tradeoffs in Gaussian

@@ -116,7 +116,7 @@ def elo(matrix: np.ndarray, none: np.ndarray, consensus: np.ndarray, rng: np.ran
 
 
 def overhead(bench: Bench, seconds: float = 0.1) -> dict[str, float]:
-    """Share of a run's time that is neither rendering nor the refiner, with a renderer that takes `seconds` an image."""
+    """Share of a run's time that is neither rendering nor the refiner, where a renderer takes `seconds` an image."""
 
     class Slow(SimulatedPipeline):
         spent = 0.0
@@ -195,7 +195,8 @@ def main() -> None:
         figures |= {"adherence held": float(np.mean(held)), "subject kept": float(np.mean(kept))}
         figures["predicted gain"] = float(predicted)
         print(
-            f"  adherence floor held {np.mean(held):.1%}, subject kept {np.mean(kept):.1%}, predicted gain {predicted:.3f}"
+            f"  adherence floor held {np.mean(held):.1%}, subject kept {np.mean(kept):.1%}, "
+            f"predicted gain {predicted:.3f}"
         )
     if "strategies" in only:
         greedy = greedy or bench.winners(names, **options)
@@ -209,7 +210,7 @@ def main() -> None:
         base = gain(greedy)
         base_score = np.array([[greedy[n, q][0].baseline_scores[0] for q in bench.prompts] for n in names])
         print(
-            f"\ngreedy 5x20 (101 images): gain {shown(interval(base[0]))}, fresh {shown(interval(base[1]))}, "
+            f"\ngreedy 5x20: gain {shown(interval(base[0]))}, fresh {shown(interval(base[1]))}, "
             f"predicted {shown(interval(base[2] - base_score))}"
         )
         figures["strategies"] = {"greedy 5x20": [interval(base[0]), interval(base[2] - base_score)]}

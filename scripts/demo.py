@@ -16,13 +16,15 @@ from pamela_hf.simulated_encoder import simulated_pairs, train_tiny_encoder
 from pamela_hf.simulation import new_rater_csv, write_world
 
 CONFIG = Path(__file__).parent / "configs" / "demo.yaml"
+FIGURE = '<figure><img src="ratings/{}" title="{}"><figcaption>{:.1f}</figcaption></figure>'
 PAGE = """<!doctype html><meta charset="utf-8"><title>pamela_hf demo</title>
 <style>:root{{color-scheme:light dark}}body{{font:16px system-ui;max-width:60rem;margin:2rem auto;padding:0 1rem}}
 figure{{display:inline-block;margin:.2rem;text-align:center;font-size:.8rem}}img{{width:84px;border-radius:6px}}
 .note{{background:#f5c54233;border-left:4px solid #f5c542;padding:.5rem 1rem}}</style>
 <h1>What would each of them like best?</h1>
 <p class="note">Simulated: the people are formulas, the images procedural drawings.</p>
-{people}<p>How far to trust this: <a href="eval/report.html">the evaluation, person by person</a>.</p>"""
+{people}<p>A prompt, <a href="prompt/report.html">rewritten for a newcomer</a>.
+How far to trust this: <a href="eval/report.html">the evaluation, person by person</a>.</p>"""
 
 
 def main() -> None:
@@ -56,6 +58,9 @@ def main() -> None:
     new_rater_csv(ratings, out / "newcomer.csv", 60)
     newcomer = ["--ratings", str(out / "newcomer.csv"), "--images", ratings, "--name", "newcomer"]
     pamela(["fit-user", "--model", model, *newcomer, "--output", str(out / "head")])
+    step("Rewriting a prompt for the newcomer")
+    prompt = ["--pipeline", "procedural", "--reward", model, "--head", str(out / "head"), "num_seeds=4", "strategy=ucb"]
+    pamela(["optimize-prompt", *prompt, "--prompt", "a cottage, photo", "--output", str(out / "prompt")])
     step("Scoring unseen images for three people")
     scorer = PamelaScorer.from_pretrained(model)
     people, images = scorer.config.users[:3], [image for image in plan.images if image.part == "test"]
@@ -65,11 +70,7 @@ def main() -> None:
     for person, scores in zip(people, grid.T):
         best = sorted(zip(scores, images), key=lambda pair: -pair[0])
         for title, chosen in (("most", best[:8]), ("least", best[-8:])):
-            shown = "".join(
-                f'<figure><img src="ratings/{i.path}" title="{html.escape(i.prompt, quote=True)}">'
-                f"<figcaption>{s:.1f}</figcaption></figure>"
-                for s, i in chosen
-            )
+            shown = "".join(FIGURE.format(i.path, html.escape(i.prompt, quote=True), s) for s, i in chosen)
             rows.append(f"<h3>{html.escape(person)} would like {title} (predicted rating, 1–5)</h3>{shown}")
     (out / "report.html").write_text(PAGE.format(people="".join(rows)), encoding="utf-8")
     step(f"Done. Look at {out / 'report.html'}")

@@ -21,6 +21,7 @@ from typing import Any, Protocol
 import numpy as np
 
 MAX_PROMPT_CHARACTERS = 1_000  # image models read at most 512 tokens, and a report has to show it
+_AROUND = " ,;\"'`“”„»«*_"
 _JOINERS = "\u200c\u200d"  # invisible, but Persian, Indic scripts and emoji are misspelt without them
 
 
@@ -75,11 +76,11 @@ def clean_prompt(text: Any) -> str:
         return ""
     text = unicodedata.normalize("NFC", text[: 20 * MAX_PROMPT_CHARACTERS])
     kept = (" " if c.isspace() else "" if unicodedata.category(c)[0] == "C" and c not in _JOINERS else c for c in text)
-    text = " ".join("".join(kept).split()).strip(" ,;\"'`“”„»«*_")
+    text = " ".join("".join(kept).split()).strip(_AROUND)
     if len(text) > MAX_PROMPT_CHARACTERS:
         text = text[:MAX_PROMPT_CHARACTERS]
         cut = max(text.rfind(","), text.rfind(" "))
-        text = text[: cut if cut > MAX_PROMPT_CHARACTERS // 2 else MAX_PROMPT_CHARACTERS].rstrip(" ,;")
+        text = text[: cut if cut > MAX_PROMPT_CHARACTERS // 2 else MAX_PROMPT_CHARACTERS].strip(_AROUND)
     return text if re.search(r"\w", text) else ""
 
 

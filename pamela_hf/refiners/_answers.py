@@ -13,7 +13,8 @@ _LABEL = re.compile(
     r"^\s*(?:[-*•–>#]+\s*)?(?:\(?\d{1,3}[.):\]]\s+|(?:variant|prompt|option)\s*\d*\s*[:.–-]\s*)?", re.IGNORECASE
 )
 _TALK = re.compile(
-    r"^(?:sure|certainly|of course|okay|ok|here (?:are|is)|these are|below (?:are|is)|i (?:hope|have|can|will|cannot|can't|am)|"
+    r"^(?:sure|certainly|of course|okay|ok|here (?:are|is)|these are|below (?:are|is)|"
+    r"i (?:hope|have|can|will|cannot|can't|am)|"
     r"i'm|as an ai|sorry|let me know|feel free|note)\b",
     re.IGNORECASE,
 )

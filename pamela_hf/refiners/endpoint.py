@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from huggingface_hub import InferenceClient
+from huggingface_hub.errors import HfHubHTTPError, InferenceTimeoutError
 
 from . import Trial, clean_prompt, prompt_key
 from ._answers import messages, parse_variants
@@ -19,6 +21,8 @@ from .instructions import SCHEMA
 
 logger = logging.getLogger(__name__)
 
+# whatever HTTP library this release of huggingface_hub is built on, all its errors share this base
+_HTTP_ERROR = next(base for base in HfHubHTTPError.__mro__ if base.__name__ == "HTTPError")
 DEFAULT_MODEL = "meta-llama/Llama-3.1-8B-Instruct"
 
 
@@ -28,8 +32,9 @@ class Refiner:
     Args:
         model: as the server calls it; default: Llama-3.1-8B-Instruct, or what the server at `base_url` runs.
         base_url: of an OpenAI-style server, such as `http://127.0.0.1:8000/v1`; `None` = Inference Providers.
-        api_key: of that server; default: the environment's REFINER_API_KEY. temperature: of sampling. retries: further requests where variants are missing or the
-            server fails. wait: seconds before the first of these, doubled each time. timeout: seconds for one request.
+        api_key: of that server; default: the environment's REFINER_API_KEY. temperature: of sampling.
+        retries: further requests where variants are missing or the server fails.
+        wait: seconds before the first of these, doubled each time. timeout: seconds for one request.
     """
 
     name = "endpoint"
@@ -78,24 +83,25 @@ class Refiner:
 
     def _answer(self, chat: list[dict[str, str]], seed: int) -> str | None:
         """The model's text; `None` where the server failed in a way that may pass."""
-        from huggingface_hub import InferenceClient
-        from huggingface_hub.errors import HfHubHTTPError, InferenceTimeoutError
-
         if self._client is None:
             key = self._api_key
             if self.base_url is not None and key is None:
                 key = os.environ.get("REFINER_API_KEY", "none")
             self._client = InferenceClient(base_url=self.base_url, api_key=key, timeout=self.timeout)
-        options: dict[str, Any] = {"response_format": {"type": "json_schema", "json_schema": SCHEMA}}
+        options: dict[str, Any] = {}
+        if self._structured:
+            options["response_format"] = {"type": "json_schema", "json_schema": SCHEMA}
+        if self.base_url is None:
+            options["model"] = self.model
+        elif self.model:  # `model=` would take the place of the server's address
+            options["extra_body"] = {"model": self.model}
         try:
             out = self._client.chat_completion(
                 chat,
-                model=self.model if self.base_url is None else None,
                 temperature=self.temperature,
                 seed=seed,
                 max_tokens=2048,
-                extra_body={"model": self.model} if self.base_url is not None and self.model else None,
-                **(options if self._structured else {}),
+                **options,
             )
             content = out.choices[0].message.content
             return content if isinstance(content, str) else ""
@@ -112,6 +118,6 @@ class Refiner:
                     "--refiner-url and the access token (HF_TOKEN)."
                 ) from None
             logger.warning("The refiner's server failed with status %s.", status)
-        except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        except (_HTTP_ERROR, OSError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
             logger.warning("The refiner's server gave no usable answer (%s).", type(error).__name__)
         return None

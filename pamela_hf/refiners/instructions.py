@@ -25,14 +25,14 @@ Best variant so far: {prompt}
 
 {digest}
 
-Write {n} new variants of the best one, all different from each other and from those above. Answer with a JSON array of \
-{n} strings and nothing else."""
+Write {n} new variants of the best one, all different from each other and from those above. Answer with a JSON array \
+of {n} strings and nothing else."""
 
 FIRST_REQUEST = """\
 Original prompt: {original}
 
-Nothing has been tried yet. Write {n} variants that differ from each other as much as possible in look and composition. \
-Answer with a JSON array of {n} strings and nothing else."""
+Nothing has been tried yet. Write {n} variants that differ from each other as much as possible in look and \
+composition. Answer with a JSON array of {n} strings and nothing else."""
 
 DIGEST_BEST = "What worked (score, prompt):"
 DIGEST_WORST = "What did not work:"

@@ -1,8 +1,8 @@
 """Variants from a vocabulary of looks, without a language model; also what fills up when one answers too little.
 
 Terms of photography and painting are grouped by what they set (lighting, camera angle, …). A variant keeps the prompt's
-subject and swaps, adds or drops one to three terms, at most one for each aspect; parts of successful prompts are crossed
-in. Which terms are drawn follows what the history says of them.
+subject and swaps, adds or drops one to three terms, at most one for each aspect; parts of successful prompts are
+crossed in. Which terms are drawn follows what the history says of them.
 """
 
 import math
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from . import Trial, clean_prompt, prompt_key, prompt_parts
+from . import MAX_PROMPT_CHARACTERS, Trial, clean_prompt, prompt_key, prompt_parts
 
 TERMS: dict[str, tuple[str, ...]] = {
     "lighting": (
@@ -116,14 +116,18 @@ class Refiner:
 
 def _with_terms(prompt: str, terms: dict[str, str]) -> str:
     """`prompt` with its own terms taken out and `terms` in their place, behind what names the subject."""
-    kept = [part for part in prompt_parts(prompt) if prompt_key(part) not in _ASPECT]
-    return ", ".join([*kept, *terms.values()])
+    kept = ", ".join(part for part in prompt_parts(prompt) if prompt_key(part) not in _ASPECT)
+    look = ", ".join(terms.values())
+    room = MAX_PROMPT_CHARACTERS - len(look) - 2
+    if len(kept) > room:  # an endless prompt loses its end rather than the variation
+        kept = kept[:room].rstrip(" ,")
+    return f"{kept}, {look}" if look else kept
 
 
 def _worth(history: Sequence[Trial]) -> dict[str, float]:
     """Term → how much better the prompts that have it did than the rest, shrunk towards 0; rating units.
 
-    A prompt that may not win, having lost its subject say, counts as no better than the worst quarter of those that may.
+    A prompt that may not win, having lost its subject say, counts as no better than the worst quarter of the rest.
     """
     able = sorted(trial.score for trial in history if trial.eligible)
     if not able:

@@ -1,0 +1,128 @@
+"""The endpoint refiner against a server on the loopback that speaks, or garbles, the OpenAI protocol."""
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pytest
+
+from pamela_hf.refiners import Trial
+from pamela_hf.refiners.endpoint import Refiner
+
+PROMPT = "a cottage by the sea"
+HISTORY = [Trial(PROMPT, None, 0, 3.0, 0.5)]
+TOKEN = "hf_canary_0123456789"
+
+
+@pytest.fixture
+def server(monkeypatch):
+    """`server.replies`: what to answer, the last one for ever: a text, a status, or a whole body."""
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    monkeypatch.delenv("REFINER_API_KEY", raising=False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            made.requests.append((body, {key.lower(): value for key, value in self.headers.items()}))
+            reply = made.replies[min(len(made.requests), len(made.replies)) - 1]
+            if callable(reply):
+                reply = reply(body)
+            if isinstance(reply, int):
+                status, data = reply, {"error": "no"}
+            elif isinstance(reply, str):
+                message = {"role": "assistant", "content": reply}
+                choice = {"index": 0, "message": message, "finish_reason": "stop"}
+                usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
+                base = {"id": "1", "object": "chat.completion", "created": 1, "model": "m", "system_fingerprint": ""}
+                status, data = 200, {**base, "choices": [choice], "usage": usage}
+            else:
+                status, data = 200, reply
+            raw = data if isinstance(data, bytes) else json.dumps(data).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(raw)))
+            self.end_headers()
+            self.wfile.write(raw)
+
+        def log_message(self, *args):
+            pass
+
+    made = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    made.replies, made.requests = [], []
+    made.url = f"http://127.0.0.1:{made.server_port}/v1"
+    thread = threading.Thread(target=made.serve_forever, daemon=True)
+    thread.start()
+    yield made
+    made.shutdown()
+    made.server_close()
+
+
+def propose(server, n=2, **options):
+    refiner = Refiner("m", server.url, **{"wait": 0.0, **options})
+    return refiner.propose(PROMPT, HISTORY, n, np.random.default_rng(0))
+
+
+def variants(*texts: str) -> str:
+    return json.dumps({"variants": list(texts)})
+
+
+def test_structured_answers(server):
+    server.replies = [variants("a cottage at night", "a cottage at noon")]
+    assert propose(server) == ["a cottage at night", "a cottage at noon"]
+    ((body, headers),) = server.requests
+    # InferenceClient spells the schema the way TGI does
+    assert "variants" in json.dumps(body["response_format"]) and body["model"] == "m"
+    assert PROMPT in body["messages"][1]["content"]
+    assert TOKEN not in json.dumps([body, headers])  # the Hub's token is not this server's business
+
+
+def test_a_servers_own_key(server, monkeypatch):
+    server.replies = [variants("a cottage at night")]
+    monkeypatch.setenv("REFINER_API_KEY", "mine")
+    propose(server, n=1)
+    assert server.requests[0][1]["authorization"] == "Bearer mine"
+
+
+def test_a_server_that_knows_no_schema_is_asked_in_plain_words(server):
+    server.replies = [lambda body: 400 if "response_format" in body else "1. a cottage at night\n2. a cottage at noon"]
+    assert propose(server) == ["a cottage at night", "a cottage at noon"]
+    assert len(server.requests) == 2
+
+
+def test_failures_are_retried_and_then_told(server, caplog):
+    server.replies = [503, 429, variants("a cottage at night", "a cottage at noon")]
+    assert len(propose(server)) == 2 and len(server.requests) == 3
+    server.requests.clear()
+    server.replies = [500]
+    assert propose(server) == [] and len(server.requests) == 4
+    assert "failed with status 500" in caplog.text and TOKEN not in caplog.text
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_a_refusal_is_an_error_that_says_what_to_check(server, status):
+    server.replies = [status]
+    with pytest.raises(ConnectionError, match=f"status {status}. Check --refiner-model") as raised:
+        propose(server)
+    assert TOKEN not in str(raised.value) and len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "reply",
+    ["", "[]", "I am sorry, I cannot do that.", b"not json", b"", {"choices": []},
+     {}, {"choices": [{}]}, [], "\x00\x07",
+     {"choices": [{"index": 0, "message": {"role": "assistant", "content": None}, "finish_reason": "stop"}]}],
+    ids=range(11),
+)  # fmt: skip
+def test_garbage_is_no_variant_and_no_error(server, reply):
+    server.replies = [reply]
+    assert propose(server, retries=1) == []
+
+
+def test_a_server_that_is_not_there(caplog, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    refiner = Refiner("m", "http://127.0.0.1:9/v1", retries=1, wait=0.0, timeout=2)
+    assert refiner.propose(PROMPT, HISTORY, 2, np.random.default_rng(0)) == []
+    assert "no usable answer" in caplog.text or "did not answer" in caplog.text
+    assert "127.0.0.1:9" in refiner.identity
