@@ -4,7 +4,7 @@ from pamela_hf.baselines import load_baseline
 from pamela_hf.training import load_sources
 
 
-def test_people_of_the_same_demographics_get_the_same_score_from_the_judged_models_own_recipe(trained_folder, ratings_folder):
+def test_people_of_the_same_demographics_get_the_same_score_from_the_models_recipe(trained_folder, ratings_folder):
     data, embeddings = load_sources([ratings_folder])
     scorer = load_baseline("consensus").fit(
         data.splits["train"], embeddings, seed=1, data=data, model_dir=trained_folder
