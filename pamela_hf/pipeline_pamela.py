@@ -130,7 +130,7 @@ class PamelaPromptPipeline(DiffusionPipeline):
         return super().from_pretrained(folder, **kwargs)
 
     @classmethod
-    def from_pipe(cls, pipeline: DiffusionPipeline, **kwargs: Any) -> "PamelaPromptPipeline":
+    def from_pipe(cls, pipeline: DiffusionPipeline, /, **kwargs: Any) -> "PamelaPromptPipeline":
         """A pipeline over the same components: of another `PamelaPromptPipeline`, or around a text-to-image pipeline
         (then `reward_model` and `processor` are needed). `kwargs` replace components; `dtype` converts them."""
         dtype = kwargs.pop("dtype", None)

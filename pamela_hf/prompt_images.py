@@ -54,6 +54,7 @@ class CandidateImages:
         self.search: PromptSearch | None = None
         self.kept: dict[tuple[str, int], Image.Image] = {}  # without a folder: images that may yet be asked for
         self._texts: torch.Tensor | None = None
+        self._features: dict[str, np.ndarray] = {}  # of prompts
 
     def evaluate(self, pairs: Sequence[tuple[str, int]]) -> list[tuple[float, float, float]]:
         """Renders what is not rendered yet, then scores all of it in one forward; NaN for blanked images."""
@@ -132,8 +133,11 @@ class CandidateImages:
 
     def text_features(self, prompts: Sequence[str]) -> np.ndarray:
         """`(n, D)` encoder features of prompts, of length 1."""
-        parts = [self._encode_texts(prompts[k : k + 64]) for k in range(0, len(prompts), 64)]
-        return F.normalize(torch.cat(parts), dim=-1).cpu().numpy()
+        new = [prompt for prompt in prompts if prompt not in self._features]
+        for start in range(0, len(new), 64):
+            part = new[start : start + 64]
+            self._features.update(zip(part, F.normalize(self._encode_texts(part), dim=-1).cpu().numpy()))
+        return np.stack([self._features[prompt] for prompt in prompts])
 
     def images_of(self, prompt: str) -> list[Image.Image]:
         """The images of a prompt at every seed: the unoptimized one or the winner."""

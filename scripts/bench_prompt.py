@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from pamela_hf.pipeline_pamela import PamelaPromptPipeline
+from pamela_hf.refiners.vocabulary import Refiner as VocabularyRefiner
 from pamela_hf.scoring import PamelaScorer
 from pamela_hf.simulated_pipeline import SimulatedPipeline
 from pamela_hf.simulation import CALIBRATION, SUBJECTS, simulated_participants, traits_from_prompt
@@ -128,15 +129,31 @@ def overhead(bench: Bench, seconds: float = 0.1) -> dict[str, float]:
             Slow.spent += time.perf_counter() - start
             return out
 
+    class Timed(VocabularyRefiner):
+        spent = 0.0
+
+        def propose(self, *args):
+            start = time.perf_counter()
+            out = super().propose(*args)
+            Timed.spent += time.perf_counter() - start
+            return out
+
+    bench.run(bench.prompts[0], None, num_iterations=1)  # the encoder is loaded once a process
     pipe = PamelaPromptPipeline.from_pipe(bench.pipe, pipeline=Slow(bench.args.size))
     pipe.set_progress_bar_config(disable=True)
     figures = {}
     for strategy in ("greedy", "ucb"):
-        Slow.spent, start = 0.0, time.perf_counter()
+        Slow.spent, Timed.spent, start = 0.0, 0.0, time.perf_counter()
         with tempfile.TemporaryDirectory() as folder:
-            out = pipe(bench.prompts[0], bench.people[0].participant_id, strategy=strategy, output=Path(folder) / "run")
+            out = pipe(
+                bench.prompts[0],
+                bench.people[0].participant_id,
+                strategy=strategy,
+                refiner=Timed(),
+                output=Path(folder) / "run",
+            )
         whole = time.perf_counter() - start
-        figures[strategy] = (whole - Slow.spent) / whole
+        figures[strategy] = (whole - Slow.spent - Timed.spent) / whole
         print(
             f"{strategy}: {len(out.history)} images in {whole:.2f} s, overhead {100 * figures[strategy]:.2f} %",
             flush=True,
