@@ -176,6 +176,8 @@ class PamelaRewardModel(PreTrainedModel):
 
     def set_backbone(self, backbone: nn.Module) -> None:
         """Takes an encoder as it is, frozen; it is never saved with the model's own weights."""
+        if self.config.backbone_config is None:
+            self.config.backbone_config = backbone.config
         self.backbone = backbone.to(self.device).requires_grad_(False).eval()
         self._keys_to_ignore_on_save = {f"backbone.{key}" for key in backbone.state_dict()}
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from transformers import AutoImageProcessor, AutoTokenizer, BatchFeature
+from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer, BatchFeature
 from transformers.processing_utils import ProcessorMixin
 from transformers.utils import logging
 
@@ -75,6 +75,7 @@ class PamelaProcessor(ProcessorMixin):
         super().__init__()
         self.config = config if config is not None else PamelaConfig()
         self._image_processor, self._tokenizer = image_processor, tokenizer
+        self._encoder_config: Any = None
         self._source: tuple[str, dict[str, Any]] | None = None  # where from_pretrained found it
         self._rows = {
             field: {value: i + 1 for i, value in enumerate(values)}
@@ -89,25 +90,37 @@ class PamelaProcessor(ProcessorMixin):
     def get_attributes(cls) -> list[str]:
         return []  # nothing of the encoder's is saved with the model unless the encoder itself is
 
+    @property
+    def encoder_config(self) -> Any:
+        """The encoder's own configuration: prompts are tokenized as its family was trained."""
+        if self.config.backbone_config is not None:
+            return self.config.backbone_config
+        if self._encoder_config is None:
+            name, where = self._encoder_place()
+            self._encoder_config = AutoConfig.from_pretrained(name, **where)
+        return self._encoder_config
+
     # -- the encoder's own preprocessors, loaded when pixels or prompts first need them -------------------------
     def _load(self) -> None:
         if self._image_processor is not None and self._tokenizer is not None:
             return
-        config = self.config
-        if config.backbone is None:
+        name, where = self._encoder_place()
+        loaded = load_preprocessors(name, **where)
+        self._image_processor = self._image_processor or loaded[0]
+        self._tokenizer = self._tokenizer or loaded[1]
+
+    def _encoder_place(self) -> tuple[str, dict[str, Any]]:
+        if self.config.backbone is None:
             raise ValueError(
                 "This model was trained from embeddings and names no encoder, so it takes no pixels and no prompt "
                 "text. Pass image_embeds= (and text_embeds=) made by the encoder of its training data."
             )
-        if config.backbone == LOCAL_ENCODER:
-            if self._source is None:
-                raise ValueError("The encoder lies in the model's own folder: load the processor with from_pretrained.")
-            name, where = self._source
-            loaded = load_preprocessors(name, **{**where, "subfolder": LOCAL_ENCODER[2:]})
-        else:
-            loaded = load_preprocessors(config.backbone, revision=config.backbone_revision)
-        self._image_processor = self._image_processor or loaded[0]
-        self._tokenizer = self._tokenizer or loaded[1]
+        if self.config.backbone != LOCAL_ENCODER:
+            return self.config.backbone, {"revision": self.config.backbone_revision}
+        if self._source is None:
+            raise ValueError("The encoder lies in the model's own folder: load the processor with from_pretrained.")
+        name, where = self._source
+        return name, {**where, "subfolder": LOCAL_ENCODER[2:]}
 
     @property
     def image_processor(self) -> Any:
@@ -200,14 +213,14 @@ class PamelaProcessor(ProcessorMixin):
         elif prompts is not None:
             texts = self._align("prompts", prompts, n)
             data["prompt_mask"] = torch.tensor([bool(t and t.strip()) for t in texts])
-            config = self.config.backbone_config
             if data["prompt_mask"].any():
+                config = self.encoder_config
                 data.update(
                     tokenize_prompts(
                         self.tokenizer,
                         [t or "" for t in texts],
                         getattr(config, "text_config", config),
-                        getattr(config, "model_type", ""),
+                        config.model_type,
                     )
                 )
         data.update(self.encode_people(n, user, demographics))

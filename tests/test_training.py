@@ -273,6 +273,36 @@ def test_sources_train_jointly_each_on_its_own_scale_and_weight(ratings_folder, 
         train(small_config(source_weights={"eight": 1.0}), data, embeddings, tmp_path / "no", progress=False)
 
 
+def test_pixels_and_prompts_score_as_the_features_made_of_them(any_encoder, tmp_path):
+    """From images through embed, train and save: scoring an image file is predicting from its row of the features."""
+    from PIL import Image
+
+    from pamela_hf.cli import main
+
+    folder = write_ratings(tmp_path / "toy", people=8, images=30)
+    (folder / "embeddings.safetensors").unlink()
+    (folder / "images").mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(30):
+        Image.fromarray(rng.integers(0, 255, (20, 24, 3), np.uint8)).save(folder / "images" / f"img{i:03d}.png")
+    main(["embed", "--data", str(folder), "--encoder", str(any_encoder), "--device", "cpu"])
+    data, embeddings = load_sources([folder])
+    train(small_config(epochs=1), data, embeddings, tmp_path / "model", encoder=any_encoder, progress=False)
+    scorer = PamelaScorer.from_pretrained(tmp_path / "model", device="cpu")
+    table = data.splits["test_seen"].head(12)
+    from_features = scorer.predict(table, embeddings).scores
+    text = [None if p != p else str(p).upper() for p in table["prompt"].astype(object)]
+    from_pixels = scorer.score(
+        [folder / "images" / f"{i}.png" for i in table["image_id"]],
+        text,
+        user=[str(p) for p in table["participant_id"]],
+        demographics=[{k: row[k] for k in scorer.config.demographics} for _, row in table.iterrows()],
+        metadata=[{k: row[k] for k in scorer.config.metadata} for _, row in table.iterrows()],
+        batch_size=5,
+    ).scores
+    np.testing.assert_allclose(from_pixels, from_features, atol=1e-4)
+
+
 def test_features_of_another_encoder_than_the_configurations_are_refused(sources, tmp_path):
     from dataclasses import replace
 
