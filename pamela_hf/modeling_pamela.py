@@ -482,7 +482,7 @@ class PamelaRewardModel(PreTrainedModel):
         demographic_ids: Tensor | None = None,
         metadata_ids: Tensor | None = None,
         scale: int | None = None,
-        max_pairs: int = 4096,
+        max_pairs: int = 8192,
         **encoder_inputs: Tensor,
     ) -> PamelaRewardOutput:
         r"""Scores every one of N images for every one of U people; each image is encoded once.
