@@ -21,7 +21,7 @@ LAYERS = {
     "taste_fitting": 0, "head_files": 0, "head_ratings": 3, "head_report": 3, "heads": 3, "few_shot": 4,
     "refiners": 0, "prompt_trace": 1, "prompt_surrogate": 1, "prompt_search": 2, "prompt_report": 3, "prompt_images": 3,
     "simulated_pipeline": 1, "pipeline_pamela": 4, "prompt_comparison": 4, "prompt_runs": 5, "prompt_loading": 5,
-    "batches": 3, "checkpoints": 3, "training": 3, "baselines": 4, "evaluation": 5, "cli": 6,
+    "batches": 3, "checkpoints": 3, "training": 3, "baselines": 4, "evaluation": 5, "cli_help": 0, "cli": 6,
 }  # fmt: skip
 SIDEWAYS = {
     "heads": {"head_ratings", "head_report"},
