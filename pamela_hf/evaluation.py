@@ -246,7 +246,8 @@ class _Judge:
             here = scales == scale
             self.levels[here] = np.interp(ratings.score.to_numpy()[here], values, np.arange(len(values)))
             ends.add((values[0], values[-1]))
-        self.in_rating_units = scorer.score_range is not None and ends == {tuple(map(float, scorer.score_range))}
+        in_units = getattr(scorer, "rating_units", True) and scorer.score_range is not None
+        self.in_rating_units = in_units and ends == {tuple(map(float, scorer.score_range))}
 
     def __call__(self, rows: np.ndarray, predicted: Predictions) -> Judged:
         scores = np.asarray(predicted.scores, dtype=np.float64)

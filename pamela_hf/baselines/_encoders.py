@@ -1,0 +1,158 @@
+"""What rivals share that are a function of a dual encoder's features: cached features serve where they are its own."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from ..data import RatingData
+from ..embeddings import Embeddings, FrozenEncoder
+from ..scoring import Predictions
+from ._pixels import Origin, PixelScorer, images_of, loading, variant_name
+
+
+class EncoderScorer(PixelScorer):
+    """A score computed from pooled features of images and prompts.
+
+    Args:
+        encoder: makes the features; None: the cached ones are this encoder's, and are read instead.
+    """
+
+    def __init__(
+        self, name: str, encoder: FrozenEncoder | None, open_image: Callable[[str], Image.Image] | None = None
+    ):
+        super().__init__(name, open_image)
+        self.encoder = encoder
+
+    def score_features(self, image_embeds: np.ndarray, text_embeds: np.ndarray | None) -> np.ndarray:
+        """Scores `(B,)` of features `(B, D)` of images and `(B, D)` of their prompts (None: `uses_prompt` is False)."""
+        raise NotImplementedError
+
+    def score_images(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> np.ndarray:
+        text = self.encoder.embed_prompts(prompts) if self.uses_prompt else None
+        return self.score_features(self.encoder.embed_images(images), text)
+
+    def predict(self, ratings: pd.DataFrame, embeddings: Embeddings) -> Predictions:
+        """As any rival that scores pixels; from cached features where they are this encoder's."""
+        if self.encoder is not None:
+            return super().predict(ratings, embeddings)
+        ids = [image_id for image_id, _ in self.pairs(ratings)]
+        codes, distinct = pd.factorize(pd.Series(ids))
+        rows = embeddings.rows(distinct)
+        text = embeddings.text_embeds[rows] if self.uses_prompt else None
+        return Predictions(self.score_features(embeddings.image_embeds[rows], text)[codes])
+
+
+def load_encoder(name: str, weights: str, origin: Origin) -> FrozenEncoder:
+    """The encoder of a Hub id or folder. Raises OSError naming id and licence where it cannot be loaded."""
+    revision = origin.revision if weights == origin.weights else None
+    how = f"Where the Hub is reachable: hf download {weights}; or name a folder that holds them: {name}:FOLDER."
+    with loading(name, weights, revision, origin.licence, how):
+        return FrozenEncoder(weights, revision)
+
+
+def encoder_or_cache(
+    name: str, weights: str, origin: Origin, embeddings: Embeddings, data: RatingData | None
+) -> tuple[FrozenEncoder | None, Callable[[str], Image.Image] | None]:
+    """What an `EncoderScorer` needs: nothing where the cached features were made by `weights`, else encoder and images.
+
+    A Hub id's features are known by id and revision, a folder's by a hash over its weights and its preprocessing.
+
+    Raises:
+        ValueError: the ratings have no images, and they are needed. OSError: the weights cannot be loaded.
+    """
+    revision = origin.revision if weights == origin.weights else None
+    if embeddings.backbone == weights and (None in (revision, embeddings.revision) or revision == embeddings.revision):
+        return None, None
+    local = Path(weights).is_dir()
+    if not local:
+        images_of(data, name)  # refuses before gigabytes are loaded
+    encoder = load_encoder(name, weights, origin)
+    made_by = (embeddings.backbone, embeddings.revision, embeddings.preprocessing)
+    if local and made_by == (encoder.name, encoder.revision, encoder.preprocessing):
+        return None, None
+    return encoder, images_of(data, name)
+
+
+def normalized(x: np.ndarray) -> np.ndarray:
+    """Rows `(n, D)` brought to length 1, in float64."""
+    x = x.astype(np.float64)
+    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
+
+
+class LinearHead:
+    """A published aesthetic head: linear layers in a row, with nothing but dropout between them.
+
+    Args:
+        state: as published: `<prefix>.<place>.weight` `(out, in)` and `.bias` `(out,)`.
+        places: of the linear layers within their Sequential. A variant with activations has others, and is refused.
+    """
+
+    def __init__(self, state: dict[str, torch.Tensor], places: tuple[int, ...], name: str):
+        layers = {".".join(key.split(".")[-2:]): value for key, value in state.items()}
+        expected = {f"{place}.{part}" for place in places for part in ("weight", "bias")}
+        if set(layers) != expected:
+            raise ValueError(
+                f"{name}: the head holds {sorted(layers)}, expected {sorted(expected)}. "
+                "Only heads of linear layers at these places are read; heads with ReLU between them are others."
+            )
+        self.layers = [
+            tuple(layers[f"{place}.{part}"].detach().double().cpu().numpy() for part in ("weight", "bias"))
+            for place in places
+        ]
+
+    def __call__(self, features: np.ndarray) -> np.ndarray:
+        """Scores `(n,)` of features `(n, D)`, which are brought to length 1 first, as both heads were trained."""
+        x = normalized(features)
+        if x.shape[1] != self.layers[0][0].shape[1]:
+            raise ValueError(
+                f"the head takes features of width {self.layers[0][0].shape[1]}, the encoder gives {x.shape[1]}; "
+                "use the encoder that the head was trained on."
+            )
+        for weight, bias in self.layers:
+            x = x @ weight.T + bias
+        return x[:, 0]
+
+
+def load_head(name: str, source: str, places: tuple[int, ...], licence: str) -> LinearHead:
+    """The head at an address, or in a file: `.safetensors`, or a pickle of which only tensors are read.
+
+    Raises:
+        OSError: no such file, none that can be read, or an address that cannot be reached.
+        ValueError: it holds another kind of head.
+    """
+    how = f"Download it where the net is reachable, and name the file: {name}:FILE."
+    with loading(name, source, None, licence, how):
+        if source.startswith("https://"):
+            state = torch.hub.load_state_dict_from_url(source, map_location="cpu", weights_only=True)
+        elif source.endswith(".safetensors"):
+            state = load_file(source)
+        else:
+            state = torch.load(source, map_location="cpu", weights_only=True)
+    return LinearHead(state, places, name)
+
+
+class Similarity(EncoderScorer):
+    """Cosine between an image's and its prompt's features, -1..1, higher is closer."""
+
+    score_range = (-1.0, 1.0)
+
+    def __init__(self, name, encoder, open_image=None, origin: Origin | None = None):
+        super().__init__(name, encoder, open_image)
+        self.origin = origin or self.origin
+
+    def score_features(self, image_embeds: np.ndarray, text_embeds: np.ndarray | None) -> np.ndarray:
+        return (normalized(image_embeds) * normalized(text_embeds)).sum(1)
+
+
+def fit_similarity(
+    module: str, origin: Origin, embeddings: Embeddings, variant: str | None, data: RatingData | None
+) -> Similarity:
+    """The `fit` of a text-similarity rival, whose `__name__` is `module`; variant: Hub id or folder of another encoder."""
+    name = variant_name(module, variant)
+    encoder, open_image = encoder_or_cache(name, variant or origin.weights, origin, embeddings, data)
+    return Similarity(name, encoder, open_image, origin)
