@@ -152,7 +152,7 @@ class Similarity(EncoderScorer):
 def fit_similarity(
     module: str, origin: Origin, embeddings: Embeddings, variant: str | None, data: RatingData | None
 ) -> Similarity:
-    """The `fit` of a text-similarity rival, whose `__name__` is `module`; variant: Hub id or folder of another encoder."""
+    """The `fit` of a text-similarity rival, `module` its `__name__`; variant: Hub id or folder of another encoder."""
     name = variant_name(module, variant)
     encoder, open_image = encoder_or_cache(name, variant or origin.weights, origin, embeddings, data)
     return Similarity(name, encoder, open_image, origin)

@@ -1,0 +1,92 @@
+"""Rivals whose authors' packages pin versions that cannot live beside this one: each runs in a Python of its own."""
+
+import json
+import subprocess
+import sys
+import tempfile
+import weakref
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ._pixels import Origin, PixelScorer
+
+WORKER = Path(__file__).with_name("_worker.py")
+
+
+class IsolatedScorer(PixelScorer):
+    """Hands images to a process that loads the weights once and scores as long as this object lives.
+
+    Args:
+        name: of the rival, and of its loader in `worker`.
+        origin: what it is.
+        python: the interpreter of an environment that has the authors' package; None: this one.
+        open_image: image_id → RGB image.
+        install: what makes such an environment, for the error message.
+        worker: the script, see `_worker.py`.
+
+    Raises:
+        RuntimeError: the process does not start, or the package or its weights cannot be loaded there.
+    """
+
+    batch_size = 8
+
+    def __init__(
+        self,
+        name: str,
+        origin: Origin,
+        python: str | None,
+        open_image: Callable[[str], Image.Image] | None,
+        install: str,
+        worker: Path = WORKER,
+    ):
+        super().__init__(name, open_image)
+        self.origin = origin
+        self._hint = (
+            f"{name} runs through {origin.package} in an environment of its own, with the weights {origin.weights} "
+            f"(licence: {origin.licence}). Make one where the Hub is reachable: python -m venv ENV; "
+            f"ENV/bin/pip install {install}; and name its Python: {name}:ENV/bin/python."
+        )
+        command = [python or sys.executable, str(worker), name]
+        try:
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        except OSError as error:
+            raise RuntimeError(f"{command[0]!r} cannot be started ({error.strerror}). {self._hint}") from error
+        weakref.finalize(self, _stop, self._process)
+        self._answer()
+
+    def score_images(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> np.ndarray:
+        with tempfile.TemporaryDirectory() as folder:
+            paths = [f"{folder}/{i}.png" for i in range(len(images))]
+            for image, path in zip(images, paths):
+                image.save(path, compress_level=1)
+            try:
+                self._process.stdin.write(json.dumps({"images": paths, "prompts": list(prompts)}) + "\n")
+                self._process.stdin.flush()
+            except BrokenPipeError:  # it has ended; reading its answer says so
+                pass
+            return np.array(self._answer(), dtype=np.float64)
+
+    def _answer(self) -> list[float]:
+        line = self._process.stdout.readline()
+        if not line:
+            code = self._process.wait()
+            raise RuntimeError(f"{self.name}: its process ended with {code}; its last words are above. {self._hint}")
+        message = json.loads(line)
+        if "error" in message:
+            raise RuntimeError(f"{self.name}: {message['error']}. {self._hint}")
+        return message["scores"]
+
+
+def _stop(process: subprocess.Popen) -> None:
+    with suppress(BrokenPipeError):
+        process.stdin.close()  # the worker reads the end of its input and ends
+    process.stdout.close()
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

@@ -1,0 +1,48 @@
+"""HPSv3: a 7 B vision–language model (Qwen2-VL) tuned on choices between images of one prompt.
+
+Ma et al., *HPSv3: Towards Wide-Spectrum Human Preference Score*, ICCV 2025 (arXiv 2508.03789). The score is the mean of
+the preference it predicts, unbounded (about -10..15), higher is better. The authors publish no example value.
+
+Runs through the authors' package, release 1.0.0, which pins transformers 4.45.2: in an environment of its own, whose
+Python is named as `hpsv3:ENV/bin/python`. The package reads the newest commit of `MizzenAI/HPSv3` and the base model
+`Qwen/Qwen2-VL-7B-Instruct`. How its dependencies resolve was not tried; its modules import matplotlib and tensorboard,
+which it does not name.
+"""
+
+from typing import Any
+
+import pandas as pd
+
+from ..data import RatingData
+from ..embeddings import Embeddings
+from ._isolated import IsolatedScorer
+from ._pixels import Origin, images_of
+
+ORIGIN = Origin(
+    weights="MizzenAI/HPSv3",
+    revision=None,
+    licence="MIT (code), Apache-2.0 (weights)",
+    gpu_gb=20,
+    package="hpsv3==1.0.0",
+)
+INSTALL = "hpsv3==1.0.0 matplotlib tensorboard"
+
+
+def fit(
+    train: pd.DataFrame,
+    embeddings: Embeddings,
+    *,
+    seed: int = 0,
+    variant: str | None = None,
+    data: RatingData | None = None,
+    **context: Any,
+) -> IsolatedScorer:
+    """Starts the environment's Python, which loads the weights; `train` and `seed` change nothing.
+
+    Args:
+        variant: the Python of an environment that has the package. data: the ratings, with their images.
+
+    Raises:
+        ValueError: ratings without images. RuntimeError: no such Python, no package or no weights there.
+    """
+    return IsolatedScorer("hpsv3", ORIGIN, variant, images_of(data, "hpsv3"), INSTALL)

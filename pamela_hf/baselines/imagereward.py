@@ -1,0 +1,49 @@
+"""ImageReward: BLIP tuned on experts' rankings of images of one prompt.
+
+Xu et al., *ImageReward: Learning and Evaluating Human Preferences for Text-to-Image Generation*, 2023
+(arXiv 2304.05977). The score is standardized over its training set, unbounded (about -3..3), higher is better. Example
+in its README (prompt "a painting of an ocean with clouds and birds, day time, low depth field effect",
+`assets/images/1.webp` to `4.webp`): 0.5812, 0.2745, -1.4132, -2.0296.
+
+Runs through the authors' package, release 1.5, whose BLIP needs a transformers before 4.56 and whose timm is pinned: in
+an environment of its own, whose Python is named as `imagereward:ENV/bin/python`. The package reads the newest commit of
+`THUDM/ImageReward`, and imports openai-clip, which it does not name. How its dependencies resolve was not tried.
+"""
+
+from typing import Any
+
+import pandas as pd
+
+from ..data import RatingData
+from ..embeddings import Embeddings
+from ._isolated import IsolatedScorer
+from ._pixels import Origin, images_of
+
+ORIGIN = Origin(
+    weights="THUDM/ImageReward",
+    revision=None,
+    licence="Apache-2.0",
+    gpu_gb=3,
+    package="image-reward==1.5",
+)
+INSTALL = "image-reward==1.5 'transformers<4.41' openai-clip"
+
+
+def fit(
+    train: pd.DataFrame,
+    embeddings: Embeddings,
+    *,
+    seed: int = 0,
+    variant: str | None = None,
+    data: RatingData | None = None,
+    **context: Any,
+) -> IsolatedScorer:
+    """Starts the environment's Python, which loads the weights; `train` and `seed` change nothing.
+
+    Args:
+        variant: the Python of an environment that has the package. data: the ratings, with their images.
+
+    Raises:
+        ValueError: ratings without images. RuntimeError: no such Python, no package or no weights there.
+    """
+    return IsolatedScorer("imagereward", ORIGIN, variant, images_of(data, "imagereward"), INSTALL)

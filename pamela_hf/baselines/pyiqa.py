@@ -1,0 +1,104 @@
+"""Any no-reference metric of pyiqa by its name: `pyiqa:musiq`, `pyiqa:nima`, `pyiqa:topiq_iaa`, `pyiqa:qrealign`, …
+
+C. Chen et al., *IQA-PyTorch* (github.com/chaofengc/IQA-PyTorch), which states each metric's direction and, roughly, its
+range, and keeps each metric's weights. They measure quality or beauty as annotators on average saw it; no prompt is
+read. The package is PolyForm-Noncommercial-1.0.0, and the metrics have licences of their own; it reads its weights as
+pickles that may run code, so trust in them is trust in it. Images keep their size and are scored one at a time.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+
+from ..data import RatingData
+from ..embeddings import Embeddings, default_device
+from ._pixels import Origin, PixelScorer, images_of, loading, required_package
+
+ORIGIN = Origin(
+    weights="chaofengc/IQA-PyTorch-Weights",
+    revision=None,
+    licence="PolyForm-Noncommercial-1.0.0 (package); each metric its own",
+    gpu_gb=2,
+    package="pyiqa",
+    extra="pyiqa",
+)
+EXAMPLE = "pyiqa:musiq"
+NOT_OF_ONE_IMAGE = ("fid", "sfid", "fid_dinov2", "inception_score", "clipscore")  # of sets, or with a caption
+
+
+class PyIQA(PixelScorer):
+    """A metric of pyiqa.
+
+    Args:
+        metric: what `pyiqa.create_metric` made: `(1, 3, H, W)` in 0..1 → a score; it knows direction and range.
+        options: keyword arguments of each call of it.
+    """
+
+    origin = ORIGIN
+    uses_prompt = False
+    batch_size = 1
+
+    def __init__(
+        self, name: str, metric: Any, open_image: Callable[[str], Image.Image] | None, origin=ORIGIN, **options: Any
+    ):
+        super().__init__(name, open_image)
+        self.metric, self.origin, self.options = metric, origin, options
+        self.higher_is_better = not metric.lower_better
+        self.score_range = _range(metric.score_range)
+
+    def score_images(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> np.ndarray:
+        scores = []
+        for image in images:
+            pixels = torch.from_numpy(np.asarray(image, dtype=np.float32) / 255).permute(2, 0, 1)[None]
+            with torch.inference_mode():
+                scores.append(float(self.metric(pixels, **self.options).squeeze()))
+        return np.array(scores)
+
+
+def _range(text: str) -> tuple[float, float]:
+    """pyiqa's "0, 100" or "~0, ~" (about 0, no upper end) as numbers."""
+    low, high = (part.strip().lstrip("~") for part in text.split(","))
+    return float(low or -math.inf), float(high or math.inf)
+
+
+def load_metric(metric: str, name: str, origin: Origin) -> Any:
+    """A metric of pyiqa on the default device.
+
+    Raises:
+        RuntimeError: pyiqa is missing. ValueError: no metric of that name that scores one image by itself.
+        OSError: its weights cannot be loaded.
+    """
+    pyiqa = required_package("pyiqa", name, origin)
+    there = [one for one in pyiqa.list_models(metric_mode="NR") if one not in NOT_OF_ONE_IMAGE]
+    if metric not in there:
+        raise ValueError(f"pyiqa has no metric {metric!r} that scores one image by itself; it has {', '.join(there)}.")
+    how = f"Run this once where the net is reachable: pyiqa.create_metric({metric!r}); it keeps them in its cache."
+    with loading(name, origin.weights, origin.revision, origin.licence, how):
+        return pyiqa.create_metric(metric, device=default_device())
+
+
+def fit(
+    train: pd.DataFrame,
+    embeddings: Embeddings,
+    *,
+    variant: str,
+    seed: int = 0,
+    data: RatingData | None = None,
+    **context: Any,
+) -> PyIQA:
+    """Loads the metric; `train` and `seed` change nothing.
+
+    Args:
+        variant: the metric's name in pyiqa. data: the ratings, with their images.
+
+    Raises:
+        ValueError: ratings without images, no such metric. RuntimeError: pyiqa is missing. OSError: no weights.
+    """
+    name = f"pyiqa:{variant}"
+    open_image = images_of(data, name)
+    return PyIQA(name, load_metric(variant, name, ORIGIN), open_image)
