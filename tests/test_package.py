@@ -16,11 +16,15 @@ LAYERS = {
     "simulated_vocabulary": 0, "simulated_traits": 0, "simulated_shapes": 0, "simulated_images": 0,
     "simulated_raters": 0, "simulation": 0, "simulated_encoder": 0,
     "hub": 0, "hub_scan": 0, "pseudonyms": 0, "cards": 1, "group_figures": 3, "publishing": 4,
-    "modeling_pamela": 1, "processing_pamela": 1, "sources": 1, "user_metrics": 1, "training_config": 1, "report": 1,
+    "pipeline_entry": 0, "pipeline_publishing": 5,
+    "modeling_pamela": 1, "processing_pamela": 1, "sources": 1, "user_metrics": 1, "training_config": 1,
+    "calibration": 1, "disagreement": 1, "repeats": 1, "paper_figures": 1, "report_page": 1, "report_plots": 1,
+    "report": 2, "report_files": 3, "report_table": 1,
     "builder": 2, "embeddings": 2, "preparation": 3, "scoring": 2,
     "taste_fitting": 0, "head_files": 0, "head_ratings": 3, "head_report": 3, "heads": 3, "few_shot": 4,
     "refiners": 0, "prompt_trace": 1, "prompt_surrogate": 1, "prompt_search": 2, "prompt_report": 3, "prompt_images": 3,
     "simulated_pipeline": 1, "pipeline_pamela": 4, "prompt_comparison": 4, "prompt_runs": 5, "prompt_loading": 5,
+    "study": 0, "study_agreement": 1, "study_files": 1, "study_power": 1, "study_report": 2,
     "batches": 3, "checkpoints": 3, "training": 3, "baselines": 4, "evaluation": 5, "cli_help": 0, "cli": 6,
 }  # fmt: skip
 SIDEWAYS = {
