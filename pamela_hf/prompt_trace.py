@@ -14,9 +14,10 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from filelock import FileLock, Timeout
 from PIL import Image
@@ -87,12 +88,19 @@ class RunFolder:
         self._proposals = _Lines(self.path / "proposals.jsonl", lambda row: b"")
         self._trace = _Lines(self.path / "trace.jsonl", self._image_digest)
         self._step = self._row = 0  # how much of both the run that goes on has repeated
+        # What the trace builds on has to be on the disk before it, not before the next image is rendered.
+        self._disk = ThreadPoolExecutor(1, thread_name_prefix="fsync")
+        self._unsynced: list[Future[None]] = []
 
     def __enter__(self) -> "RunFolder":
         return self
 
     def __exit__(self, *error: Any) -> None:
+        self._disk.shutdown()
         self._lock.release()
+
+    def _sync_later(self, file: BinaryIO) -> None:
+        self._unsynced.append(self._disk.submit(_sync, file))
 
     # -- what the refiner answered -----------------------------------------------------------------------------
     def next_proposals(self) -> list[list[str]] | None:
@@ -103,7 +111,8 @@ class RunFolder:
         return self._proposals.rows[self._step - 1]["proposals"]
 
     def add_proposals(self, iteration: int, proposals: Sequence[Sequence[str]]) -> None:
-        self._proposals.append([{"iteration": iteration, "proposals": [list(p) for p in proposals]}])
+        row = {"iteration": iteration, "proposals": [list(p) for p in proposals]}
+        self._proposals.append([row], sync=self._sync_later)
         self._step += 1
 
     # -- rendered candidates -------------------------------------------------------------------------------------
@@ -130,6 +139,9 @@ class RunFolder:
         numbers = ("score", "std", "adherence")
         rows = [{k: None if k in numbers and not math.isfinite(v) else v for k, v in row.items()} for row in rows]
         self._row += len(rows)
+        waiting, self._unsynced = self._unsynced, []
+        for synced in waiting:
+            synced.result()
         return self._trace.append(rows)
 
     def image_name(self, prompt: str, seed: int) -> str:
@@ -150,17 +162,21 @@ class RunFolder:
             return None
 
     def save_image(self, image: Image.Image, prompt: str, seed: int) -> None:
-        """Writes the image of the pair, whole or not at all."""
+        """Writes the image of the pair, whole or not at all; it reaches the disk in the background."""
         text = PngInfo()
         for key, value in (("prompt", prompt), ("seed", str(seed)), ("Source", self.note)):
             text.add_itxt(key, value) if value else None
         path = self.path / self.image_name(prompt, seed)
         part = path.with_suffix(".part")
-        with open(part, "wb") as file:
+        file = open(part, "wb")  # closed once it is on the disk
+        try:
             image.save(file, "PNG", pnginfo=text, compress_level=1)  # twice as quick as the default, a tenth larger
             file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
+            os.replace(part, path)
+        except BaseException:
+            file.close()
+            raise
+        self._sync_later(file)
 
     def _image_digest(self, row: Mapping[str, Any]) -> bytes:
         if row["image"] != self.image_name(row["prompt"], row["seed"]):
@@ -204,8 +220,11 @@ class _Lines:
         fields = {k: v for k, v in row.items() if k != "checksum"}
         return hashlib.sha256(before.encode() + _json(fields) + self._extra(row)).hexdigest()
 
-    def append(self, rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """Adds rows, each with its checksum, in one write; on an error the file is as it was before."""
+    def append(
+        self, rows: Iterable[Mapping[str, Any]], sync: Callable[[BinaryIO], None] | None = None
+    ) -> list[dict[str, Any]]:
+        """Adds rows, each with its checksum, in one write; on an error the file is as it was before. `sync` takes the
+        file over, to bring it to the disk and close it (default: at once)."""
         start, end, data = len(self.rows), self._ends[-1] if self._ends else 0, b""
         try:
             for row in rows:
@@ -214,10 +233,14 @@ class _Lines:
                 data += line
                 self.rows.append(row)
                 self._ends.append(end + len(data))
-            with open(self.path, "ab") as file:
+            file = open(self.path, "ab")
+            try:
                 file.write(data)
                 file.flush()
-                os.fsync(file.fileno())
+            except BaseException:
+                file.close()
+                raise
+            (sync or _sync)(file)
         except BaseException:
             self.cut(start)
             raise
@@ -228,6 +251,11 @@ class _Lines:
         del self.rows[count:], self._ends[count:]
         if self.path.exists():
             os.truncate(self.path, self._ends[-1] if self._ends else 0)
+
+
+def _sync(file: BinaryIO) -> None:
+    with file:
+        os.fsync(file.fileno())
 
 
 def _json(value: Any) -> bytes:
