@@ -19,13 +19,12 @@ REPORTED = ("test_seen", "test_unseen", "val_seen", "val_unseen")
 MOST_COLUMNS = 11  # of a histogram; finer scales are shown in ten bins
 
 
-def card_template(kind: str) -> str:
-    """The template of a card, `kind` being "model" or "dataset": from the checkout, or beside an installed package.
+def card_template(name: str) -> str:
+    """The template of a card, such as "model_card/template.md": from the checkout, or beside an installed package.
 
     Raises:
         FileNotFoundError: it is in neither place.
     """
-    name = f"{kind}_card/template.md"
     for root in (Path(__file__).parent.parent, Path(sys.prefix) / "share" / "pamela_hf"):
         if (root / name).is_file():
             return (root / name).read_text(encoding="utf-8")
@@ -48,7 +47,7 @@ def ratings_card(ratings: RatingData, data: DatasetCardData, **context: Any) -> 
     return str(
         DatasetCard.from_template(
             data,
-            template_str=card_template("dataset"),
+            template_str=card_template("dataset_card/template.md"),
             name=ratings.name,
             splits={split: len(table) for split, table in ratings.splits.items()},
             counts=counts,
@@ -125,7 +124,7 @@ def model_card(
     return str(
         ModelCard.from_template(
             data,
-            template_str=card_template("model"),
+            template_str=card_template("model_card/template.md"),
             name=repo_id.rpartition("/")[2],
             repo_id=repo_id,
             n_people=len(config.users),
@@ -144,6 +143,45 @@ def model_card(
             coverage=coverage,
             tables=[_table(report, split) for split in tested],
             groups=groups,
+        )
+    )
+
+
+def pipeline_card(
+    config: PamelaConfig, repo_id: str, *, license: str, renderer: str, index: Mapping[str, Any]
+) -> str:
+    """README.md of a pipeline repository.
+
+    Args:
+        config: of the reward, with the names it is published under.
+        repo_id: where it will lie.
+        license: as the Hub writes it.
+        renderer: class of the text-to-image pipeline.
+        index: what model_index.json says.
+    """
+    hub_encoder = config.backbone not in (None, LOCAL_ENCODER)
+    data = ModelCardData(
+        library_name="diffusers",
+        pipeline_tag="text-to-image",
+        license=license,
+        base_model=config.backbone if hub_encoder else None,
+        tags=["pamela", "personalization", "prompt-optimization", *(["simulated"] if config.simulated else [])],
+    )
+    parts = {k: v[1] for k, v in sorted(index.items()) if k[0] != "_" and isinstance(v, list) and v[1]}
+    return str(
+        ModelCard.from_template(
+            data,
+            template_str=card_template("model_card/pipeline.md"),
+            name=repo_id.rpartition("/")[2],
+            repo_id=repo_id,
+            n_people=len(config.users),
+            example_user=repr(config.users[0]) if config.users else None,
+            simulated=config.simulated,
+            renderer=renderer,
+            parts=parts,
+            encoder=config.backbone,
+            encoder_revision=config.backbone_revision,
+            license=license,
         )
     )
 

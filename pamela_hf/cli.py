@@ -145,10 +145,13 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     add("--draws", type=int, default=3, help="how often these ratings are drawn anew (3)")
     select_help = "draw them at random, or ask what would teach most"
     add("--select", choices=("random", "active"), default="random", help=select_help)
+    repeats_help = "CSV participant,image,score of second ratings: how well do people agree with themselves?"
+    add("--repeats", metavar="CSV", help=repeats_help)
 
 
 def _evaluate(args: argparse.Namespace) -> None:
-    from .evaluation import metric_table, run
+    from .evaluation import run
+    from .report_table import metric_table
 
     options = {k: v for k, v in vars(args).items() if k not in ("command", "run")}
     print(metric_table(run(**options)))
@@ -243,15 +246,15 @@ def _score(args: argparse.Namespace) -> None:
 
 def _push_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("kind", choices=["model", "ratings", "head"], help="what the folder holds")
-    add("folder", metavar="DIR", type=Path, help="what train, prepare-ratings or fit-user wrote")
+    add("kind", choices=["model", "ratings", "head", "pipeline"], help="what the folder holds")
+    add("folder", metavar="DIR", type=Path, help="what train, prepare-ratings, fit-user or save_pretrained wrote")
     add("repo", metavar="REPO", help="owner/name on the Hub; made if it does not exist")
     add("--public", action="store_true", help="everybody may see it (default: private)")
     add("--dry-run", action="store_true", help="scan and list what would go; send nothing")
     add("--report", metavar="FILE", help="of a model: report.json of evaluate (default: the one beside it)")
     add("--data", metavar="FOLDER", help="of a model: ratings it is tested on; adds figures by demographic group")
     add("--trained-on", type=names, default=[], metavar="A,B", help="of a model: its ratings on the Hub")
-    add("--license", metavar="ID", help="such as cc-by-4.0 (default: that of the ratings)")
+    add("--license", metavar="ID", help="such as cc-by-4.0 (default: that of the ratings, of a pipeline: other)")
     add("--keep-ids", action="store_true", help="your own raters agreed to be published under the names they have")
     add("--with-demographics", action="store_true", help="of ratings: … and with age, gender and nationality")
 
@@ -266,7 +269,10 @@ def _push(args: argparse.Namespace) -> None:
         options |= {"license": args.license, "keep_ids": args.keep_ids}
     if args.kind == "ratings":
         options["with_demographics"] = args.with_demographics
-    push = {"model": push_model, "ratings": push_ratings, "head": push_head}[args.kind]
+    if args.kind == "pipeline":  # needs diffusers, which the others don't
+        from .pipeline_publishing import push_pipeline as push
+    else:
+        push = {"model": push_model, "ratings": push_ratings, "head": push_head}[args.kind]
     result = push(args.folder, args.repo, **options)
     for name in result.files:
         print(f"{result.sizes[name]:>13,} bytes  {name}")

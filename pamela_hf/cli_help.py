@@ -82,9 +82,10 @@ Push to the Hub: one commit, scanned before, verified after, private unless you 
   pamela push model runs/demo/model me/pamela --dry-run      # what would go?
   pamela push model runs/demo/model me/pamela --trained-on me/pamela-ratings
   pamela push ratings runs/pamela me/pamela-ratings --public
+  pamela push pipeline DIR me/pamela-pipeline                # DIR: PamelaPromptPipeline.save_pretrained(DIR)
 
-Only the files a model, ratings or head consists of are sent, never what else lies in the folder. Participants of a
-published release keep their ids there; your own raters appear as user_0001, …, and who is who stays in
+Only the files a model, ratings, head or pipeline consists of are sent, never what else lies in the folder. Participants
+of a published release keep their ids there; your own raters appear as user_0001, …, and who is who stays in
 ~/.local/share/pamela_hf/pseudonyms.json. The access token is that of `hf auth login` or HF_TOKEN.
 """
 

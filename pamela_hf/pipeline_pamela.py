@@ -6,6 +6,7 @@ Text-to-Image Generation to Individual Taste*, arXiv 2604.07427, section on prom
 """
 
 import hashlib
+import importlib
 import inspect
 import json
 import math
@@ -33,6 +34,11 @@ from .prompt_trace import RunFolder, write_whole
 from .refiners import PromptRefiner, load_refiner
 from .scoring import PamelaScorer
 
+OWN_MODULES = {
+    "PamelaRewardModel": "modeling_pamela",
+    "PamelaProcessor": "processing_pamela",
+    "SimulatedPipeline": "simulated_pipeline",
+}
 REWARD_PROMPTS = ("candidate", "original", "none")
 
 
@@ -128,6 +134,20 @@ class PamelaPromptPipeline(DiffusionPipeline):
                 folder / "pipeline", dtype=dtype, use_safetensors=True
             )
         return super().from_pretrained(folder, **kwargs)
+
+    @classmethod
+    def load_config(cls, *args: Any, **kwargs: Any) -> Any:
+        """As in diffusers; where a pushed repository names its copy of this package, this package takes its place."""
+        loaded = super().load_config(*args, **kwargs)
+        config = loaded[0] if isinstance(loaded, tuple) else loaded
+        if isinstance(config.get("_class_name"), list):
+            config["_class_name"] = cls.__name__
+        package = __name__.rpartition(".")[0]
+        for part, named in config.items():
+            if isinstance(named, (list, tuple)) and len(named) == 2 and named[1] in OWN_MODULES:
+                module = importlib.import_module(f"{package}.{OWN_MODULES[named[1]]}")
+                config[part] = [module.__name__, named[1]]
+        return loaded
 
     @classmethod
     def from_pipe(cls, pipeline: DiffusionPipeline, /, **kwargs: Any) -> "PamelaPromptPipeline":

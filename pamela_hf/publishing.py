@@ -94,20 +94,13 @@ def push_model(
         if tested.embeddings is None:
             raise HubError(f"{data} has no embeddings.safetensors. Make it once: pamela embed --data {data}.")
         groups = group_figures(PamelaScorer(model, processor), tested, load_embeddings(tested.embeddings))
-    _pin_encoder(config, token, dry_run)
-    names = {} if keep_ids else _own_names(config.users, config.releases or {})
-    private_values: list[str] = []
-    if names:
-        mapping = (pseudonyms or Pseudonyms(taken=set(config.users) - set(names))).assign(names, save=not dry_run)
-        _rename_users(model, mapping)
-        private_values = _distinctive(names, mapping.values())
-    processor.config = config
+    private_values = make_publishable(model, processor, token, dry_run, keep_ids, pseudonyms)
     licenses = {release["license"] for release in (config.releases or {}).values()}
     with tempfile.TemporaryDirectory(prefix="pamela-model-") as place:
         staged = Path(place)
         model.save_pretrained(staged)
         processor.save_pretrained(staged)
-        _forget_places(staged)
+        forget_places(staged)
         card = model_card(
             config,
             repo_id,
@@ -127,6 +120,30 @@ def push_model(
             token=token,
             private_values=private_values,
         )
+
+
+def make_publishable(
+    model: PamelaRewardModel,
+    processor: PamelaProcessor,
+    token: str | None,
+    dry_run: bool,
+    keep_ids: bool,
+    pseudonyms: Pseudonyms | None,
+) -> list[str]:
+    """Pins the encoder and gives one's own raters their pseudonyms, in place.
+
+    Returns:
+        The names that nothing published may hold.
+    """
+    config = model.config
+    _pin_encoder(config, token, dry_run)
+    processor.config = config
+    names = {} if keep_ids else _own_names(config.users, config.releases or {})
+    if not names:
+        return []
+    mapping = (pseudonyms or Pseudonyms(taken=set(config.users) - set(names))).assign(names, save=not dry_run)
+    _rename_users(model, mapping)
+    return _distinctive(names, mapping.values())
 
 
 def push_ratings(
@@ -172,9 +189,9 @@ def push_ratings(
         for part in ("ratings", "images"):
             (staged / part).mkdir()
             for file in sorted((folder / part).glob("*.parquet")):
-                _link_or_copy(file, staged / part / file.name)
+                link_or_copy(file, staged / part / file.name)
         if (folder / "embeddings.safetensors").is_file():
-            _link_or_copy(folder / "embeddings.safetensors", staged / "embeddings.safetensors")
+            link_or_copy(folder / "embeddings.safetensors", staged / "embeddings.safetensors")
         private_values: list[str] = []
         if names or dropped:
             mapping = (pseudonyms or Pseudonyms()).assign(names, save=not dry_run)
@@ -246,8 +263,8 @@ def _report(folder: Path, path: str | os.PathLike | None, config: PamelaConfig) 
     return report
 
 
-def _forget_places(folder: Path) -> None:
-    """Takes out of the saved configurations where their parts were loaded from: those are paths of this machine."""
+def forget_places(folder: Path) -> None:
+    """Takes out of saved configurations where their parts were loaded from: those are paths of this machine."""
 
     def without(value: Any) -> Any:
         if isinstance(value, dict):
@@ -255,7 +272,7 @@ def _forget_places(folder: Path) -> None:
         return value
 
     for file in folder.rglob("*.json"):
-        if file.name != "tokenizer.json" and not file.name.endswith(".index.json"):
+        if file.name.endswith("config.json") or file.name == "model_index.json":
             read = json.loads(file.read_text(encoding="utf-8"))
             file.write_text(json.dumps(without(read), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
@@ -374,7 +391,7 @@ def _size(files: Iterable[Path]) -> tuple[int, int]:
     return bytes_, rows
 
 
-def _link_or_copy(source: Path, target: Path) -> None:
+def link_or_copy(source: Path, target: Path) -> None:
     """The same file under another name; a copy where the file system is another."""
     try:
         os.link(source, target)

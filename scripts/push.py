@@ -1,4 +1,4 @@
-"""Push a model, ratings or a head to the Hub: `python scripts/push.py --help`. The same as `pamela push`."""
+"""Push a model, ratings, a head or a pipeline: `python scripts/push.py --help`. The same as `pamela push`."""
 
 from pamela_hf.cli import main
 

@@ -1,0 +1,141 @@
+"""A pushed `PamelaPromptPipeline`, as strangers find it with diffusers: with the package and without it."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from test_modeling_pamela import with_encoder
+from test_publishing import CLI, PEOPLE, assert_absent
+from tiny_pipelines import tiny_chat_model, tiny_chat_tokenizer, tiny_klein
+
+from pamela_hf.hub import HubError
+from pamela_hf.pipeline_pamela import PamelaPromptPipeline
+from pamela_hf.pipeline_publishing import push_pipeline
+from pamela_hf.pseudonyms import Pseudonyms
+from pamela_hf.scoring import PamelaScorer
+from pamela_hf.simulated_pipeline import SimulatedPipeline
+
+SMALL = {"num_iterations": 1, "num_candidates": 2, "adherence_floor": 0.0, "refiner": "vocabulary"}
+KLEIN = {"height": 32, "width": 32, "num_inference_steps": 1, "max_sequence_length": 64}
+RUN = """
+def run(pipe, user, **options):
+    pipe.set_progress_bar_config(disable=True)
+    out = pipe("a cottage by the sea", user=user, **options)
+    return {"module": type(pipe).__module__, "prompts": out.prompts, "scores": out.scores,
+            "renderer": type(pipe.pipeline).__name__, "chat": pipe.refiner_model is not None}
+"""
+# without `import pamela_hf`, whether or not it is installed
+STRANGER = f"""{RUN}
+import json, sys
+from diffusers import DiffusionPipeline
+for repo, revision, user, options in json.loads(sys.argv[1]):
+    pipe = DiffusionPipeline.from_pretrained(repo, revision=revision, trust_remote_code=True)
+    print(json.dumps(run(pipe, user, **options)))
+try:
+    DiffusionPipeline.from_pretrained(repo)
+    print("RAN ITS CODE UNASKED")
+except ValueError as error:
+    print("trust_remote_code=True" in str(error))
+"""
+FRIEND = f"""{RUN}
+import json, sys
+from pamela_hf.pipeline_pamela import PamelaPromptPipeline
+for repo, revision, user, options in json.loads(sys.argv[1]):
+    print(json.dumps(run(PamelaPromptPipeline.from_pretrained(repo, revision=revision), user, **options)))
+"""
+SNIPPETS = """
+import re, sys
+from huggingface_hub import hf_hub_download
+card = open(hf_hub_download(sys.argv[1], "README.md")).read()
+scope = {}
+for block in re.findall(r"```python\\n(.*?)```", card, re.S):
+    exec(block.replace("num_iterations=3, num_candidates=8", "num_iterations=1, num_candidates=1, height=32"), scope)
+print(type(scope["pipe"]).__module__, scope["pipe"].reward_model.config.users)
+"""
+
+
+@pytest.fixture(scope="module")
+def pipes(siglip_encoder, tmp_path_factory):
+    """(saved folder, the pipeline) with a tiny FLUX.2 Klein and a chat model, and with the procedural renderer."""
+    reward = Path(with_encoder(siglip_encoder, tmp_path_factory.mktemp("reward")))
+    config = json.loads((reward / "config.json").read_text())
+    (reward / "config.json").write_text(json.dumps({**config, "users": PEOPLE}))
+    scorer = PamelaScorer.from_pretrained(reward, device="cpu")
+    torch.manual_seed(3)
+    torch.nn.init.normal_(scorer.model.user_embedding.weight[1:], std=2.0)
+    tokenizer = tiny_chat_tokenizer()
+    made = {}
+    for name, parts in {
+        "klein": (tiny_klein(), tiny_chat_model(tokenizer), tokenizer),
+        "procedural": (SimulatedPipeline(size=32), None, None),
+    }.items():
+        pipe = PamelaPromptPipeline(parts[0], scorer.model, scorer.processor, *parts[1:])
+        pipe.set_progress_bar_config(disable=True)
+        folder = tmp_path_factory.mktemp(name)
+        pipe.save_pretrained(folder)
+        (folder / "notes.txt").write_text("canary-of-the-notes")
+        made[name] = (folder, pipe)
+    return made
+
+
+def test_a_pushed_pipeline_loads_with_diffusers_in_a_strangers_process(pipes, tmp_path, fresh_process, hub_server):
+    pushes = [["pipeline", str(folder), f"me/{name}"] for name, (folder, _) in pipes.items()]
+    out = fresh_process(CLI, json.dumps([[*pushes[0], "--dry-run"], *pushes, *pushes]))
+    assert "Nothing was sent" in out and "Left out" not in out
+    names = Pseudonyms(tmp_path / "pamela" / "pseudonyms.json").assign(PEOPLE, save=False)
+    expected, asked = {}, []
+    for name, (_, pipe) in pipes.items():
+        assert hub_server.commits(f"me/{name}") == 1  # the second push found nothing to change
+        assert hub_server.repos["model", f"me/{name}"].private
+        files = hub_server.files(f"me/{name}")
+        assert_absent([*names, "canary-of-the-notes", str(tmp_path)], files)
+        code = [file for file in files if file.startswith("_pamela_hf/")]
+        assert "_pamela_hf/refiners/vocabulary.py" in code and all(file.endswith(".py") for file in code)
+        assert not [file for file in files if file.endswith((".bin", ".pkl", ".txt", ".pyc"))]
+        card = yaml.safe_load(files["README.md"].decode().split("---")[1])
+        assert card["library_name"] == "diffusers" and card["pipeline_tag"] == "text-to-image"
+        options = SMALL | (KLEIN if name == "klein" else {})
+        out = pipe("a cottage by the sea", user="alice.canary", **options)
+        commit = hub_server.repos["model", f"me/{name}"].head.sha
+        asked.append([f"me/{name}", commit, names["alice.canary"], options])
+        expected[name] = {
+            "prompts": out.prompts, "renderer": type(pipe.pipeline).__name__, "chat": name == "klein",
+            "scores": pytest.approx(out.scores, abs=1e-4),
+        }  # fmt: skip
+    for code, package in ((STRANGER, False), (STRANGER, True), (FRIEND, True)):
+        lines = fresh_process(code, json.dumps(asked), with_package=package).splitlines()
+        for name, line in zip(expected, lines, strict=False):
+            found = json.loads(line)
+            module = found.pop("module")
+            assert module == "pamela_hf.pipeline_pamela" if package else module.startswith("pamela_hf_")
+            assert found == expected[name]
+        assert lines[len(expected) :] == (["True"] if code == STRANGER else [])
+    said = fresh_process(SNIPPETS, "me/procedural").splitlines()[-1]
+    assert said == f"pamela_hf.pipeline_pamela {sorted(names.values())}"
+
+
+def test_only_a_saved_pipeline_without_pickles_is_pushed(pipes, tmp_path):
+    with pytest.raises(HubError, match="no PamelaPromptPipeline"):
+        push_pipeline(tmp_path, "me/x", dry_run=True)
+    folder, _ = pipes["klein"]
+    with pytest.raises(HubError, match="no PamelaPromptPipeline"):
+        push_pipeline(folder / "pipeline", "me/x", dry_run=True)
+    pickle = folder / "pipeline" / "vae" / "diffusion_pytorch_model.bin"
+    pickle.write_bytes(b"x")
+    try:
+        with pytest.raises(HubError, match="can run code"):
+            push_pipeline(folder, "me/x", dry_run=True)
+    finally:
+        pickle.unlink()
+
+
+def test_saved_configurations_of_the_original_stay_as_they_are(pipes, tmp_path):
+    """Weights are linked into the staging folder, so nothing may be written there in place."""
+    folder, _ = pipes["klein"]
+    before = {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+    home = Pseudonyms(tmp_path / "pseudonyms.json")
+    result = push_pipeline(folder, "me/x", pseudonyms=home, dry_run=True)
+    assert result.commit is None and not (tmp_path / "pseudonyms.json").exists()
+    assert {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()} == before
