@@ -1,26 +1,32 @@
-"""Any scorer on any split, judged person by person: the report as a dict, a console table, JSON and HTML.
+"""Any scorer on any split, judged person by person: the report as a dict, JSON and HTML.
 
-The report::
+The report, cells being `{"value", "ci_low", "ci_high", "n_users"}`::
 
-    {"splits":      {split: {scorer: {metric: {"value", "ci_low", "ci_high", "n_users"}}}},
-     "differences": {split: {"A - B": {metric: the same four, paired over the people}}},
-     "per_user":    {split: {scorer: {"user_srocc": sorted values, nobody's name}}},
-     "meta":        {"version", "seed", "bootstrap", "reference", "simulated", "data", "scorers", "counts"}}
+    {"splits":        {split: {scorer: {metric: cell}}},
+     "differences":   {split: {"A - B": {metric: cell, paired over the people}}},
+     "per_user":      {split: {scorer: {"user_srocc": sorted values, nobody's name}}},
+     "diverging":     {split: cell and "n_pairs", see `pamela_hf.disagreement`},
+     "gap":           {"val" or "test": {scorer: {metric: "value", "ci_low", "ci_high", "n_seen", "n_unseen"}}},
+     "calibration":   {split: {scorer: see `pamela_hf.calibration`}},
+     "groups":        {split: see `pamela_hf.group_figures.group_tables`},
+     "noise_ceiling": see `pamela_hf.repeats`, or None without second ratings,
+     "paper":         see `pamela_hf.paper_figures.paper_table`,
+     "meta":          {"version", "seed", "bootstrap", "reference", "simulated", "data", "scorers", "counts"}}
 
 Metrics and intervals are those of `pamela_hf.metrics`. A personal scorer NAME has two controls on `*_seen`
 splits, made by editing the ratings table alone: `NAME@no_user` (nobody's id, demographics kept) and
 `NAME@wrong_user` (the ids swapped by a fixed derangement, demographics kept). On `*_unseen` splits people are
 unknown to it anyway, and the same numbers stand under `NAME@k=0`, where few-shot results (`NAME@k=20`, …) can
-be read against them.
+be read against them. The gap is NAME on the seen people minus NAME on the unseen ones, who are other people: both are
+resampled on their own.
 """
 
-import json
 import math
 import os
-import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -28,11 +34,16 @@ from tqdm.auto import tqdm
 
 from .baselines import load_baseline
 from .builder import load_ratings
+from .calibration import calibration
 from .data import RatingData
+from .disagreement import diverging_share
 from .embeddings import Embeddings, load_embeddings
 from .few_shot import FewShotFits
-from .metrics import METRICS, Estimate, UserMetrics, judge
-from .report import render_html
+from .group_figures import group_tables
+from .metrics import METRICS, USER_METRICS, Estimate, UserMetrics, judge
+from .paper_figures import is_papers_release, paper_table
+from .repeats import noise_ceiling, read_repeats
+from .report_files import write_report
 from .scoring import PamelaScorer, Predictions, Scorer
 from .version import __version__
 
@@ -42,7 +53,14 @@ FewShot = Callable[[Scorer, str, pd.DataFrame], Mapping[str, Sequence[tuple[np.n
 """few_shot(scorer, split, ratings) → suffix such as "k=20" → one (rows judged, their predictions) per draw of the
 ratings fitted on. Per-user values and bootstrap draws are averaged over the draws."""
 
-Judged = tuple[dict[str, Estimate], UserMetrics]
+
+class Judged(NamedTuple):
+    """Predictions as judged: `estimates` by metric, the people behind them, and where all rows were predicted at once
+    the predictions themselves, turned so that higher means liked more."""
+
+    estimates: dict[str, Estimate]
+    users: UserMetrics
+    predictions: Predictions | None = None
 
 
 def run(
@@ -59,6 +77,7 @@ def run(
     few_shot: Sequence[int] = (),
     draws: int = 3,
     select: str = "random",
+    repeats: str | os.PathLike | None = None,
 ) -> dict[str, Any]:
     """What `scripts/evaluate.py` and `pamela evaluate` do: load, fit the baselines on train, evaluate, write.
 
@@ -72,6 +91,7 @@ def run(
         splits, bootstrap, seed: as in `evaluate`.
         few_shot, draws, select: numbers of own ratings to fit unseen people on, how often each is drawn, and how
             they are chosen, see [`pamela_hf.few_shot.FewShotFits`].
+        repeats: CSV of second ratings, `participant,image,score`, for the noise ceiling; see `pamela_hf.repeats`.
 
     Returns:
         The report. Raises ValueError or FileNotFoundError for what is missing or misnamed, before any work.
@@ -86,6 +106,7 @@ def run(
         )
     if modules and "train" not in ratings.splits:
         raise ValueError(f"baselines={sorted(modules)} are fitted on the train split, which {data!s} lacks.")
+    again = None if repeats is None else read_repeats(repeats, ratings)
     features = load_embeddings(path)
     support = ratings.splits.get("support_unseen")
     fits = FewShotFits(support, features, few_shot, draws, select, seed) if few_shot else None
@@ -109,6 +130,7 @@ def run(
         seed=seed,
         few_shot=fits,
         simulated=simulated,
+        repeats=again,
     )
     if fits is not None:
         report["meta"]["few_shot"] = {"k": sorted(few_shot), "draws": draws, "select": select}
@@ -127,6 +149,7 @@ def evaluate(
     reference: str = "pamela",
     few_shot: FewShot | None = None,
     simulated: bool = False,
+    repeats: pd.DataFrame | None = None,
 ) -> dict[str, Any]:
     """Judges every scorer on every split.
 
@@ -138,11 +161,11 @@ def evaluate(
         splits: default: the val and test splits there are. Choices belong on val; read test once per claim.
         bootstrap: draws of people for the intervals, 0 for none. seed: of the draws and of the randomized
         PIT. reference: the scorer that all others are subtracted from, if it is among them. few_shot: see
-        `FewShot`; called for each personal scorer on each `*_unseen` split.
+        `FewShot`; called for each personal scorer on each `*_unseen` split. repeats: second ratings as
+        `read_repeats` gives them.
 
     Raises:
-        ValueError: a split that is unknown or empty, two scorers of one name, predictions of a wrong length,
-        or
+        ValueError: a split that is unknown or empty, two scorers of one name, predictions of a wrong length, or
             not finite (with scorer, split and row).
     """
     names = [scorer.name for scorer in scorers]
@@ -161,34 +184,86 @@ def evaluate(
         "scorers": {scorer.name: _describe(scorer) for scorer in scorers},
         "counts": {},
     }
-    report: dict[str, Any] = {"splits": {}, "differences": {}, "per_user": {}, "meta": meta}
+    parts = ("splits", "differences", "per_user", "diverging", "gap", "calibration", "groups")
+    report: dict[str, Any] = {part: {} for part in parts}
+    report |= {"noise_ceiling": None, "paper": None, "meta": meta}
+    draws = {"bootstrap": bootstrap, "seed": seed}
+    everything: dict[str, dict[str, Judged]] = {}
     with tqdm(total=len(chosen) * len(scorers), desc="evaluating") as progress:
         for split in chosen:
             ratings = data.splits[split].reset_index(drop=True)
-            judged: dict[str, Judged] = {}
+            levels = _levels(ratings, data.level_values)
+            judged = everything[split] = {}
             for scorer in scorers:
                 progress.set_postfix_str(f"{split} {scorer.name}")
-                judge_rows = _Judge(scorer, split, ratings, data.level_values, bootstrap, seed)
+                judge_rows = _Judge(scorer, split, ratings, levels, data.level_values, bootstrap, seed)
                 judged |= _judge_scorer(scorer, split, ratings, embeddings, judge_rows, few_shot)
                 progress.update()
             report["splits"][split] = {
-                name: {metric: estimate.as_dict() for metric, estimate in estimates.items()}
-                for name, (estimates, _) in judged.items()
+                name: {metric: estimate.as_dict() for metric, estimate in one.estimates.items()}
+                for name, one in judged.items()
             }
             report["differences"][split] = {
-                f"{a} - {b}": {m: (judged[a][0][m] - judged[b][0][m]).as_dict() for m in METRICS}
+                f"{a} - {b}": {m: (judged[a].estimates[m] - judged[b].estimates[m]).as_dict() for m in METRICS}
                 for a, b in _pairs(list(judged), reference)
             }
             report["per_user"][split] = {
-                name: {"user_srocc": _sorted_finite(users.values["user_srocc"])} for name, (_, users) in judged.items()
+                name: {"user_srocc": _sorted_finite(one.users.values["user_srocc"])} for name, one in judged.items()
             }
+            given = (ratings.score.to_numpy(), ratings.participant_id.to_numpy())
+            report["diverging"][split] = diverging_share(*given, ratings.image_id.to_numpy(), **draws)
+            at_once = {name: one for name, one in judged.items() if one.predictions and not name.endswith("@k=0")}
+            report["calibration"][split] = {
+                name: calibration(*given, one.predictions.probs, one.predictions.level_values, **draws)
+                for name, one in at_once.items()
+                if one.predictions.probs is not None
+            }
+            plain = {name: one for name, one in at_once.items() if "@" not in name}
+            report["groups"][split] = group_tables(
+                ratings,
+                {name: one.predictions.scores for name, one in plain.items()},
+                {name: one.users for name, one in plain.items()},
+                levels=levels,
+                **draws,
+            )
             meta["counts"][split] = {
                 "ratings": len(ratings),
                 "participants": int(ratings.participant_id.nunique()),
                 "images": int(ratings.image_id.nunique()),
-                "left_out": judged[names[0]][1].left_out,
+                "left_out": judged[names[0]].users.left_out,
             }
+    for part in ("val", "test"):
+        if {f"{part}_seen", f"{part}_unseen"} <= set(everything):
+            report["gap"][part] = _gaps(everything[f"{part}_seen"], everything[f"{part}_unseen"])
+    if repeats is not None:
+        report["noise_ceiling"] = noise_ceiling(repeats, data.level_values, **draws)
+    report["paper"] = paper_table(report, not simulated and is_papers_release(data))
     return report
+
+
+def _levels(ratings: pd.DataFrame, level_values: Mapping[str, Sequence[float]]) -> np.ndarray:
+    """(n,) the position of each rating on its scale, in levels."""
+    levels, scales = np.zeros(len(ratings)), ratings.rating_scale.astype(str).to_numpy()
+    for scale in np.unique(scales):
+        values, here = np.asarray(level_values[scale], dtype=np.float64), scales == scale
+        levels[here] = np.interp(ratings.score.to_numpy()[here], values, np.arange(len(values)))
+    return levels
+
+
+def _gaps(seen: Mapping[str, Judged], unseen: Mapping[str, Judged]) -> dict[str, dict[str, dict[str, Any]]]:
+    """Seen minus unseen people of each scorer that stands on both: two samples of people, so nothing is paired."""
+    gaps: dict[str, dict[str, dict[str, Any]]] = {}
+    for name in seen:
+        if name not in unseen:
+            continue
+        for metric in METRICS:
+            a, b = seen[name].estimates[metric], unseen[name].estimates[metric]
+            # Draws of one seed may resemble each other; a draw and another's neighbour are independent.
+            cell = Estimate(a.value - b.value, a.draws - np.roll(b.draws, 1), 0).as_dict()
+            cell |= {"n_seen": a.n_users, "n_unseen": b.n_users}
+            del cell["n_users"]
+            gaps.setdefault(name, {})[metric] = cell
+    return gaps
 
 
 def _judge_scorer(scorer, split, ratings, embeddings, judge_rows, few_shot) -> dict[str, Judged]:
@@ -232,22 +307,15 @@ def with_wrong_user(ratings: pd.DataFrame) -> pd.DataFrame:
 class _Judge:
     """Judges predictions for rows of one split by the participants who really gave the ratings."""
 
-    def __init__(self, scorer, split, ratings, level_values, bootstrap, seed):
+    def __init__(self, scorer, split, ratings, levels, level_values, bootstrap, seed):
         if ratings.participant_id.isna().any():
             raise ValueError(f"split {split!r} has ratings without participant_id; taste is judged per person.")
         self.scorer, self.where = scorer, f"scorer {scorer.name!r} on split {split!r}"
-        self.ratings, self.options = ratings, {"bootstrap": bootstrap, "seed": seed}
+        self.ratings, self.levels, self.options = ratings, levels, {"bootstrap": bootstrap, "seed": seed}
         self.options["participants"] = sorted(ratings.participant_id.astype(str).unique())
-        self.levels = np.zeros(len(ratings))
-        scales = ratings.rating_scale.astype(str).to_numpy()
-        ends = set()
-        for scale in np.unique(scales):
-            values = np.asarray(level_values[scale], dtype=np.float64)
-            here = scales == scale
-            self.levels[here] = np.interp(ratings.score.to_numpy()[here], values, np.arange(len(values)))
-            ends.add((values[0], values[-1]))
-        in_units = getattr(scorer, "rating_units", True) and scorer.score_range is not None
-        self.in_rating_units = in_units and ends == {tuple(map(float, scorer.score_range))}
+        scales = [level_values[scale] for scale in ratings.rating_scale.astype(str).unique()]
+        ends = {(float(values[0]), float(values[-1])) for values in scales}
+        self.in_rating_units = scorer.score_range is not None and ends == {tuple(map(float, scorer.score_range))}
 
     def __call__(self, rows: np.ndarray, predicted: Predictions) -> Judged:
         scores = np.asarray(predicted.scores, dtype=np.float64)
@@ -259,9 +327,9 @@ class _Judge:
                 f"{self.where} predicted {scores[bad[0]]} in {len(bad)} of {len(rows)} rows, first row {rows[bad[0]]} "
                 f"(image {image!r}). A missing score is never better than anything: fix the scorer or drop the image."
             )
-        ratings = self.ratings.iloc[rows]
+        ratings, scores = self.ratings.iloc[rows], scores if self.scorer.higher_is_better else -scores
         estimates, users = judge(
-            scores if self.scorer.higher_is_better else -scores,
+            scores,
             ratings.score.to_numpy(),
             ratings.participant_id.astype(str).to_numpy(),
             ratings.image_id.astype(str).to_numpy(),
@@ -272,21 +340,22 @@ class _Judge:
         )
         if predicted.probs is None and not self.in_rating_units:
             estimates["rmse"] = Estimate(math.nan, np.full_like(estimates["rmse"].draws, np.nan), 0)
-        return estimates, users
+            users.values["rmse"][:] = np.nan
+        return Judged(estimates, users, replace(predicted, scores=scores))
 
 
 def _mean(judged: list[Judged]) -> Judged:
     """The average over draws of few-shot ratings, person by person and bootstrap draw by bootstrap draw."""
     estimates = {
         metric: Estimate(
-            float(np.mean([e[metric].value for e, _ in judged])),
-            np.mean([e[metric].draws for e, _ in judged], axis=0),
-            max(e[metric].n_users for e, _ in judged),
+            float(np.mean([one.estimates[metric].value for one in judged])),
+            np.mean([one.estimates[metric].draws for one in judged], axis=0),
+            max(one.estimates[metric].n_users for one in judged),
         )
         for metric in METRICS
     }
-    values = {metric: np.mean([users.values[metric] for _, users in judged], axis=0) for metric in judged[0][1].values}
-    return estimates, UserMetrics(judged[0][1].participants, values, judged[0][1].left_out)
+    values = {metric: np.mean([one.users.values[metric] for one in judged], axis=0) for metric in USER_METRICS}
+    return Judged(estimates, UserMetrics(judged[0].users.participants, values, judged[0].users.left_out))
 
 
 def _pairs(names: list[str], reference: str) -> list[tuple[str, str]]:
@@ -320,87 +389,3 @@ def _describe(scorer: Scorer) -> dict[str, Any]:
 
 def _sorted_finite(values: np.ndarray) -> list[float]:
     return [round(float(value), 6) for value in np.sort(values[np.isfinite(values)])]
-
-
-def metric_table(report: Mapping[str, Any]) -> str:
-    """The report for a console: a row per scorer with its intervals beneath, the best of each column starred.
-
-    Best is highest, but lowest for rmse and nearest to .80 for coverage_80.
-    """
-    short = {"coverage_80": "cover_80"}
-    width, first = (
-        10,
-        max([12, *(len(name) + 1 for scorers in report["splits"].values() for name in scorers)]),
-    )
-    lines = []
-    for split, scorers in report["splits"].items():
-        count = report["meta"]["counts"][split]
-        lines.append(
-            f"\n{split}: {count['ratings']:,} ratings of {count['images']:,} images by {count['participants']:,} people"
-            f" (left out: {count['left_out']['few_ratings']} with few, "
-            f"{count['left_out']['constant_ratings']} with constant ratings)"
-        )
-        heads = [short.get(metric, metric).replace("user_", "").replace("pairwise", "pair") for metric in METRICS]
-        lines.append(" " * first + "".join(head.rjust(width) for head in heads))
-        losses = {
-            metric: {name: _loss(metric, cells[metric]["value"]) for name, cells in scorers.items()}
-            for metric in METRICS
-        }
-        for name, cells in scorers.items():
-            values, intervals = "", ""
-            for metric in METRICS:
-                best = losses[metric][name] < math.inf and losses[metric][name] == min(losses[metric].values())
-                values += (_number(cells[metric]["value"], 3) + ("*" if best else " ")).rjust(width)
-                low, high = (_number(cells[metric][end], 2) for end in ("ci_low", "ci_high"))
-                intervals += ("" if low == "–" else f"{low}–{high} ").rjust(width)
-            lines += [name.ljust(first) + values, " " * first + intervals]
-    lines.append("\n* best; beneath each value its 95 % interval over people; coverage_80 is right at .80")
-    return "\n".join(line.rstrip() for line in lines)
-
-
-def _loss(metric: str, value: float | None) -> float:
-    if value is None or math.isnan(value):
-        return math.inf
-    return {"rmse": value, "coverage_80": abs(value - 0.8)}.get(metric, -value)
-
-
-def _number(value: float | None, digits: int) -> str:
-    if value is None or math.isnan(value):
-        return "–"
-    text = f"{value:.{digits}f}"
-    return text.replace("0.", ".", 1) if text.lstrip("-").startswith("0.") else text
-
-
-def write_report(report: Mapping[str, Any], out_dir: str | os.PathLike) -> tuple[Path, Path]:
-    """Writes `report.json` (strict JSON, NaN as null) and `report.html`, each whole or not at all."""
-    folder = Path(out_dir)
-    folder.mkdir(parents=True, exist_ok=True)
-    plain = _without_nan(report)
-    text = json.dumps(plain, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
-    return _write(folder / "report.json", text), _write(folder / "report.html", render_html(plain))
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _without_nan(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_without_nan(item) for item in value]
-    if isinstance(value, (float, np.floating)):
-        return float(value) if math.isfinite(value) else None
-    return value.item() if isinstance(value, (np.integer, np.bool_)) else value
-
-
-def _write(path: Path, text: str) -> Path:
-    """Beside the target, then moved over it: a reader sees the old file or the new one."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    return path

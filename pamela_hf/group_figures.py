@@ -1,20 +1,139 @@
-"""How well a model does for people of different demographic groups: the figures of a model card's section on bias."""
+"""How well scorers do for different people and for different kinds of images, so that bias shows.
 
+Groups of people are those of one demographic answer, groups of images those of one metadata value. A figure of fewer
+than `LEAST` people would point to persons, so such a group is named and marked, its people and figures withheld.
+Figures are rounded, so that a withheld one is not what the others lack to the whole.
+"""
+
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from .data import DEMOGRAPHIC_FIELDS, RatingData
+from .data import DEMOGRAPHIC_FIELDS, METADATA_FIELDS, RatingData
 from .embeddings import Embeddings
-from .metrics import bootstrap_ci, user_metrics
+from .metrics import Estimate, UserMetrics, bootstrap_weights, user_metrics
 from .scoring import PamelaScorer
 
 LEAST = 5  # people; a figure of fewer would point to persons
+FEW = 20  # people; a figure of fewer is shown and marked: its interval is wide, and itself uncertain
 SPLITS = ("test_seen", "test_unseen", "val_seen", "val_unseen")
+GROUP_METRICS = ("user_srocc", "user_pairwise_0", "bias")
+_DIGITS = 3
+_MISSING = "not stated"
+
+
+def group_tables(
+    ratings: pd.DataFrame,
+    scores: Mapping[str, np.ndarray],
+    users: Mapping[str, UserMetrics],
+    *,
+    levels: np.ndarray | None = None,
+    bootstrap: int = 1000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Figures by group of people and of images, for each scorer on one split.
+
+    Args:
+        ratings: n rows, see [`pamela_hf.data.RatingData`].
+        scores: scorer → (n,), higher = liked more. users: scorer → its per-person values, over all people.
+        levels: (n,) position of each rating on its scale; default: the ratings.
+        bootstrap: draws of people, 0 for none. seed: of the draws.
+
+    Returns:
+        `{"least", "few", "everyone": row, "people": {field: [row]}, "images": {field: [row]}}`, fields that are never
+        stated left out. row: `{"value", "people", "ratings", "images", "few", "scorers": {scorer: {metric: cell}}}`
+        with metrics `GROUP_METRICS`, bias being the mean over people of predicted minus given rating (only of
+        scorers that predict ratings), cells as everywhere. few: fewer than `FEW` people; with fewer than `LEAST`,
+        people and ratings are None (of groups of people) and so is every value.
+
+        Within a kind of images ranks are harder to tell than between kinds: `user_srocc` there is to be compared
+        between scorers and between kinds, not with everyone's.
+    """
+    names = next(iter(users.values())).participants
+    person = np.searchsorted(names, ratings.participant_id.astype(str).to_numpy())
+    weights = bootstrap_weights(len(names), bootstrap, seed)
+    given = ratings.score.to_numpy(np.float64)
+    errors = {name: one - given for name, one in scores.items() if np.isfinite(users[name].values["rmse"]).any()}
+    whole = {name: dict(of.values) | _bias(errors.get(name), person, len(names)) for name, of in users.items()}
+
+    def row(value: str | None, rows: np.ndarray, member: np.ndarray, values: Mapping[str, Any], of_people: bool):
+        n_people, n_ratings = int(member.sum()), int(rows.sum())
+        hidden = of_people and n_people < LEAST
+        return {
+            "value": value,
+            "people": None if hidden else n_people,
+            "ratings": None if hidden else n_ratings,
+            "images": None if hidden else int(ratings.image_id[rows].nunique()),
+            "few": n_people < FEW,
+            "scorers": {
+                name: {metric: _cell(of[metric], member, weights) for metric in GROUP_METRICS if metric in of}
+                for name, of in values.items()
+            },
+        }
+
+    everybody, all_rows = np.ones(len(names), bool), np.ones(len(ratings), bool)
+    tables: dict[str, Any] = {
+        "least": LEAST,
+        "few": FEW,
+        "everyone": row(None, all_rows, everybody, whole, False),
+        "people": {},
+        "images": {},
+    }
+    for field in DEMOGRAPHIC_FIELDS:
+        for value, rows in _groups(ratings[field]):
+            member = np.bincount(person[rows], minlength=len(names)) > 0
+            tables["people"].setdefault(field, []).append(row(value, rows, member, whole, True))
+    for field in METADATA_FIELDS:
+        for value, rows in _groups(ratings[field]):
+            member = np.bincount(person[rows], minlength=len(names)) > 0
+            within = {}
+            for name, one in scores.items():
+                own = user_metrics(
+                    one[rows],
+                    given[rows],
+                    names[person[rows]],
+                    levels=None if levels is None else levels[rows],
+                    participants=names,
+                )
+                error = errors[name][rows] if name in errors else None
+                within[name] = dict(own.values) | _bias(error, person[rows], len(names))
+            tables["images"].setdefault(field, []).append(row(value, rows, member, within, False))
+    return tables
+
+
+def _groups(column: pd.Series) -> list[tuple[str, np.ndarray]]:
+    """(value, its rows as a mask) in the values' order, what is missing last; nothing where all is missing."""
+    values = column.astype(str).where(column.notna(), None)
+    stated = sorted(values.dropna().unique())
+    groups = [(value, (values == value).to_numpy()) for value in stated]
+    if stated and values.isna().any():
+        groups.append((_MISSING, values.isna().to_numpy()))
+    return groups
+
+
+def _bias(errors: np.ndarray | None, person: np.ndarray, n_people: int) -> dict[str, np.ndarray]:
+    if errors is None:
+        return {}
+    with np.errstate(invalid="ignore"):
+        return {"bias": np.bincount(person, errors, n_people) / np.bincount(person, minlength=n_people)}
+
+
+def _cell(values: np.ndarray, member: np.ndarray, weights: np.ndarray) -> dict[str, Any]:
+    """The mean over the members who have a value, as value, ci_low, ci_high, n_users."""
+    counted = member & np.isfinite(values)
+    n = int(counted.sum())
+    if n < LEAST:
+        return {"value": None, "ci_low": None, "ci_high": None, "n_users": None}
+    with np.errstate(invalid="ignore"):
+        draws = weights[:, counted] @ values[counted] / weights[:, counted].sum(1)
+    cell = Estimate(float(values[counted].mean()), draws, n).as_dict()
+    return {key: number if key == "n_users" else round(number, _DIGITS) for key, number in cell.items()}
 
 
 def group_figures(scorer: PamelaScorer, ratings: RatingData, embeddings: Embeddings) -> dict[str, Any] | None:
-    """Figures of each group of at least `LEAST` people who have a correlation, on the first of `SPLITS` there is.
+    """Figures of a model card's section on bias: each group of at least `LEAST` people, on the first of `SPLITS`.
 
     Returns:
         `{"split", "least", "rows": [{"field", "value", "people", "srocc", "bias"}]}`: mean within-person SROCC with
@@ -24,20 +143,16 @@ def group_figures(scorer: PamelaScorer, ratings: RatingData, embeddings: Embeddi
     split = next((split for split in SPLITS if split in ratings.splits), None)
     if split is None:
         return None
-    table = ratings.splits[split]
+    table = ratings.splits[split].reset_index(drop=True)
     scores = scorer.predict(table, embeddings).scores
-    people = user_metrics(scores, table.score.to_numpy(), table.participant_id.astype(str).to_numpy())
-    error = (scores - table.score).groupby(table.participant_id.astype(str)).mean().reindex(people.participants)
-    first = table.drop_duplicates("participant_id").set_index("participant_id").reindex(people.participants)
+    users = user_metrics(scores, table.score.to_numpy(), table.participant_id.astype(str).to_numpy())
     rows = []
-    for field in DEMOGRAPHIC_FIELDS:
-        for value in sorted(first[field].dropna().astype(str).unique()):
-            member = (first[field].astype(str) == value).to_numpy() & np.isfinite(people.values["user_srocc"])
-            if member.sum() < LEAST:
+    for field, groups in group_tables(table, {"model": scores}, {"model": users})["people"].items():
+        for group in groups:
+            srocc, bias = (group["scorers"]["model"][metric] for metric in ("user_srocc", "bias"))
+            if srocc["value"] is None or group["value"] == _MISSING:
                 continue
-            values = people.values["user_srocc"][member]
-            low, high = bootstrap_ci(values)
-            srocc = f"{values.mean():.3f} [{low:.3f}, {high:.3f}]"
-            bias = f"{error.to_numpy()[member].mean():+.2f}"
-            rows.append({"field": field, "value": value, "people": int(member.sum()), "srocc": srocc, "bias": bias})
+            text = f"{srocc['value']:.3f} [{srocc['ci_low']:.3f}, {srocc['ci_high']:.3f}]"
+            row = {"field": field, "value": group["value"], "people": srocc["n_users"], "srocc": text}
+            rows.append(row | {"bias": f"{bias['value']:+.2f}"})
     return {"split": split, "least": LEAST, "rows": rows} if rows else None

@@ -10,11 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pamela_hf import evaluation
+from pamela_hf import evaluation, report_files
 from pamela_hf.builder import load_ratings
 from pamela_hf.embeddings import load_embeddings
-from pamela_hf.evaluation import evaluate, metric_table, with_wrong_user, without_user, write_report
+from pamela_hf.evaluation import evaluate, with_wrong_user, without_user
 from pamela_hf.metrics import METRICS, judge
+from pamela_hf.report_files import write_report
+from pamela_hf.report_table import metric_table
 from pamela_hf.scoring import Predictions
 
 ROOT = Path(__file__).parent.parent
@@ -151,7 +153,7 @@ def test_a_score_that_falls_with_liking_is_turned_round_and_has_no_rmse(report):
 
 
 def test_the_report_names_nobody(report, data):
-    text = json.dumps(evaluation._without_nan(report))
+    text = json.dumps(report_files._without_nan(report))
     people = pd.concat(data.splits.values()).participant_id.unique()
     assert not any(f'"{person}"' in text for person in people)
     values = report["per_user"]["val_seen"]["consensus"]["user_srocc"]

@@ -1,0 +1,56 @@
+"""The evaluation report for a console."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from .metrics import METRICS
+
+
+def metric_table(report: Mapping[str, Any]) -> str:
+    """The report for a console: a row per scorer with its intervals beneath, the best of each column starred.
+
+    Best is highest, but lowest for rmse and nearest to .80 for coverage_80.
+    """
+    short = {"coverage_80": "cover_80"}
+    width, first = (
+        10,
+        max([12, *(len(name) + 1 for scorers in report["splits"].values() for name in scorers)]),
+    )
+    lines = []
+    for split, scorers in report["splits"].items():
+        count = report["meta"]["counts"][split]
+        lines.append(
+            f"\n{split}: {count['ratings']:,} ratings of {count['images']:,} images by {count['participants']:,} people"
+            f" (left out: {count['left_out']['few_ratings']} with few, "
+            f"{count['left_out']['constant_ratings']} with constant ratings)"
+        )
+        heads = [short.get(metric, metric).replace("user_", "").replace("pairwise", "pair") for metric in METRICS]
+        lines.append(" " * first + "".join(head.rjust(width) for head in heads))
+        losses = {
+            metric: {name: _loss(metric, cells[metric]["value"]) for name, cells in scorers.items()}
+            for metric in METRICS
+        }
+        for name, cells in scorers.items():
+            values, intervals = "", ""
+            for metric in METRICS:
+                best = losses[metric][name] < math.inf and losses[metric][name] == min(losses[metric].values())
+                values += (_number(cells[metric]["value"], 3) + ("*" if best else " ")).rjust(width)
+                low, high = (_number(cells[metric][end], 2) for end in ("ci_low", "ci_high"))
+                intervals += ("" if low == "–" else f"{low}–{high} ").rjust(width)
+            lines += [name.ljust(first) + values, " " * first + intervals]
+    lines.append("\n* best; beneath each value its 95 % interval over people; coverage_80 is right at .80")
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _loss(metric: str, value: float | None) -> float:
+    if value is None or math.isnan(value):
+        return math.inf
+    return {"rmse": value, "coverage_80": abs(value - 0.8)}.get(metric, -value)
+
+
+def _number(value: float | None, digits: int) -> str:
+    if value is None or math.isnan(value):
+        return "–"
+    text = f"{value:.{digits}f}"
+    return text.replace("0.", ".", 1) if text.lstrip("-").startswith("0.") else text
