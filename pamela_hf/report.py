@@ -191,8 +191,8 @@ def _number(value: float | None, digits: int = 3) -> str:
     return ("−" if value < 0 and float(f"{value:.{digits}f}") else "") + text
 
 
-def _signed(value: float) -> str:
-    return ("+" if value > 0 else "") + _number(value)
+def _signed(value: float, digits: int = 3) -> str:
+    return ("+" if value > 0 else "") + _number(value, digits)
 
 
 def _text(x: float, y: float, words: Any, css: str = "", anchor: str = "start") -> str:
@@ -229,7 +229,7 @@ def _ends(cell: Mapping[str, Any]) -> list[float]:
     return [cell[key] for key in ("value", "ci_low", "ci_high") if cell[key] is not None]
 
 
-def _frame(cells: Sequence[Mapping[str, Any]], height: float, *marks: float):
+def _frame(cells: Sequence[Mapping[str, Any]], height: float, *marks: float, digits: int = 2):
     """A horizontal axis for rows of cells: value → x, and the svg of its grid and tick labels."""
     everything = [end for cell in cells for end in _ends(cell)] + list(marks)
     ticks = _ticks(min(everything), max(everything))
@@ -239,7 +239,7 @@ def _frame(cells: Sequence[Mapping[str, Any]], height: float, *marks: float):
         return left + (value - ticks[0]) / (ticks[-1] - ticks[0]) * (right - left)
 
     grid = [_line(x(t), 4, x(t), height - 20, "grid") for t in ticks]
-    return x, grid + [_text(x(t), height - 6, _number(t, 2), "tick", "middle") for t in ticks]
+    return x, grid + [_text(x(t), height - 6, _number(t, digits), "tick", "middle") for t in ticks]
 
 
 def _row_label(y: float, name: str) -> str:
@@ -247,13 +247,15 @@ def _row_label(y: float, name: str) -> str:
     return f"<g><title>{escape(name)}</title>{_text(_LABEL, y + 4, short, '', 'end')}</g>"
 
 
-def _rows(label: str, rows: Sequence[tuple], mark: float, kind: str, room: Sequence[float] = ()) -> Markup:
+def _rows(
+    label: str, rows: Sequence[tuple], mark: float, kind: str, room: Sequence[float] = (), digits: int = 3
+) -> Markup:
     """A row per (name, cell, color) against a line at `mark`.
 
     kind: "bar" from the mark with the interval over it; "dot" on its interval; "difference": a dot with its sign.
     """
     height = 28 * len(rows) + 30
-    x, parts = _frame([cell for _, cell, _ in rows], height, mark, *room)
+    x, parts = _frame([cell for _, cell, _ in rows], height, mark, *room, digits=max(digits - 1, 0))
     parts.append(_line(x(mark), 4, x(mark), height - 20, "target" if room else "axis"))
     for k, (name, cell, color) in enumerate(rows):
         y = 18 + 28 * k
@@ -270,7 +272,7 @@ def _rows(label: str, rows: Sequence[tuple], mark: float, kind: str, room: Seque
             parts.append(_line(x(cell["ci_low"]), y, x(cell["ci_high"]), y, css))
         if kind != "bar":
             parts.append(_dot(end, y, 5, color))
-        words = _signed(cell["value"]) if kind == "difference" else _number(cell["value"])
+        words = _signed(cell["value"], digits) if kind == "difference" else _number(cell["value"], digits)
         parts.append(_text(_WIDTH - 4, y + 4, words, "value", "end"))
     return _svg(label, height, parts)
 
