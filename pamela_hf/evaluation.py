@@ -315,7 +315,8 @@ class _Judge:
         self.options["participants"] = sorted(ratings.participant_id.astype(str).unique())
         scales = [level_values[scale] for scale in ratings.rating_scale.astype(str).unique()]
         ends = {(float(values[0]), float(values[-1])) for values in scales}
-        self.in_rating_units = scorer.score_range is not None and ends == {tuple(map(float, scorer.score_range))}
+        in_units = getattr(scorer, "rating_units", True) and scorer.score_range is not None
+        self.in_rating_units = in_units and ends == {tuple(map(float, scorer.score_range))}
 
     def __call__(self, rows: np.ndarray, predicted: Predictions) -> Judged:
         scores = np.asarray(predicted.scores, dtype=np.float64)
