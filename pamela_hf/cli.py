@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from .cli_help import EMBED, EVALUATE, FIT_USER, OPTIMIZE_PROMPT, PREPARE, PUSH, SCORE, TRAIN
+from .cli_help import EMBED, EVALUATE, FIT_USER, OPTIMIZE_PROMPT, PREPARE, PUSH, SCORE, STUDY, TRAIN
 
 
 def names(text: str) -> list[str]:
@@ -330,6 +330,61 @@ def _optimize_prompt(args: argparse.Namespace) -> None:
     print(f"Look at {Path(args.output) / 'report.html'}")
 
 
+def _study_arguments(parser: argparse.ArgumentParser) -> None:
+    from .study_report import ASSUMED_SD
+
+    add = parser.add_argument
+    add("choices", nargs="?", metavar="CSV", help="a row for each comparison, see above")
+    add("--output", metavar="OUT", type=Path, help="folder for report.json and report.html")
+    add("--conditions", type=names, metavar="A,B", help="only comparisons between these (default: all)")
+    add("--ignore", type=names, default=[], metavar="A,B", help="columns of the CSV to skip")
+    add("--bootstrap", type=int, default=1000, metavar="N", help="draws of people for intervals (1000); 0: none")
+    add("--seed", type=int, default=0, help="of the draws and simulations (0)")
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument("--power", action="store_true", help="no CSV: what could a study see?")
+    paper_help = "no CSV: simulate a study of the paper's size with its Elo values, and analyse it"
+    instead.add_argument("--simulate-paper", action="store_true", help=paper_help)
+    add("--people", type=numbers, default=[6], metavar="P,P", help="--power: how many people, one or more sizes (6)")
+    add("--prompts", type=int, default=18, metavar="Q", help="--power: prompts each of them judges (18)")
+    add("--repeats", type=int, default=7, metavar="R", help="--power: judgements of each pair of conditions (7)")
+    add("--num-conditions", type=int, default=5, metavar="C", help="--power: conditions, all compared (5)")
+    person_help = f"how much people differ in what a condition is worth, Elo ({ASSUMED_SD['person_sd']:.0f}, assumed)"
+    add("--person-sd", type=float, default=ASSUMED_SD["person_sd"], metavar="SD", help=person_help)
+    image_help = f"how much images of a condition differ for a person, Elo ({ASSUMED_SD['image_sd']:.0f}, assumed)"
+    add("--image-sd", type=float, default=ASSUMED_SD["image_sd"], metavar="SD", help=image_help)
+    add("--tie-share", type=float, default=0.1, metavar="X", help="share of ties between equal images (0.1, assumed)")
+    add("--studies", type=int, metavar="N", help="simulated studies (1000; for --simulate-paper 200)")
+
+
+def _study(args: argparse.Namespace) -> None:
+    from .study_files import read_choices
+    from .study_report import planned_power, simulated_paper, study_report, study_table, write_study
+
+    if (args.choices is None) != (args.power or args.simulate_paper):
+        raise ValueError("Give either a CSV of choices, --power or --simulate-paper.")
+    spread = {name: getattr(args, name) for name in ("person_sd", "image_sd", "tie_share")}
+    studies = args.studies if args.studies is not None else 200 if args.simulate_paper else 1000
+    if args.power:
+        for people in args.people:
+            design = (args.num_conditions, people, args.prompts, args.repeats)
+            print(planned_power(*design, **spread, studies=studies, seed=args.seed)["sentence"] + ".")
+        assumed = f"{args.person_sd:g} Elo from person to person and {args.image_sd:g} from image to image"
+        print(f"Assumed: liking of a condition differs by {assumed} (sd), {100 * args.tie_share:g} % ties of equals.")
+        return
+    if args.output is None and not args.simulate_paper:
+        raise ValueError("Say where report.json and report.html go: --output FOLDER.")
+    if args.simulate_paper:
+        report = simulated_paper(**spread, studies=studies, bootstrap=args.bootstrap, seed=args.seed)
+    else:
+        choices = read_choices(args.choices, args.ignore)
+        choices = choices.only(args.conditions) if args.conditions else choices
+        report = study_report(choices, args.bootstrap, args.seed, studies)
+    print(study_table(report))
+    if args.output:
+        write_study(report, args.output, "a simulated study" if args.simulate_paper else Path(args.choices).name)
+        print(f"\nWrote {args.output / 'report.json'} and {args.output / 'report.html'}.")
+
+
 COMMANDS = {
     "prepare-ratings": (PREPARE, _prepare_arguments, _prepare),
     "embed": (EMBED, _embed_arguments, _embed),
@@ -338,6 +393,7 @@ COMMANDS = {
     "fit-user": (FIT_USER, _fit_user_arguments, _fit_user),
     "score": (SCORE, _score_arguments, _score),
     "optimize-prompt": (OPTIMIZE_PROMPT, _optimize_prompt_arguments, _optimize_prompt),
+    "study": (STUDY, _study_arguments, _study),
     "push": (PUSH, _push_arguments, _push),
 }
 

@@ -102,3 +102,22 @@ of the pipeline are keys:
   num_iterations=5 num_candidates=20 num_seeds=4 strategy=ucb adherence_floor=0.5 max_images=400 max_seconds=3600
   height=1024 width=1024 num_inference_steps=28 guidance_scale=4.0
 """
+
+STUDY = """\
+Analyse a user study: people chose between two images, made in different ways.
+
+  pamela study choices.csv --output runs/study                    # Elo, differences, agreement, power
+  pamela study choices.csv --output runs/study --conditions self,other,none --ignore time,session
+  pamela study --power --people 6,12,24 --prompts 18 --repeats 7   # before a study: what could it see?
+  pamela study --simulate-paper --output runs/paper_study          # are the paper's Elo values recovered?
+
+choices.csv has a row for each comparison: participant,left,right,choice, where left and right say how the two images
+were made (self: optimized for the one who chooses; other: for somebody else; none; consensus; any method's name) and
+choice is left, right or tie. Or participant,winner,loser[,tie]. Optional: prompt; left_image,right_image (ids); pair
+(an id: a second row of the same person and pair is a retest).
+
+Prints a table and writes OUT/report.json and OUT/report.html. Elo: 400 more is being chosen ten times as often. An
+interval that contains 0 shows no difference. Intervals resample people and suit as few as six of them; they say nothing
+about other prompts. How much people and images differ (--person-sd, --image-sd) decides what a study can see: they are
+assumptions until a study of yours has estimated them, which its report does.
+"""

@@ -25,7 +25,7 @@ from .study import (
 )
 
 PAPER_ELO = {"self": 1065.0, "other": 1038.0, "none": 1016.0, "hpsv3": 959.0, "q-align": 922.0}  # arXiv 2604.07427
-PAPER_DESIGN = {"people": 6, "prompts": 18, "comparisons": 7650}
+PAPER_SIZE = {"people": 6, "prompts": 18, "comparisons": 7650}
 _CHUNK = 2_000_000  # numbers in memory at a time
 
 
@@ -215,10 +215,11 @@ def power(design: Design, goal: float = 0.8, studies: int = 1000, seed: int = 0)
     _, _, false_alarms, error = seen(0.0)
     guess = error * (critical + norm.ppf(goal))
     curve = [(0.0, false_alarms / 2)]
-    for factor in tqdm((0.4, 0.6, 0.75, 0.9, 1.0, 1.15, 1.4), "differences tried", leave=False):
+    for factor in tqdm((0.25, 0.5, 0.75, 1.0, 1.25, 1.5), "differences tried", leave=False):
         curve.append(seen(factor * guess)[:2])
     differences, shares = np.maximum.accumulate(np.array(curve), axis=0).T
-    elo = float(np.interp(goal, shares, differences)) if shares[-1] >= goal else None
+    bend = norm.ppf(np.clip(shares, 1e-3, 1 - 1e-3))  # nearly a straight line
+    elo = float(np.interp(norm.ppf(goal), bend, differences)) if shares[-1] >= goal else None
     return {"elo": elo, "goal": goal, "curve": curve, "false_alarms": false_alarms}
 
 

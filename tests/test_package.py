@@ -18,8 +18,8 @@ LAYERS = {
     "hub": 0, "hub_scan": 0, "pseudonyms": 0, "cards": 1, "group_figures": 3, "publishing": 4,
     "pipeline_entry": 0, "pipeline_publishing": 5,
     "modeling_pamela": 1, "processing_pamela": 1, "sources": 1, "user_metrics": 1, "training_config": 1,
-    "calibration": 1, "disagreement": 1, "repeats": 1, "paper_figures": 1, "report_page": 1, "report_plots": 1,
-    "report": 2, "report_files": 3, "report_table": 1,
+    "calibration": 1, "disagreement": 1, "repeats": 1, "paper_figures": 1, "report_page": 2, "report_plots": 1,
+    "report": 3, "report_files": 4, "report_table": 1,
     "builder": 2, "embeddings": 2, "preparation": 3, "scoring": 2,
     "taste_fitting": 0, "head_files": 0, "head_ratings": 3, "head_report": 3, "heads": 3, "few_shot": 4,
     "refiners": 0, "prompt_trace": 1, "prompt_surrogate": 1, "prompt_search": 2, "prompt_report": 3, "prompt_images": 3,
@@ -91,7 +91,7 @@ print(json.dumps([seconds, heavy, type(AutoConfig.for_model("pamela")).__name__]
     assert heavy == [] and registered == "PamelaConfig"
 
 
-@pytest.mark.parametrize("command", ["prepare-ratings", "embed", "train", "evaluate", "fit-user", "score", "push"])
+@pytest.mark.parametrize("command", ["prepare-ratings", "embed", "train", "evaluate", "fit-user", "score", "study", "push"])
 def test_every_command_explains_itself(command, capsys):
     from pamela_hf.cli import main
 
