@@ -8,7 +8,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from .report import _CSS, _ENVIRONMENT, _curves, _number, _rows, _signed
+from .report_page import CSS, ENVIRONMENT
+from .report_plots import curves, number, rows_chart, signed
 from .study import Choices, analyse, bootstrap_weights
 from .study_agreement import agreement, retest
 from .study_power import PAPER_ELO, PAPER_SIZE, Design, coverage, power, simulate_choices
@@ -92,7 +93,7 @@ def study_table(report: Mapping[str, Any]) -> str:
     for name, row in report["contrasts"].items():
         a, b = name.split(" - ")
         wanted = paper[a] - paper[b] if paper else None
-        lines.append(_line(name, row, _signed(row["elo"]["value"], 0)) + _beside(wanted, row["elo"]))
+        lines.append(_line(name, row, signed(row["elo"]["value"], 0)) + _beside(wanted, row["elo"]))
     return "\n".join([*lines, "", *_sentences(report)])
 
 
@@ -105,14 +106,14 @@ def _line(name: str, row: Mapping[str, Any], elo: str) -> str:
 
 
 def _span(cell: Mapping[str, Any]) -> str:
-    return "" if cell["ci_low"] is None else f"{_number(cell['ci_low'], 0)} to {_number(cell['ci_high'], 0)}"
+    return "" if cell["ci_low"] is None else f"{number(cell['ci_low'], 0)} to {number(cell['ci_high'], 0)}"
 
 
 def _beside(wanted: float | None, cell: Mapping[str, Any]) -> str:
     if wanted is None or cell["ci_low"] is None:
         return ""
     held = "inside" if cell["ci_low"] <= wanted <= cell["ci_high"] else "OUTSIDE"
-    return f"   the paper's {_number(wanted, 0)} is {held}"
+    return f"   the paper's {number(wanted, 0)} is {held}"
 
 
 def _counted(counts: Mapping[str, Any]) -> str:
@@ -129,7 +130,7 @@ def _sentences(report: Mapping[str, Any]) -> list[str]:
         told.append("Agreement between people: no pair of images was judged by two of them.")
     else:
         told.append(
-            f"Agreement between people: Krippendorff's α = {_number(agreed['alpha'], 2)} over {agreed['pairs']:,} "
+            f"Agreement between people: Krippendorff's α = {number(agreed['alpha'], 2)} over {agreed['pairs']:,} "
             f"pairs (told apart by {agreed['pairs_by']}); 1 is full agreement, 0 chance."
         )
     if again["same"] is None:
@@ -138,7 +139,7 @@ def _sentences(report: Mapping[str, Any]) -> list[str]:
         same = {key: None if value is None else 100 * value for key, value in again["same"].items()}
         told.append(
             f"Test–retest: the same answer {same['value']:.0f} % of the time ({_span(same) or 'one person'}; α = "
-            f"{_number(again['alpha'], 2)}) over {again['pairs']:,} pairs judged again by {again['people']:,} people."
+            f"{number(again['alpha'], 2)}) over {again['pairs']:,} pairs judged again by {again['people']:,} people."
         )
     spread = report["spread"]
     if spread["person_sd"] is not None:
@@ -174,24 +175,24 @@ def _html(report: Mapping[str, Any], title: str) -> str:
         (
             "How much each condition is liked",
             "Elo, mean 1000. 400 more is being chosen ten times as often; 50 more is 57 to 43.",
-            _rows("Elo by condition", elo, 1000.0, "dot", (990.0, 1010.0), 0),
+            rows_chart("Elo by condition", elo, 1000.0, "dot", (990.0, 1010.0), 0),
         ),
         (
             "What makes the difference",
             "Difference in Elo, paired over the same people. An interval clear of 0 is a real difference.",
-            _rows("differences in Elo", contrasts, 0.0, "difference", (), 0),
+            rows_chart("differences in Elo", contrasts, 0.0, "difference", (), 0),
         ),
         (
             "How often the first is chosen over the second",
             "Share of their direct comparisons, a tie counting half. .5 is no preference.",
-            _rows("win rates", rates, 0.5, "dot", (0.45, 0.55), 2),
+            rows_chart("win rates", rates, 0.5, "dot", (0.45, 0.55)),
         ),
     ]
     if report["power"]:
         charts.append(("What such a study can see", report["power"]["sentence"] + ".", _power_chart(report["power"])))
     return _PAGE.render(
         title=title, report=report, charts=charts, counted=_counted(report["counts"]),
-        sentences=_sentences(report), css=Markup(_CSS),
+        sentences=_sentences(report), css=Markup(CSS),
     )  # fmt: skip
 
 
@@ -199,10 +200,12 @@ def _power_chart(found: Mapping[str, Any]) -> Markup:
     cells = [{"value": share, "ci_low": None, "ci_high": None} for _, share in found["curve"]]
     names = [f"{difference:.0f}" for difference, _ in found["curve"]]
     axis = "difference in Elo, as found on average"
-    return _curves("share of studies that see a difference", [(None, cells, "s0")], names, axis, [0.0, 1.0])
+    return curves(
+        "share of studies that see a difference", [(None, cells, "s0")], names, axis, [0.0, 1.0, found["goal"]], True
+    )
 
 
-_PAGE = _ENVIRONMENT.from_string("""\
+_PAGE = ENVIRONMENT.from_string("""\
 <!doctype html>
 <html lang="en">
 <head>

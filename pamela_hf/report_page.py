@@ -1,0 +1,102 @@
+"""The page that the evaluation report is shown on: style and template, without outside references."""
+
+from jinja2 import Environment
+
+from .report_plots import number
+
+CSS = """
+:root { color-scheme: light dark; --bg: #fbfbfa; --card: #fff; --fg: #1d2026; --soft: #646b76; --line: #e2e4e8; --s0:
+#2f6fde; --s1: #7fa9ec; --s2: #e0663a; --s3: #7d8590; --s4: #2a9d78; --s5: #9a62c7; --s6: #c2972b; --s7: #c64f84; }
+@media (prefers-color-scheme: dark) { :root { --bg: #14161a; --card: #1c1f25; --fg: #e7e9ed; --soft: #9aa2ae; --line:
+#31363f; --s0: #6ea2ff; --s1: #4567a3; --s2: #ff8f66; --s3: #8b95a3; --s4: #4cc79d; --s5: #bd8be6; --s6: #e0b94f; --s7:
+#ea7fab; } } * { box-sizing: border-box } body { margin: 0; background: var(--bg); color: var(--fg); font: 16px/1.55
+system-ui, -apple-system, "Segoe UI", Roboto, sans-serif } main { max-width: 1200px; margin: 0 auto; padding: 40px 24px
+64px } h1 { font-size: 28px; margin: 0 0 4px } h2 { font-size: 22px; margin: 56px 0 2px } h3 { font-size: 16px; margin:
+0 } p { margin: 4px 0 } .soft, .card p { color: var(--soft); font-size: 14px } .lead { font-size: 20px; font-weight:
+600; margin: 20px 0 4px } ul { margin: 0; padding-left: 22px } .badge { display: inline-block; vertical-align: middle;
+margin-left: 10px; padding: 2px 12px; border-radius: 99px; background: var(--s2); color: var(--bg); font-size: 14px;
+font-weight: 600 } .cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 440px), 1fr)); gap:
+18px; margin: 18px 0 } .card { background: var(--card); border: 1px solid var(--line); border-radius: 12px; padding:
+18px 20px 12px } svg { width: 100%; max-width: 640px; display: block; margin: 10px auto 0; font-size: 12.5px } svg text
+{ fill: var(--fg) } svg .tick { fill: var(--soft); font-size: 12px } svg .value { font-weight: 600;
+font-variant-numeric: tabular-nums } .grid { stroke: var(--line) } .axis { stroke: var(--soft) } .target { stroke:
+var(--fg); stroke-dasharray: 4 3 } .whisker { stroke: var(--fg); stroke-width: 2 } .thin { stroke-width: 1.5; opacity:
+.55 } SERIES svg .curve { fill: none; stroke-width: 2.5 } svg rect { stroke: none } svg circle { stroke: var(--card) }
+.scroll { overflow-x: auto } table { border-collapse: collapse; width: 100%; font-size: 14px } th, td { padding: 8px
+12px; border-bottom: 1px solid var(--line); text-align: right; vertical-align: top; white-space: nowrap;
+font-variant-numeric: tabular-nums } th:first-child { text-align: left; white-space: normal; min-width: 270px } tbody
+th { font-weight: 600 } th small, td small { display: block; font-weight: 400; color: var(--soft); font-size: 12.5px }
+td.best b { border-bottom: 3px solid var(--s0) } td b { font-weight: 400 } td.best b { font-weight: 700 } .key {
+display: inline-block; width: 10px; height: 10px; border-radius: 99px; margin-right: 6px } footer { margin-top: 56px;
+border-top: 1px solid var(--line); padding-top: 14px }
+""".replace(
+    "SERIES",
+    "\n".join(
+        f".s{k} {{ fill: var(--s{k}); stroke: var(--s{k}) }} .key.s{k} {{ background: var(--s{k}) }}" for k in range(8)
+    ),
+)
+
+ENVIRONMENT = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+ENVIRONMENT.filters |= {"number": number, "thousands": "{:,}".format}
+PAGE = ENVIRONMENT.from_string("""\
+<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{{ meta.reference }} on {{ meta.data }}: how well are personal ratings predicted?</title>
+<style>{{ css }}</style>
+</head>
+<body><main>
+<h1>How well are people's own ratings predicted?
+{% if meta.simulated %}<span class="badge">simulated</span>{% endif %}</h1>
+<p class="soft">Ratings: {{ meta.data }}. Everything is judged person by person, then averaged over people.</p>
+{% if meta.simulated %}
+<p class="soft">The people and images of this report are simulated: it shows that the parts work, not how well real
+taste is predicted.</p>
+{% endif %}
+{% for text, details in headlines %}
+<p class="lead">{{ text }}</p>
+<ul>{% for detail in details %}<li>{{ detail }}</li>{% endfor %}</ul>
+{% endfor %}
+{% for section in sections %}
+<section>
+<h2>{{ section.split }}</h2>
+<p>{{ section.people }}</p>
+<p class="soft">{{ section.counts.ratings | thousands }} ratings of {{ section.counts.images | thousands }} images by
+{{ section.counts.participants | thousands }} people; left out of the per-person means:
+{{ section.counts.left_out.few_ratings }} with fewer than 6 ratings,
+{{ section.counts.left_out.constant_ratings }} who rated everything alike. {{ section.use }}</p>
+<div class="cards">
+{% for title, text, chart in section.charts %}
+<div class="card"><h3>{{ title }}</h3><p>{{ text }}</p>{{ chart }}</div>
+{% endfor %}
+</div>
+<div class="card scroll"><table>
+<thead><tr><th>Every metric, with its 95 % interval over people</th>
+{% for scorer, color in section.scorers %}<th><span class="key {{ color }}"></span>{{ scorer }}</th>{% endfor %}</tr>
+</thead>
+<tbody>
+{% for metric, cells in section.table %}
+<tr><th>{{ metric }}<small>{{ explanations[metric] }}</small></th>
+{% for cell, best in cells %}
+<td{% if best %} class="best"{% endif %}><b>{{ cell.value | number }}</b>
+<small>{% if cell.ci_low is not none %}{{ cell.ci_low | number(2) }} to {{ cell.ci_high | number(2) }}{% endif %}
+</small></td>
+{% endfor %}</tr>
+{% endfor %}
+</tbody></table></div>
+</section>
+{% endfor %}
+<footer class="soft">
+<p><b>Scorers.</b> {% for name, about in meta.scorers.items() %}
+{{ name }}: {{ "personal" if about.personal else "the same for everybody" }}{% if about.identity %},
+identity {{ about.identity }}{% endif %}. {% endfor %}
+<b>@no_user</b>: of the person it is told nothing but the demographics. <b>@wrong_user</b>: it is told somebody else's
+name. <b>@k=20</b>: a new person whose first 20 ratings it has seen; <b>@k=0</b> is a new person as such.</p>
+<p>Underlined: best of its row. Intervals: {{ meta.bootstrap | thousands }} bootstrap draws of people.
+Seed {{ meta.seed }}, pamela_hf {{ meta.version }}.</p>
+</footer>
+</main></body>
+</html>
+""")
