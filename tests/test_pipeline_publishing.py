@@ -40,19 +40,17 @@ except ValueError as error:
     print("trust_remote_code=True" in str(error))
 """
 FRIEND = f"""{RUN}
-import json, sys
+import json, re, sys
+from diffusers import DiffusionPipeline
+from huggingface_hub import hf_hub_download
 from pamela_hf.pipeline_pamela import PamelaPromptPipeline
 for repo, revision, user, options in json.loads(sys.argv[1]):
     print(json.dumps(run(PamelaPromptPipeline.from_pretrained(repo, revision=revision), user, **options)))
-"""
-SNIPPETS = """
-import re, sys
-from huggingface_hub import hf_hub_download
-card = open(hf_hub_download(sys.argv[1], "README.md")).read()
-scope = {}
-for block in re.findall(r"```python\\n(.*?)```", card, re.S):
-    exec(block.replace("num_iterations=3, num_candidates=8", "num_iterations=1, num_candidates=1, height=32"), scope)
-print(type(scope["pipe"]).__module__, scope["pipe"].reward_model.config.users)
+print(json.dumps(run(DiffusionPipeline.from_pretrained(repo, trust_remote_code=True), user, **options)))
+blocks = re.findall(r"```python\\n(.*?)```", open(hf_hub_download(repo, "README.md")).read(), re.S)
+for block in blocks:
+    exec(block.replace("num_iterations=3, num_candidates=8", "num_iterations=1, num_candidates=1, height=32"))
+print(len(blocks), pipe.reward_model.config.users)
 """
 
 
@@ -104,16 +102,13 @@ def test_a_pushed_pipeline_loads_with_diffusers_in_a_strangers_process(pipes, tm
             "prompts": out.prompts, "renderer": type(pipe.pipeline).__name__, "chat": name == "klein",
             "scores": pytest.approx(out.scores, abs=1e-4),
         }  # fmt: skip
-    for code, package in ((STRANGER, False), (STRANGER, True), (FRIEND, True)):
-        lines = fresh_process(code, json.dumps(asked), with_package=package).splitlines()
-        for name, line in zip(expected, lines, strict=False):
-            found = json.loads(line)
-            module = found.pop("module")
-            assert module == "pamela_hf.pipeline_pamela" if package else module.startswith("pamela_hf_")
-            assert found == expected[name]
-        assert lines[len(expected) :] == (["True"] if code == STRANGER else [])
-    said = fresh_process(SNIPPETS, "me/procedural").splitlines()[-1]
-    assert said == f"pamela_hf.pipeline_pamela {sorted(names.values())}"
+    stranger = fresh_process(STRANGER, json.dumps(asked), with_package=False).splitlines()
+    friend = fresh_process(FRIEND, json.dumps(asked)).splitlines()
+    loaded = [("pamela_hf_", line) for line in stranger[:2]] + [("pamela_hf.", line) for line in friend[:3]]
+    for name, (module, line) in zip([*expected, *expected, "procedural"], loaded, strict=True):
+        found = json.loads(line)
+        assert found.pop("module").startswith(module) and found == expected[name]
+    assert stranger[2:] == ["True"] and friend[-1] == f"2 {sorted(names.values())}"
 
 
 def test_only_a_saved_pipeline_without_pickles_is_pushed(pipes, tmp_path):
