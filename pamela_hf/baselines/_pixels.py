@@ -147,7 +147,7 @@ def loading(name: str, weights: str, revision: str | None, licence: str, instead
     """Turns a failure to load `weights` into an OSError that names them and says how to get them."""
     try:
         yield
-    except (OSError, RuntimeError, ValueError, UnpicklingError, SafetensorError) as error:
+    except (OSError, RuntimeError, ValueError, ImportError, UnpicklingError, SafetensorError) as error:
         at = f" at revision {revision}" if revision else ""
         raise OSError(
             f"{name} needs the weights {weights}{at} (licence: {licence}), which could not be loaded: "
