@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from diffusers import DiffusionPipeline
 from PIL import Image
 
-from .modeling_pamela import encode_prompts
+from .modeling_pamela import encode_images, encode_prompts
 from .processing_pamela import tokenize_prompts
 from .prompt_search import PromptSearch
 from .prompt_trace import RunFolder
@@ -108,8 +108,10 @@ class CandidateImages:
 
     def _score(self, images: list[Image.Image], prompts: list[str]) -> list[tuple[float, float, float]]:
         told = {"candidate": prompts, "original": [self.prompt] * len(prompts), "none": None}[self.reward_prompt]
-        with _recorded_features(self.pipe.reward_model.load_backbone()) as features:
-            scores, std = self.scorer.score(images, told, user=self.user, batch_size=len(images), **self.told)
+        embeds = self._encode(images)
+        scores, std = self.scorer.score(
+            image_embeds=embeds, prompts=told, user=self.user, batch_size=len(images), **self.told
+        )
         if self.adherence is not None:
             adherence = [float(a) for a in self.adherence(images, self.prompt)]
             if len(adherence) != len(images):
@@ -119,8 +121,16 @@ class CandidateImages:
         else:
             if self._texts is None:
                 self._texts = self._encode_texts([self.prompt, *UNRELATED_PROMPTS])
-            adherence = encoder_adherence(torch.cat(features), self._texts).tolist()
+            adherence = encoder_adherence(embeds, self._texts).tolist()
         return [(float(s), float(d), float(a)) for s, d, a in zip(scores, std, adherence)]
+
+    def _encode(self, images: list[Image.Image]) -> torch.Tensor:
+        """Image features `(B, D)`, which the reward and the adherence share."""
+        backbone = self.pipe.reward_model.load_backbone()
+        like = next(backbone.parameters())
+        inputs = self.pipe.processor.image_processor(images, return_tensors="pt")
+        inputs = {k: v.to(like.device, like.dtype if v.is_floating_point() else v.dtype) for k, v in inputs.items()}
+        return encode_images(backbone, **inputs)
 
     def _encode_texts(self, texts: Sequence[str]) -> torch.Tensor:
         backbone = self.pipe.reward_model.load_backbone()
@@ -156,27 +166,6 @@ def encoder_adherence(image_embeds: torch.Tensor, text_embeds: torch.Tensor) -> 
         image_embeds.device
     )
     return cosine[:, 0] - cosine[:, 1:].mean(-1)
-
-
-@contextmanager
-def _recorded_features(backbone: torch.nn.Module) -> Iterator[list[torch.Tensor]]:
-    """The image features that the encoder computes meanwhile: adherence takes the reward's, images are encoded once."""
-    found: list[torch.Tensor] = []
-    get, patched = backbone.get_image_features, "get_image_features" in vars(backbone)
-
-    def recorded(*args: Any, **kwargs: Any) -> Any:
-        out = get(*args, **kwargs)
-        found.append((out if isinstance(out, torch.Tensor) else out.pooler_output).float().cpu())
-        return out
-
-    backbone.get_image_features = recorded
-    try:
-        yield found
-    finally:
-        if patched:
-            backbone.get_image_features = get
-        else:
-            del backbone.get_image_features
 
 
 @contextmanager

@@ -188,7 +188,7 @@ class PamelaScorer:
 
     def score(
         self,
-        images: Any,
+        images: Any = None,
         prompts: str | Sequence[str | None] | None = None,
         user: str | Head | Sequence[str | Head | None] | None = None,
         demographics: Mapping[str, Any] | Sequence[Mapping[str, Any] | None] | None = None,
@@ -196,6 +196,7 @@ class PamelaScorer:
         *,
         users: Sequence[str | Head | None] | None = None,
         scale: str | None = None,
+        image_embeds: torch.Tensor | None = None,
         batch_size: int = 32,
         progress: bool = False,
     ) -> ScoreResult:
@@ -208,22 +209,27 @@ class PamelaScorer:
             users: U of them → a grid `(N, U)`; then `demographics` are theirs, one for all or U of them.
             demographics, metadata: see [`PamelaProcessor`].
             scale: rating scale of the answer; default: the model's `default_scale`.
+            image_embeds: in place of `images`: the encoder's features of N of them, `(N, image_embed_dim)`.
             batch_size: images the encoder takes at a time. progress: show a progress bar.
 
         Returns:
             [`ScoreResult`] in the order of `images`.
 
         Raises:
-            ValueError: no images, an image that cannot be read, an unknown user, field or scale, a head of another
-                base, lengths that don't fit.
+            ValueError: no images, or both images and features; an image that cannot be read, an unknown user, field or
+                scale, a head of another base, lengths that don't fit.
         """
         if user is not None and users is not None:
             raise ValueError("user= goes with the images one to one, users= asks for a grid; pass one of the two.")
-        single = isinstance(images, (str, os.PathLike, Image.Image)) or getattr(images, "ndim", 0) in (2, 3)
-        images = [images] if single else list(images)
-        if not images:
+        if (images is None) == (image_embeds is None):
+            raise ValueError("Pass either images= or image_embeds=, one of the two.")
+        if images is not None:
+            single = isinstance(images, (str, os.PathLike, Image.Image)) or getattr(images, "ndim", 0) in (2, 3)
+            images = [images] if single else list(images)
+        n = len(images if images is not None else image_embeds)
+        if not n:
             raise ValueError("images is empty; pass at least one path, PIL image or array.")
-        align, n = self.processor._align, len(images)
+        align = self.processor._align
         prompts, metadata = align("prompts", prompts, n), align("metadata", metadata, n)
         scale_id = self.processor.scale_id(scale)
         if users is not None:
@@ -236,7 +242,8 @@ class PamelaScorer:
         for start in tqdm(range(0, n, batch_size), "scoring images", disable=not progress):
             part = slice(start, start + batch_size)
             inputs = self.processor(
-                images=[open_image(image) for image in images[part]],
+                images=[open_image(image) for image in images[part]] if images is not None else None,
+                image_embeds=image_embeds[part] if image_embeds is not None else None,
                 prompts=prompts[part] if any(prompts[part]) else None,
                 metadata=metadata[part],
                 scale=scale,
@@ -248,7 +255,7 @@ class PamelaScorer:
             else:
                 rows = {name: ids[part] for name, ids in pairs.items()}
                 with torch.inference_mode():
-                    scale_ids = torch.full((len(images[part]),), scale_id)
+                    scale_ids = torch.full((min(batch_size, n - start),), scale_id)
                     out = self.model(**inputs, **rows, scale_ids=scale_ids)
             scores[part], std[part] = out.scores.float().cpu().numpy(), out.std.float().cpu().numpy()
         return ScoreResult(scores, std)
