@@ -5,9 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
-
-from .prompt_report import CSS, ENVIRONMENT
+from .prompt_page import ENVIRONMENT
 from .prompt_trace import write_whole
 
 
@@ -34,9 +32,7 @@ def write_comparison(path: str | os.PathLike, summary: Mapping[str, Any], output
         people.append({"name": name, "runs": runs, "stability": summary.get("stability", {}).get(name)})
     first = outputs[0][0]
     before = f"{folders[0][0].as_posix()}/{image_of(first, first.history[0]['prompt'])}"
-    page = _COMPARISON.render(
-        prompt=summary["prompt"], people=people, scores=summary.get("scores"), before=before, css=Markup(CSS)
-    )
+    page = _COMPARISON.render(prompt=summary["prompt"], people=people, scores=summary.get("scores"), before=before)
     write_whole(Path(path), page)
 
 
@@ -46,17 +42,9 @@ def image_of(out: Any, prompt: str) -> str:
 
 
 _COMPARISON = ENVIRONMENT.from_string("""\
-<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy"
-content="default-src 'none'; img-src 'self' file:; style-src 'unsafe-inline'">
-<title>{{ prompt }}: several runs</title>
-<style>{{ css }}</style>
-</head>
-<body><main>
+{% extends "frame.html" %}
+{% block title %}{{ prompt }}: several runs{% endblock %}
+{% block content %}
 <h1 class="prompt">{{ prompt }}</h1>
 <p class="soft">{{ people | length }} {{ "people" if people | length > 1 else "person" }},
 {{ people[0].runs | length }} independent run{{ "s" if people[0].runs | length > 1 }} each. Images at the first seed of
@@ -112,6 +100,5 @@ features), the unoptimized prompt at the same seeds by {{ person.stability.unopt
 {{ phrase }} ({{ count }}){{- ", " if not loop.last }}
 {%- else %}nothing{% endfor %}.</p>
 {% endfor %}
-</main></body>
-</html>
+{% endblock %}
 """)
