@@ -1,4 +1,4 @@
-"""Rivals whose authors' packages pin versions that cannot live beside this one: each runs in a Python of its own."""
+"""Rivals whose authors' code asks for versions that cannot live beside this package: each in a Python of its own."""
 
 import json
 import subprocess
@@ -23,9 +23,10 @@ class IsolatedScorer(PixelScorer):
     Args:
         name: of the rival, and of its loader in `worker`.
         origin: what it is.
-        python: the interpreter of an environment that has the authors' package; None: this one.
+        python: the interpreter of an environment that has the authors' code; None: this one.
         open_image: image_id → RGB image.
-        install: what makes such an environment, for the error message.
+        install: what pip installs into such an environment, for the error message.
+        options: further words for the loader.
         worker: the script, see `_worker.py`.
 
     Raises:
@@ -41,6 +42,7 @@ class IsolatedScorer(PixelScorer):
         python: str | None,
         open_image: Callable[[str], Image.Image] | None,
         install: str,
+        *options: str,
         worker: Path = WORKER,
     ):
         super().__init__(name, open_image)
@@ -50,7 +52,7 @@ class IsolatedScorer(PixelScorer):
             f"(licence: {origin.licence}). Make one where the Hub is reachable: python -m venv ENV; "
             f"ENV/bin/pip install {install}; and name its Python: {name}:ENV/bin/python."
         )
-        command = [python or sys.executable, str(worker), name]
+        command = [python or sys.executable, str(worker), name, origin.weights, origin.revision or "main", *options]
         try:
             self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         except OSError as error:

@@ -57,7 +57,7 @@ class PixelScorer:
     rating_units = False
     higher_is_better: bool = True
     score_range: tuple[float, float] | None = None
-    uses_prompt: ClassVar[bool] = True
+    uses_prompt: bool = True
     batch_size: int = 16
 
     def __init__(self, name: str, open_image: Callable[[str], Image.Image] | None):

@@ -1,7 +1,7 @@
-"""Scores images with an authors' package, in the Python that has it: `python _worker.py RIVAL`.
+"""Scores images with an authors' code, in the Python that has it: `python _worker.py RIVAL WEIGHTS REVISION [OPTIONS]`.
 
-Such packages pin versions that cannot live beside this one, so this file imports nothing of pamela_hf. It answers each
-line of JSON on stdin, `{"images": [paths], "prompts": [texts]}`, with one on stdout: `{"scores": [numbers]}` or
+Such code asks for versions that cannot live beside this package, so this file imports nothing of pamela_hf. It answers
+each line of JSON on stdin, `{"images": [paths], "prompts": [texts]}`, with one on stdout: `{"scores": [numbers]}` or
 `{"error": text}`; the first line, sent once the weights are loaded, is `{"scores": []}`.
 """
 
@@ -13,11 +13,14 @@ import sys
 sys.path[:] = [path for path in sys.path if os.path.abspath(path) != os.path.dirname(os.path.abspath(__file__))]
 
 
-def hpsv3():
+def hpsv3(weights, revision):
+    from hpsv3 import HPSv3RewardInferencer  # isort: skip: a missing package is to be told at once
     import torch
-    from hpsv3 import HPSv3RewardInferencer
+    from huggingface_hub import hf_hub_download
 
-    inferencer = HPSv3RewardInferencer(device="cuda" if torch.cuda.is_available() else "cpu")
+    checkpoint = hf_hub_download(weights, "HPSv3.safetensors", revision=revision)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    inferencer = HPSv3RewardInferencer(checkpoint_path=checkpoint, device=device)
 
     def score(images, prompts):
         with torch.inference_mode():
@@ -28,15 +31,41 @@ def hpsv3():
     return score
 
 
-def imagereward():
+def imagereward(weights, revision):
     import ImageReward
     import torch
+    from huggingface_hub import hf_hub_download
 
-    model = ImageReward.load("ImageReward-v1.0")
+    files = [hf_hub_download(weights, file, revision=revision) for file in ("ImageReward.pt", "med_config.json")]
+    model = ImageReward.load(files[0], med_config=files[1])
 
     def score(images, prompts):
         with torch.inference_mode():
             return [float(model.score(prompt, image)) for image, prompt in zip(images, prompts)]
+
+    return score
+
+
+def qalign(weights, revision, task):
+    import torch
+    from PIL import Image
+    from transformers import AutoModelForCausalLM
+
+    # as on its model card; the code that runs is that of this one commit
+    model = AutoModelForCausalLM.from_pretrained(
+        weights,
+        revision=revision,
+        code_revision=revision,
+        trust_remote_code=True,
+        attn_implementation="eager",
+        torch_dtype=torch.float16,
+        device_map="auto",
+    )
+
+    def score(images, prompts):
+        with torch.inference_mode():
+            opened = [Image.open(image).convert("RGB") for image in images]
+            return model.score(opened, task_=task, input_="image").float().tolist()
 
     return score
 
@@ -66,4 +95,5 @@ def serve(load):
 
 
 if __name__ == "__main__":
-    serve({"hpsv3": hpsv3, "imagereward": imagereward}[sys.argv[1]])
+    rivals = {"hpsv3": hpsv3, "imagereward": imagereward, "qalign": qalign}
+    serve(lambda: rivals[sys.argv[1]](*sys.argv[2:]))

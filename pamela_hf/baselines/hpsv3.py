@@ -4,9 +4,8 @@ Ma et al., *HPSv3: Towards Wide-Spectrum Human Preference Score*, ICCV 2025 (arX
 the preference it predicts, unbounded (about -10..15), higher is better. The authors publish no example value.
 
 Runs through the authors' package, release 1.0.0, which pins transformers 4.45.2: in an environment of its own, whose
-Python is named as `hpsv3:ENV/bin/python`. The package reads the newest commit of `MizzenAI/HPSv3` and the base model
-`Qwen/Qwen2-VL-7B-Instruct`. How its dependencies resolve was not tried; its modules import matplotlib and tensorboard,
-which it does not name.
+Python is named as `hpsv3:ENV/bin/python`. The package also reads the newest commit of `Qwen/Qwen2-VL-7B-Instruct`. How
+its dependencies resolve was not tried; its modules import matplotlib and tensorboard, which it does not name.
 """
 
 from typing import Any
@@ -20,7 +19,7 @@ from ._pixels import Origin, images_of
 
 ORIGIN = Origin(
     weights="MizzenAI/HPSv3",
-    revision=None,
+    revision="4f81e3e09edd82fe3c5f636444c721b592a735ca",
     licence="MIT (code), Apache-2.0 (weights)",
     gpu_gb=20,
     package="hpsv3==1.0.0",

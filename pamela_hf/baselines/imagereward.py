@@ -6,8 +6,9 @@ in its README (prompt "a painting of an ocean with clouds and birds, day time, l
 `assets/images/1.webp` to `4.webp`): 0.5812, 0.2745, -1.4132, -2.0296.
 
 Runs through the authors' package, release 1.5, whose BLIP needs a transformers before 4.56 and whose timm is pinned: in
-an environment of its own, whose Python is named as `imagereward:ENV/bin/python`. The package reads the newest commit of
-`THUDM/ImageReward`, and imports openai-clip, which it does not name. How its dependencies resolve was not tried.
+an environment of its own, whose Python is named as `imagereward:ENV/bin/python`. The package also reads the newest
+commit of `bert-base-uncased`'s tokenizer, and imports openai-clip, which it does not name. How its dependencies resolve
+was not tried.
 """
 
 from typing import Any
@@ -21,7 +22,7 @@ from ._pixels import Origin, images_of
 
 ORIGIN = Origin(
     weights="THUDM/ImageReward",
-    revision=None,
+    revision="8a4269cb91d7d287c5b2dcc0670cb99911f92c64",
     licence="Apache-2.0",
     gpu_gb=3,
     package="image-reward==1.5",

@@ -4,6 +4,7 @@ C. Chen et al., *IQA-PyTorch* (github.com/chaofengc/IQA-PyTorch), which states e
 range, and keeps each metric's weights. They measure quality or beauty as annotators on average saw it; no prompt is
 read. The package is PolyForm-Noncommercial-1.0.0, and the metrics have licences of their own; it reads its weights as
 pickles that may run code, so trust in them is trust in it. Images keep their size and are scored one at a time.
+With release 0.1.16 and transformers 5.24, its port of Q-Align stops at an attribute that is gone; there is `qalign`.
 """
 
 import math
@@ -36,18 +37,15 @@ class PyIQA(PixelScorer):
 
     Args:
         metric: what `pyiqa.create_metric` made: `(1, 3, H, W)` in 0..1 → a score; it knows direction and range.
-        options: keyword arguments of each call of it.
     """
 
     origin = ORIGIN
     uses_prompt = False
     batch_size = 1
 
-    def __init__(
-        self, name: str, metric: Any, open_image: Callable[[str], Image.Image] | None, origin=ORIGIN, **options: Any
-    ):
+    def __init__(self, name: str, metric: Any, open_image: Callable[[str], Image.Image] | None):
         super().__init__(name, open_image)
-        self.metric, self.origin, self.options = metric, origin, options
+        self.metric = metric
         self.higher_is_better = not metric.lower_better
         self.score_range = _range(metric.score_range)
 
@@ -56,7 +54,7 @@ class PyIQA(PixelScorer):
         for image in images:
             pixels = torch.from_numpy(np.asarray(image, dtype=np.float32) / 255).permute(2, 0, 1)[None]
             with torch.inference_mode():
-                scores.append(float(self.metric(pixels, **self.options).squeeze()))
+                scores.append(float(self.metric(pixels).squeeze()))
         return np.array(scores)
 
 
@@ -64,22 +62,6 @@ def _range(text: str) -> tuple[float, float]:
     """pyiqa's "0, 100" or "~0, ~" (about 0, no upper end) as numbers."""
     low, high = (part.strip().lstrip("~") for part in text.split(","))
     return float(low or -math.inf), float(high or math.inf)
-
-
-def load_metric(metric: str, name: str, origin: Origin) -> Any:
-    """A metric of pyiqa on the default device.
-
-    Raises:
-        RuntimeError: pyiqa is missing. ValueError: no metric of that name that scores one image by itself.
-        OSError: its weights cannot be loaded.
-    """
-    pyiqa = required_package("pyiqa", name, origin)
-    there = [one for one in pyiqa.list_models(metric_mode="NR") if one not in NOT_OF_ONE_IMAGE]
-    if metric not in there:
-        raise ValueError(f"pyiqa has no metric {metric!r} that scores one image by itself; it has {', '.join(there)}.")
-    how = f"Run this once where the net is reachable: pyiqa.create_metric({metric!r}); it keeps them in its cache."
-    with loading(name, origin.weights, origin.revision, origin.licence, how):
-        return pyiqa.create_metric(metric, device=default_device())
 
 
 def fit(
@@ -101,4 +83,10 @@ def fit(
     """
     name = f"pyiqa:{variant}"
     open_image = images_of(data, name)
-    return PyIQA(name, load_metric(variant, name, ORIGIN), open_image)
+    pyiqa = required_package("pyiqa", name, ORIGIN)
+    there = [one for one in pyiqa.list_models(metric_mode="NR") if one not in NOT_OF_ONE_IMAGE]
+    if variant not in there:
+        raise ValueError(f"pyiqa has no metric {variant!r} that scores one image by itself; it has {', '.join(there)}.")
+    how = f"Run this once where the net is reachable: pyiqa.create_metric({variant!r}); it keeps them in its cache."
+    with loading(name, ORIGIN.weights, ORIGIN.revision, ORIGIN.licence, how):
+        return PyIQA(name, pyiqa.create_metric(variant, device=default_device()), open_image)

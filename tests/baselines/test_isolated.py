@@ -103,7 +103,10 @@ def test_a_failure_while_scoring_is_no_score(tmp_path, line, message):
 
 @pytest.mark.parametrize(
     ("name", "package", "weights"),
-    [("hpsv3", "hpsv3", "MizzenAI/HPSv3"), ("imagereward", "ImageReward", "THUDM/ImageReward")],
+    [
+        ("hpsv3", "hpsv3", "MizzenAI/HPSv3"),
+        ("imagereward", "ImageReward", "THUDM/ImageReward"),
+    ],
 )
 def test_without_its_package_a_rival_names_package_weights_and_environment(name, package, weights):
     if importlib.util.find_spec(package):
@@ -116,3 +119,13 @@ def test_without_its_package_a_rival_names_package_weights_and_environment(name,
         load_baseline(f"{name}:{os.sep}no{os.sep}python").fit(None, FEATURES, data=data)
     with pytest.raises(ValueError, match="scores pixels"):
         load_baseline(name).fit(None, FEATURES)
+
+
+def test_qalign_is_asked_for_one_of_its_tasks_without_a_prompt():
+    data = RatingData("toy", {}, {}, open_image=lambda image_id: io.BytesIO())
+    module = load_baseline("qalign")
+    assert not module.QAlign.uses_prompt and not module.QAlign.rating_units
+    with pytest.raises(ValueError, match=r"task='beauty'.*aesthetics, quality"):
+        module.fit(None, FEATURES, data=data, task="beauty")
+    with pytest.raises(RuntimeError, match=r"cannot be started.*q-future/one-align.*transformers==4\.36\.1"):
+        module.fit(None, FEATURES, data=data, variant=f"{os.sep}no{os.sep}python")

@@ -244,14 +244,14 @@ class Darkness(torch.nn.Module):
 
     lower_better, score_range = True, "~1, 5"
 
-    def forward(self, x, times=1.0):
+    def forward(self, x):
         assert x.ndim == 4 and x.shape[:2] == (1, 3) and x.min() >= 0 and x.max() <= 1
-        return times * (5 - 4 * x.mean(dim=(1, 2, 3), keepdim=True))
+        return 5 - 4 * x.mean(dim=(1, 2, 3), keepdim=True)
 
 
 def test_a_metrics_direction_and_range_count_and_its_scores_are_no_ratings(data, foreign):
     table = data.splits["val_seen"]
-    fits = {name: PyIQA(name, Darkness(), None, times=1.0) for name in ("darkness", "brightness")}
+    fits = {name: PyIQA(name, Darkness(), None) for name in ("darkness", "brightness")}
     fits["brightness"].higher_is_better = True
     for scorer in fits.values():
         scorer._open_image = lambda image_id: open_image_checked(data.open_image(image_id))
@@ -291,7 +291,7 @@ def test_what_cannot_be_scored_is_refused(clip_folder, data, foreign, monkeypatc
         load_baseline("pickscore").fit(None, foreign, data=data)
     monkeypatch.setitem(sys.modules, "pyiqa", None)
     monkeypatch.setitem(sys.modules, "open_clip", None)
-    for name, extra in (("pyiqa:niqe", "pyiqa"), ("qalign", "pyiqa"), ("hpsv2", "hpsv2")):
+    for name, extra in (("pyiqa:niqe", "pyiqa"), ("hpsv2", "hpsv2")):
         with pytest.raises(RuntimeError, match=rf"pip install 'pamela_hf\[{extra}\]'"):
             load_baseline(name).fit(None, foreign, data=data)
 
