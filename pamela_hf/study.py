@@ -191,25 +191,25 @@ def check_comparable(conditions: Sequence[str], wins: np.ndarray, ties: np.ndarr
     """
     if len(conditions) < 2:
         raise StudyError(f"All images are of one condition, {conditions[0]!r}; an Elo needs at least two that meet.")
-    not_beaten_less = (wins + ties) > 0
-    n, group = connected_components(not_beaten_less, directed=True, connection="weak")
+    held_up = (wins + ties) > 0
+    n, group = connected_components(held_up, directed=True, connection="weak")
     if n > 1:
         parts = [", ".join(name for name, g in zip(conditions, group) if g == k) for k in range(n)]
         raise StudyError(
             f"Nobody compared these groups of conditions with each other: {' | '.join(parts)}. Their Elo has no common "
             "scale. Collect comparisons between them, or analyse each group by itself with --conditions."
         )
-    n, group = connected_components(not_beaten_less, directed=True, connection="strong")
-    for k in range(n if n > 1 else 0):
+    n, group = connected_components(held_up, directed=True, connection="strong")
+    for k in np.argsort(np.bincount(group)) if n > 1 else ():  # name the few rather than the many
         inside = group == k
         names = ", ".join(name for name, here in zip(conditions, inside) if here)
-        for lost, word in ((not_beaten_less[~inside][:, inside], "lost"), (not_beaten_less[inside][:, ~inside], "won")):
-            if not lost.any():
-                met = int((wins + wins.T + ties)[inside][:, ~inside].sum())
-                raise StudyError(
-                    f"{names} never {word} or tied a single one of {met} comparisons with the other conditions, so "
-                    "no finite Elo fits. Collect more choices, or name the conditions to compare with --conditions."
-                )
+        lost, won = held_up[~inside][:, inside], held_up[inside][:, ~inside]
+        if not (lost.any() and won.any()):
+            met = int((wins + wins.T + ties)[inside][:, ~inside].sum())
+            raise StudyError(
+                f"{names} never {'won' if lost.any() else 'lost'} or tied a single one of {met} comparisons with the "
+                "other conditions, so no finite Elo fits. Collect more choices, or leave out with --conditions."
+            )
 
 
 def bootstrap_weights(n_people: int, draws: int, seed: int) -> np.ndarray:

@@ -34,7 +34,7 @@ def study_report(choices: Choices, bootstrap: int = 1000, seed: int = 0, simulat
             spread["image_sd"] = 0.0  # it is part of person_sd then
         report["power"] = planned_power(
             len(report["conditions"]), counts["people"], counts["prompts"] or 1, None, counts["comparisons"],
-            tie_share=report["tie_share"], studies=simulations, seed=seed, **spread,
+            tie_share=min(report["tie_share"], 0.9), studies=simulations, seed=seed, **spread,
         )  # fmt: skip
     return report
 
@@ -53,9 +53,7 @@ def planned_power(
     seed: int = 0,
 ) -> dict[str, Any]:
     """[`study_power.power`] of such a study, with its design and the sentence that says it."""
-    design = Design(
-        [1000.0] * conditions, people, prompts, repeats or 1, comparisons, person_sd, image_sd, min(tie_share, 0.9)
-    )
+    design = Design([1000.0] * conditions, people, prompts, repeats or 1, comparisons, person_sd, image_sd, tie_share)
     found = power(design, studies=studies, seed=seed)
     each = f"{repeats} judgements of each pair" if repeats else f"{comparisons:,} comparisons"
     sees = "no difference that was tried" if found["elo"] is None else f"a difference of {found['elo']:.0f} Elo"
