@@ -1,8 +1,9 @@
 """How well scorers do for different people and for different kinds of images, so that bias shows.
 
 Groups of people are those of one demographic answer, groups of images those of one metadata value. A figure of fewer
-than `LEAST` people would point to persons, so such a group is named and marked, its people and figures withheld.
-Figures are rounded, so that a withheld one is not what the others lack to the whole.
+than `LEAST` people would point to persons, so such a group is named and marked, its people and figures withheld. Where
+all that is withheld of a field is about fewer than `LEAST` people, its other figures are rounded to two digits, or
+theirs would be what the others lack to the whole.
 """
 
 from collections.abc import Mapping
@@ -20,7 +21,6 @@ LEAST = 5  # people; a figure of fewer would point to persons
 FEW = 20  # people; a figure of fewer is shown and marked: its interval is wide, and itself uncertain
 SPLITS = ("test_seen", "test_unseen", "val_seen", "val_unseen")
 GROUP_METRICS = ("user_srocc", "user_pairwise_0", "bias")
-_DIGITS = 3
 _MISSING = "not stated"
 
 
@@ -58,7 +58,7 @@ def group_tables(
     errors = {name: one - given for name, one in scores.items() if np.isfinite(users[name].values["rmse"]).any()}
     whole = {name: dict(of.values) | _bias(errors.get(name), person, len(names)) for name, of in users.items()}
 
-    def row(value: str | None, rows: np.ndarray, member: np.ndarray, values: Mapping[str, Any], of_people: bool):
+    def row(value: str, rows: np.ndarray, member: np.ndarray, values: Mapping[str, Any], of_people=False, digits=3):
         n_people, n_ratings = int(member.sum()), int(rows.sum())
         hidden = of_people and n_people < LEAST
         return {
@@ -68,38 +68,40 @@ def group_tables(
             "images": None if hidden else int(ratings.image_id[rows].nunique()),
             "few": n_people < FEW,
             "scorers": {
-                name: {metric: _cell(of[metric], member, weights) for metric in GROUP_METRICS if metric in of}
+                name: {metric: _cell(of[metric], member, weights, digits) for metric in GROUP_METRICS if metric in of}
                 for name, of in values.items()
             },
         }
+
+    def within(rows: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
+        if rows.all():
+            return whole
+        own_levels = None if levels is None else levels[rows]
+        values = {}
+        for name, one in scores.items():
+            own = user_metrics(one[rows], given[rows], names[person[rows]], levels=own_levels, participants=names)
+            error = errors[name][rows] if name in errors else None
+            values[name] = dict(own.values) | _bias(error, person[rows], len(names))
+        return values
 
     everybody, all_rows = np.ones(len(names), bool), np.ones(len(ratings), bool)
     tables: dict[str, Any] = {
         "least": LEAST,
         "few": FEW,
-        "everyone": row(None, all_rows, everybody, whole, False),
+        "everyone": row("everyone", all_rows, everybody, whole),
         "people": {},
         "images": {},
     }
     for field in DEMOGRAPHIC_FIELDS:
-        for value, rows in _groups(ratings[field]):
-            member = np.bincount(person[rows], minlength=len(names)) > 0
-            tables["people"].setdefault(field, []).append(row(value, rows, member, whole, True))
+        groups = [(v, rows, np.bincount(person[rows], minlength=len(names)) > 0) for v, rows in _groups(ratings[field])]
+        withheld = sum(int(member.sum()) for *_, member in groups if member.sum() < LEAST)
+        digits = 2 if 0 < withheld < LEAST else 3
+        if groups:
+            tables["people"][field] = [row(*group, whole, of_people=True, digits=digits) for group in groups]
     for field in METADATA_FIELDS:
         for value, rows in _groups(ratings[field]):
             member = np.bincount(person[rows], minlength=len(names)) > 0
-            within = {}
-            for name, one in scores.items():
-                own = user_metrics(
-                    one[rows],
-                    given[rows],
-                    names[person[rows]],
-                    levels=None if levels is None else levels[rows],
-                    participants=names,
-                )
-                error = errors[name][rows] if name in errors else None
-                within[name] = dict(own.values) | _bias(error, person[rows], len(names))
-            tables["images"].setdefault(field, []).append(row(value, rows, member, within, False))
+            tables["images"].setdefault(field, []).append(row(value, rows, member, within(rows)))
     return tables
 
 
@@ -120,7 +122,7 @@ def _bias(errors: np.ndarray | None, person: np.ndarray, n_people: int) -> dict[
         return {"bias": np.bincount(person, errors, n_people) / np.bincount(person, minlength=n_people)}
 
 
-def _cell(values: np.ndarray, member: np.ndarray, weights: np.ndarray) -> dict[str, Any]:
+def _cell(values: np.ndarray, member: np.ndarray, weights: np.ndarray, digits: int) -> dict[str, Any]:
     """The mean over the members who have a value, as value, ci_low, ci_high, n_users."""
     counted = member & np.isfinite(values)
     n = int(counted.sum())
@@ -129,7 +131,7 @@ def _cell(values: np.ndarray, member: np.ndarray, weights: np.ndarray) -> dict[s
     with np.errstate(invalid="ignore"):
         draws = weights[:, counted] @ values[counted] / weights[:, counted].sum(1)
     cell = Estimate(float(values[counted].mean()), draws, n).as_dict()
-    return {key: number if key == "n_users" else round(number, _DIGITS) for key, number in cell.items()}
+    return {key: number if key == "n_users" else round(number, digits) for key, number in cell.items()}
 
 
 def group_figures(scorer: PamelaScorer, ratings: RatingData, embeddings: Embeddings) -> dict[str, Any] | None:

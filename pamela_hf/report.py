@@ -9,8 +9,18 @@ from typing import Any
 from markupsafe import Markup
 
 from .metrics import METRICS
+from .report_groups import group_cards, group_rows
 from .report_page import CSS, PAGE
-from .report_plots import few_shot_curve, histogram, margin_curves, rows_chart, signed
+from .report_plots import (
+    few_shot_curve,
+    histogram,
+    margin_curves,
+    number,
+    pit_curves,
+    reliability,
+    rows_chart,
+    signed,
+)
 
 EXPLANATIONS = {
     "user_srocc": "Does the score rank one person's images as they do? 1 = the same order, 0 = unrelated.",
@@ -37,9 +47,15 @@ _SPLITS = {
 
 def render_html(report: Mapping[str, Any]) -> str:
     """The page. `report` is what `evaluation.evaluate` returns, with None where a number is missing."""
-    sections = [_section(report, split) for split in report["splits"]]
+    test_first = sorted(report["splits"], key=lambda split: not split.startswith("test"))
     return PAGE.render(
-        meta=report["meta"], headlines=headlines(report), sections=sections, explanations=EXPLANATIONS, css=Markup(CSS)
+        meta=report["meta"],
+        headlines=headlines(report),
+        overall=_overall(report),
+        paper=report["paper"],
+        sections=[_section(report, split) for split in test_first],
+        explanations=EXPLANATIONS,
+        css=Markup(CSS),
     )
 
 
@@ -73,8 +89,28 @@ def headlines(report: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
             cell = differences.get(f"{name} - {name}@{control}", {}).get("user_srocc")
             if cell and cell["value"] is not None:
                 details.append(f"Compared with {words}: {_verdict(cell)}.")
+        right, share = scorers[name]["diverging"], report["diverging"].get(split)
+        if share and share["value"] is not None and right["value"] is not None:
+            details.append(
+                f"Of the image pairs that two people both have a preference in, {100 * share['value']:.0f} % divide "
+                f"them; there it is right {100 * right['value']:.1f} % of the time{_between(right, 100, 1)}. Knowing "
+                "only averages gives 50 %."
+            )
+        honest = report["calibration"].get(split, {}).get(name)
+        if honest:
+            details.append(
+                f"Its probabilities are off by {100 * honest['error']:.1f} points of 100 on average; "
+                f"{100 * scorers[name]['coverage_80']['value']:.0f} % of ratings lie inside its 80 % intervals."
+            )
         told.append((f"{text} ({split})", details))
     return told
+
+
+def _between(cell: Mapping[str, Any], factor: float = 1, digits: int = 3) -> str:
+    """The interval in brackets, if there is one."""
+    if cell["ci_low"] is None:
+        return ""
+    return f" ({number(factor * cell['ci_low'], digits)} to {number(factor * cell['ci_high'], digits)})"
 
 
 def _verdict(cell: Mapping[str, Any]) -> str:
@@ -99,6 +135,31 @@ def _colors(report: Mapping[str, Any]) -> dict[str, str]:
     return color
 
 
+def _overall(report: Mapping[str, Any]) -> list[tuple[str, str, Markup]]:
+    """Cards on all splits together: the gap between known and new people, and the noise ceiling."""
+    cards, color, meta = [], _colors(report), report["meta"]
+    for part, gaps in sorted(report["gap"].items()):  # test before val
+        cells = [(name, cell["user_srocc"], color[name]) for name, cell in gaps.items()]
+        if all(cell["value"] is None for _, cell, _ in cells):
+            continue
+        own = gaps.get(meta["reference"], {}).get("user_srocc", {"value": None})
+        text = "user_srocc of people it was trained with minus that of people never met, each resampled on their own. "
+        if own["value"] is not None:
+            text += f"{meta['reference']}: {signed(own['value'])}{_between(own)}. "
+        text += "A scorer that knows nobody shows how much is due to who these people are."
+        cards.append((f"Known against new people ({part})", text, rows_chart("gap", cells, 0.0, "difference")))
+        break
+    ceiling = report["noise_ceiling"]
+    if ceiling and ceiling["metrics"]["user_srocc"]["value"] is not None:
+        again = ceiling["metrics"]["user_srocc"]
+        text = f"{again['n_users']} people rated images a second time ({ceiling['ratings']:,} ratings). Their second "
+        text += f"ratings rank the images as their first did with {number(again['value'])}{_between(again)}: a score "
+        text += "that close knows them about as well as they do. Pairs in the same order, by how far apart they were:"
+        series = [(None, ceiling["metrics"], "s0")]
+        cards.append(("How well do people agree with themselves?", text, margin_curves(series)))
+    return cards
+
+
 def _section(report: Mapping[str, Any], split: str) -> dict[str, Any]:
     scorers, name = report["splits"][split], _reference(report, split)
     color = _colors(report)
@@ -108,11 +169,14 @@ def _section(report: Mapping[str, Any], split: str) -> dict[str, Any]:
     def rows(metric: str, names: Iterable[str]):
         return [(scorer, scorers[scorer][metric], color[scorer]) for scorer in names]
 
+    ranks = rows("user_srocc", shown)
+    if report["noise_ceiling"] and report["noise_ceiling"]["metrics"]["user_srocc"]["value"] is not None:
+        ranks.append(("their second rating", report["noise_ceiling"]["metrics"]["user_srocc"], "ceiling"))
     charts = [
         (
             "How well each person's ranking is predicted",
-            "user_srocc, the mean over people. The line is the 95 % interval over people.",
-            rows_chart("user_srocc by scorer", rows("user_srocc", shown), 0.0, "bar"),
+            "user_srocc, the mean over people: 1 is their very order. The line is the 95 % interval over people.",
+            rows_chart("user_srocc by scorer", ranks, 0.0, "bar"),
         ),
         (
             "The clearer the preference, the surer the prediction",
@@ -133,26 +197,29 @@ def _section(report: Mapping[str, Any], split: str) -> dict[str, Any]:
         share = sum(value > 0 for value in values) / len(values)
         text = f"{name}'s user_srocc person by person: {100 * share:.0f} % of {len(values)} people are above 0."
         charts.append(("People differ in how predictable they are", text, histogram(values)))
-    covered = [row for row in rows("coverage_80", shown) if row[1]["value"] is not None]
-    if covered:
-        text = "Share of ratings inside the predicted 80 % interval. On the line is honest, left of it too sure."
-        charts.append(
-            (
-                "Does it know how sure it may be?",
-                text,
-                rows_chart("coverage_80", covered, 0.8, "dot", room=(0.75, 0.85)),
-            )
-        )
+    diverging, share = rows("diverging", [n for n in shown if "@k=" not in n]), report["diverging"].get(split)
+    if share and share["value"] is not None:
+        text = f"{100 * share['value']:.0f} %{_between(share, 100, 0)} of the image pairs that two people both have a "
+        text += f"preference in are ordered oppositely ({share['n_pairs']:,}). How often each of the two is predicted "
+        text += "right there; knowing only averages gives .5."
+        charts.append(("Where tastes differ", text, rows_chart("diverging", diverging, 0.5, "dot", room=(0.48, 0.52))))
+    charts += _honesty(report, split, [n for n in shown if "@k=" not in n], color)
     curve = {_k(scorer): scorers[scorer]["user_srocc"] for scorer in scorers if scorer.startswith(f"{name}@k=")}
     if len(curve) > 1 and any(cell["value"] is not None for cell in curve.values()):
         text = "user_srocc by how many of their own ratings a new person gave first."
         charts.append(("Getting to know somebody new", text, few_shot_curve(curve)))
 
+    groups = report["groups"].get(split)
+    if groups and name in groups["everyone"]["scorers"]:
+        charts += group_cards(groups, name)
     best = {metric: _best(metric, scorers) for metric in METRICS}
     table = [(metric, [(scorers[scorer][metric], scorer in best[metric]) for scorer in scorers]) for metric in METRICS]
     part, _, kind = split.partition("_")
     return {
         "split": split,
+        "open": split.startswith("test") or not any(other.startswith("test") for other in report["splits"]),
+        "groups": group_rows(groups) if groups else [],
+        "grouped": [(scorer, color[scorer]) for scorer in groups["everyone"]["scorers"]] if groups else [],
         "people": _SPLITS.get(kind, ""),
         "use": _SPLITS.get(part, ""),
         "counts": report["meta"]["counts"][split],
@@ -160,6 +227,43 @@ def _section(report: Mapping[str, Any], split: str) -> dict[str, Any]:
         "scorers": [(scorer, color[scorer]) for scorer in scorers],
         "table": table,
     }
+
+
+def _honesty(report: Mapping[str, Any], split: str, shown: list[str], color: Mapping[str, str]) -> list[tuple]:
+    """The cards on uncertainty, of scorers that give probabilities."""
+    scorers, name = report["splits"][split], _reference(report, split)
+    covered = [
+        (n, scorers[n]["coverage_80"], color[n]) for n in shown if scorers[n]["coverage_80"]["value"] is not None
+    ]
+    cards = []
+    if covered:
+        text = "Share of ratings inside the predicted 80 % interval. On the line is honest, left of it too sure."
+        chart = rows_chart("coverage_80", covered, 0.8, "dot", room=(0.75, 0.85))
+        cards.append(("Does it know how sure it may be?", text, chart))
+    honest = report["calibration"].get(split, {})
+    plain = [n for n in shown if n in honest and "@" not in n]
+    if not plain:
+        return cards
+    off = ", ".join(f"{n} {100 * honest[n]['error']:.1f}" for n in plain)
+    text = "Asked “at least this level?”, how often was it so when it said 10, 30, 90 %? On the diagonal is honest. "
+    text += f"Off on average, in points of 100: {off}."
+    series = [(n, honest[n]["reliability"], color[n]) for n in plain]
+    cards.append(("Does 70 % mean 70 %?", text, reliability(series)))
+    text = "Where ratings fall in what was predicted, by tenths. Flat at .10 is honest; high at both ends: too sure; "
+    text += "high in the middle: too unsure; higher on the left: scores too high."
+    if name in plain:
+        text += f" {name}: {_shape(honest[name]['pit'])}."
+    cards.append(("Too sure, too high, too low?", text, pit_curves([(n, honest[n]["pit"], color[n]) for n in plain])))
+    return cards
+
+
+def _shape(pit: list[Mapping[str, float]]) -> str:
+    """What a PIT histogram says, in words; differences of a tenth of the even share are let pass."""
+    values = [cell["value"] for cell in pit]
+    ends, left = (values[0] + values[-1]) / 2, sum(values[:5])
+    sure = "too sure" if ends > 0.11 else "too unsure" if ends < 0.09 else "about as sure as it may be"
+    high = ", scores too high" if left > 0.55 else ", scores too low" if left < 0.45 else ""
+    return sure + high
 
 
 def _reference(report: Mapping[str, Any], split: str) -> str:

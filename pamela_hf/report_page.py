@@ -16,7 +16,8 @@ system-ui, -apple-system, "Segoe UI", Roboto, sans-serif } main { max-width: 120
 600; margin: 20px 0 4px } ul { margin: 0; padding-left: 22px } .badge { display: inline-block; vertical-align: middle;
 margin-left: 10px; padding: 2px 12px; border-radius: 99px; background: var(--s2); color: var(--bg); font-size: 14px;
 font-weight: 600 } .cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 440px), 1fr)); gap:
-18px; margin: 18px 0 } .card { background: var(--card); border: 1px solid var(--line); border-radius: 12px; padding:
+18px; margin: 18px 0; align-items: start }
+.card { background: var(--card); border: 1px solid var(--line); border-radius: 12px; padding:
 18px 20px 12px } svg { width: 100%; max-width: 640px; display: block; margin: 10px auto 0; font-size: 12.5px } svg text
 { fill: var(--fg) } svg .tick { fill: var(--soft); font-size: 12px } svg .value { font-weight: 600;
 font-variant-numeric: tabular-nums } .grid { stroke: var(--line) } .axis { stroke: var(--soft) } .target { stroke:
@@ -27,7 +28,9 @@ var(--fg); stroke-dasharray: 4 3 } .whisker { stroke: var(--fg); stroke-width: 2
 font-variant-numeric: tabular-nums } th:first-child { text-align: left; white-space: normal; min-width: 270px } tbody
 th { font-weight: 600 } th small, td small { display: block; font-weight: 400; color: var(--soft); font-size: 12.5px }
 td.best b { border-bottom: 3px solid var(--s0) } td b { font-weight: 400 } td.best b { font-weight: 700 } .key {
-display: inline-block; width: 10px; height: 10px; border-radius: 99px; margin-right: 6px } footer { margin-top: 56px;
+display: inline-block; width: 10px; height: 10px; border-radius: 99px; margin-right: 6px }
+svg rect.ceiling { fill: var(--line); stroke: var(--soft); stroke-dasharray: 4 3 } details.card { margin-top: 18px }
+summary { cursor: pointer } summary h2 { display: inline-block; margin: 40px 8px 2px 0 } footer { margin-top: 56px;
 border-top: 1px solid var(--line); padding-top: 14px }
 """.replace(
     "SERIES",
@@ -37,8 +40,11 @@ border-top: 1px solid var(--line); padding-top: 14px }
 )
 
 ENVIRONMENT = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-ENVIRONMENT.filters |= {"number": number, "thousands": "{:,}".format}
+ENVIRONMENT.filters |= {"number": number, "thousands": "{:,}".format, "count": lambda n: "–" if n is None else f"{n:,}"}
 PAGE = ENVIRONMENT.from_string("""\
+{% macro cell(one, digits=3) %}<b>{{ one.value | number(digits) }}</b>
+<small>{% if one.ci_low is not none %}{{ one.ci_low | number(2) }} to {{ one.ci_high | number(2) }}{% endif %}</small>
+{%- endmacro %}
 <!doctype html>
 <html lang="en">
 <head>
@@ -59,10 +65,35 @@ taste is predicted.</p>
 <p class="lead">{{ text }}</p>
 <ul>{% for detail in details %}<li>{{ detail }}</li>{% endfor %}</ul>
 {% endfor %}
+{% if overall %}<div class="cards">
+{% for title, text, chart in overall %}
+<div class="card"><h3>{{ title }}</h3><p>{{ text }}</p>{{ chart }}</div>
+{% endfor %}
+</div>{% endif %}
+{% if paper.held_out %}
+<div class="card scroll"><h3>In the form of the paper's table: people never met (test_unseen)</h3>
+<p>{% if paper.same_ratings %}These are the paper's own ratings: its figures stand beside ours.{% else %}
+The paper's own figures are not shown beside these: the ratings are others.{% endif %}</p>
+<table><thead><tr><th>Method</th>{% for metric in ("SROCC", "PLCC", "pairs ordered right") %}<th>{{ metric }}</th>
+{% if paper.same_ratings %}<th>the paper's</th>{% endif %}{% endfor %}</tr></thead><tbody>
+{% for row in paper.held_out %}
+<tr><th>{{ row.scorer or row.method }}{% if row.scorer and row.paper %}<small>{{ row.method }}</small>{% endif %}</th>
+{% for metric in paper.columns %}
+{% if row.ours %}<td>{{ cell(row.ours[metric], 4) }}</td>{% else %}<td>–</td>{% endif %}
+{% if paper.same_ratings %}<td>{{ row.paper[metric] | number(4) if row.paper else "–" }}</td>{% endif %}
+{% endfor %}</tr>
+{% endfor %}
+</tbody></table>
+<table><tbody>
+{% for row in paper.claims %}
+<tr><th>{{ row.claim }}</th><td>{% if row.ours %}{{ cell(row.ours) }}{% else %}–{% endif %}</td>
+{% if paper.same_ratings %}<td>{{ row.paper | number(2) }}<small>the paper's</small></td>{% endif %}</tr>
+{% endfor %}
+</tbody></table></div>
+{% endif %}
 {% for section in sections %}
-<section>
-<h2>{{ section.split }}</h2>
-<p>{{ section.people }}</p>
+<details class="split"{% if section.open %} open{% endif %}>
+<summary><h2>{{ section.split }}</h2> {{ section.people }}</summary>
 <p class="soft">{{ section.counts.ratings | thousands }} ratings of {{ section.counts.images | thousands }} images by
 {{ section.counts.participants | thousands }} people; left out of the per-person means:
 {{ section.counts.left_out.few_ratings }} with fewer than 6 ratings,
@@ -79,14 +110,28 @@ taste is predicted.</p>
 <tbody>
 {% for metric, cells in section.table %}
 <tr><th>{{ metric }}<small>{{ explanations[metric] }}</small></th>
-{% for cell, best in cells %}
-<td{% if best %} class="best"{% endif %}><b>{{ cell.value | number }}</b>
-<small>{% if cell.ci_low is not none %}{{ cell.ci_low | number(2) }} to {{ cell.ci_high | number(2) }}{% endif %}
-</small></td>
+{% for one, best in cells %}
+<td{% if best %} class="best"{% endif %}>{{ cell(one) }}</td>
 {% endfor %}</tr>
 {% endfor %}
 </tbody></table></div>
-</section>
+{% if section.groups %}
+<details class="card scroll">
+<summary>Every group, with counts: user_srocc and bias (predicted minus given rating)</summary>
+<table><thead><tr><th>Group</th><th>people</th><th>ratings</th><th>images</th>
+{% for scorer, color in section.grouped %}
+<th><span class="key {{ color }}"></span>{{ scorer }}<small>user_srocc</small></th><th><small>bias</small></th>
+{% endfor %}</tr></thead><tbody>
+{% for row in section.groups %}
+<tr><th>{{ row.value }}<small>{{ row.field }}{% if row.people is none %} · fewer than 5 people: not shown
+{% elif row.few %} · few people{% endif %}</small></th>
+<td>{{ row.people | count }}</td><td>{{ row.ratings | count }}</td><td>{{ row.images | count }}</td>
+{% for one in row.cells %}<td>{% if one and one.value is not none %}{{ cell(one) }}{% else %}–{% endif %}</td>
+{% endfor %}</tr>
+{% endfor %}
+</tbody></table></details>
+{% endif %}
+</details>
 {% endfor %}
 <footer class="soft">
 <p><b>Scorers.</b> {% for name, about in meta.scorers.items() %}

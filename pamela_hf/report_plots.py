@@ -61,10 +61,11 @@ def _ends(cell: Mapping[str, Any]) -> list[float]:
     return [cell[key] for key in ("value", "ci_low", "ci_high") if cell[key] is not None]
 
 
-def _frame(cells: Sequence[Mapping[str, Any]], height: float, *marks: float, digits: int = 2):
+def _frame(cells: Sequence[Mapping[str, Any]], height: float, *marks: float):
     """A horizontal axis for rows of cells: value → x, and the svg of its grid and tick labels."""
     everything = [end for cell in cells for end in _ends(cell)] + list(marks)
     ticks = _ticks(min(everything), max(everything))
+    digits = max(0, -math.floor(math.log10(ticks[1] - ticks[0]) + 1e-9))  # as many as tell two ticks apart
     left, right = _LABEL + 10, _WIDTH - 62
 
     def x(value: float) -> float:
@@ -85,15 +86,16 @@ def rows_chart(
     """A row per (name, cell, color) against a line at `mark`.
 
     kind: "bar" from the mark with the interval over it; "dot" on its interval; "difference": a dot with its sign.
+    room: values that the axis reaches in any case.
     """
     height = 28 * len(rows) + 30
-    x, parts = _frame([cell for _, cell, _ in rows], height, mark, *room, digits=max(digits - 1, 0))
+    x, parts = _frame([cell for _, cell, _ in rows], height, mark, *room)
     parts.append(_line(x(mark), 4, x(mark), height - 20, "target" if room else "axis"))
     for k, (name, cell, color) in enumerate(rows):
         y = 18 + 28 * k
         parts.append(_row_label(y, name))
         if cell["value"] is None:
-            parts.append(_text(x(mark) + 6, y + 4, "no value", "tick"))
+            parts.append(_text(_LABEL + 16, y + 4, "no value", "tick"))
             continue
         end = x(cell["value"])
         if kind == "bar":
