@@ -8,9 +8,10 @@ import pandas as pd
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from transformers import AutoImageProcessor, PreTrainedModel
 
 from ..data import RatingData
-from ..embeddings import Embeddings, FrozenEncoder
+from ..embeddings import Embeddings, FrozenEncoder, default_device
 from ..scoring import Predictions
 from ._pixels import Origin, PixelScorer, images_of, loading, variant_name
 
@@ -20,10 +21,14 @@ class EncoderScorer(PixelScorer):
 
     Args:
         encoder: makes the features; None: the cached ones are this encoder's, and are read instead.
+        open_image: image_id → RGB image; None where features are cached.
     """
 
     def __init__(
-        self, name: str, encoder: FrozenEncoder | None, open_image: Callable[[str], Image.Image] | None = None
+        self,
+        name: str,
+        encoder: "FrozenEncoder | VisionTower | None",
+        open_image: Callable[[str], Image.Image] | None = None,
     ):
         super().__init__(name, open_image)
         self.encoder = encoder
@@ -47,35 +52,75 @@ class EncoderScorer(PixelScorer):
         return Predictions(self.score_features(embeddings.image_embeds[rows], text)[codes])
 
 
-def load_encoder(name: str, weights: str, origin: Origin) -> FrozenEncoder:
-    """The encoder of a Hub id or folder. Raises OSError naming id and licence where it cannot be loaded."""
-    revision = origin.revision if weights == origin.weights else None
-    how = f"Where the Hub is reachable: hf download {weights}; or name a folder that holds them: {name}:FOLDER."
+class VisionTower:
+    """The image half of a dual encoder, without its text half and tokenizer.
+
+    Args:
+        kind: a transformers class whose output has `image_embeds` or `pooler_output`.
+    """
+
+    def __init__(self, kind: type[PreTrainedModel], weights: str, revision: str | None):
+        options = {"dtype": torch.float32, "use_safetensors": True, "output_loading_info": True}
+        model, found = kind.from_pretrained(weights, revision=revision, **options)
+        if found["missing_keys"]:  # transformers would fill them with random numbers
+            raise OSError(f"{weights} lacks {min(found['missing_keys'])} of {kind.__name__}; it is another encoder.")
+        self.model = model.to(default_device()).eval()
+        self.image_processor = AutoImageProcessor.from_pretrained(weights, revision=revision, backend="pil")
+
+    @torch.inference_mode()
+    def embed_images(self, images: Sequence[Image.Image]) -> np.ndarray:
+        """`(B, D)` float32 of RGB images."""
+        output = self.model(**self.image_processor(list(images), return_tensors="pt").to(self.model.device))
+        features = getattr(output, "image_embeds", None)
+        return (output.pooler_output if features is None else features).float().cpu().numpy()
+
+
+def load_encoder(
+    name: str, weights: str, origin: Origin, kind: type[PreTrainedModel] | None = None
+) -> FrozenEncoder | VisionTower:
+    """The encoder of a Hub id or folder, or its image half as `kind`.
+
+    Raises:
+        OSError: it cannot be loaded; names id, revision and licence.
+    """
+    revision = _revision(weights, origin)
+    how = f"Where the Hub is reachable: hf download {weights}; or name a folder that holds them."
     with loading(name, weights, revision, origin.licence, how):
-        return FrozenEncoder(weights, revision)
+        return VisionTower(kind, weights, revision) if kind else FrozenEncoder(weights, revision)
 
 
 def encoder_or_cache(
-    name: str, weights: str, origin: Origin, embeddings: Embeddings, data: RatingData | None
-) -> tuple[FrozenEncoder | None, Callable[[str], Image.Image] | None]:
+    name: str,
+    weights: str,
+    origin: Origin,
+    embeddings: Embeddings,
+    data: RatingData | None,
+    kind: type[PreTrainedModel] | None = None,
+) -> tuple[FrozenEncoder | VisionTower | None, Callable[[str], Image.Image] | None]:
     """What an `EncoderScorer` needs: nothing where the cached features were made by `weights`, else encoder and images.
 
-    A Hub id's features are known by id and revision, a folder's by a hash over its weights and its preprocessing.
+    A Hub id's features are known by id and revision; a folder's by a hash over its weights and its preprocessing, which
+    takes the whole encoder (`kind` None).
 
     Raises:
         ValueError: the ratings have no images, and they are needed. OSError: the weights cannot be loaded.
     """
-    revision = origin.revision if weights == origin.weights else None
+    revision = _revision(weights, origin)
     if embeddings.backbone == weights and (None in (revision, embeddings.revision) or revision == embeddings.revision):
         return None, None
-    local = Path(weights).is_dir()
-    if not local:
-        images_of(data, name)  # refuses before gigabytes are loaded
-    encoder = load_encoder(name, weights, origin)
-    made_by = (embeddings.backbone, embeddings.revision, embeddings.preprocessing)
-    if local and made_by == (encoder.name, encoder.revision, encoder.preprocessing):
-        return None, None
-    return encoder, images_of(data, name)
+    may_be_cached = kind is None and Path(weights).is_dir()
+    open_image = None if may_be_cached else images_of(data, name)  # refuses before gigabytes are loaded
+    encoder = load_encoder(name, weights, origin, kind)
+    if may_be_cached:
+        made_by = (embeddings.backbone, embeddings.revision, embeddings.preprocessing)
+        if made_by == (encoder.name, encoder.revision, encoder.preprocessing):
+            return None, None
+        open_image = images_of(data, name)
+    return encoder, open_image
+
+
+def _revision(weights: str, origin: Origin) -> str | None:
+    return origin.revision if weights == origin.weights else None
 
 
 def normalized(x: np.ndarray) -> np.ndarray:
@@ -141,7 +186,13 @@ class Similarity(EncoderScorer):
 
     score_range = (-1.0, 1.0)
 
-    def __init__(self, name, encoder, open_image=None, origin: Origin | None = None):
+    def __init__(
+        self,
+        name: str,
+        encoder: FrozenEncoder | None,
+        open_image: Callable[[str], Image.Image] | None = None,
+        origin: Origin | None = None,
+    ):
         super().__init__(name, encoder, open_image)
         self.origin = origin or self.origin
 

@@ -7,7 +7,6 @@ from importlib import import_module
 from pathlib import Path
 from pickle import UnpicklingError
 from types import ModuleType
-from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -52,7 +51,7 @@ class PixelScorer:
         open_image: image_id → RGB image, see `images_of`; None: it is never asked.
     """
 
-    origin: ClassVar[Origin]
+    origin: Origin
     personal = False
     rating_units = False
     higher_is_better: bool = True

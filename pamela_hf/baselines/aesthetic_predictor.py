@@ -2,14 +2,15 @@
 
 discus0434, *aesthetic-predictor-v2-5*, 2024. The score is meant as 1..10 ("5.5 and more is great"), which nothing
 enforces; higher is better; the prompt does not matter. The authors' package (PyPI: aesthetic-predictor-v2-5) asks for
-torchvision and subclasses SiglipVisionModel; here the same features come from `SiglipModel`, and the head, linear
-layers with dropout between them, from the authors' file. Their code and weights are AGPL-3.0: mind what that asks of
-whoever serves them. They publish no example value.
+torchvision and subclasses `SiglipVisionModel`; here the features come from that class, and the head, linear layers
+with dropout between them, from the authors' file. Their code and weights are AGPL-3.0: mind what that asks of whoever
+serves them. They publish no example value.
 """
 
 from typing import Any
 
 import pandas as pd
+from transformers import SiglipVisionModel
 
 from ..data import RatingData
 from ..embeddings import Embeddings
@@ -51,4 +52,5 @@ def fit(
     """
     name = variant_name(__name__, variant)
     head = load_head("aesthetic_predictor", variant or HEAD, PLACES, ORIGIN.licence)
-    return HeadScorer(name, head, *encoder_or_cache(name, encoder, ORIGIN, embeddings, data))
+    tower = encoder_or_cache(name, encoder, ORIGIN, embeddings, data, SiglipVisionModel)
+    return HeadScorer(name, head, *tower, origin=ORIGIN)

@@ -5,14 +5,17 @@ Captions, logos and AVA). The score is meant as a rating of 1..10, which nothing
 does not matter. The authors publish no example value. Cached features of the same CLIP serve, no image is opened then.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from PIL import Image
+from transformers import CLIPVisionModelWithProjection
 
 from ..data import RatingData
 from ..embeddings import Embeddings
-from ._encoders import EncoderScorer, LinearHead, encoder_or_cache, load_head
+from ._encoders import EncoderScorer, LinearHead, VisionTower, encoder_or_cache, load_head
 from ._pixels import Origin, variant_name
 
 ORIGIN = Origin(
@@ -35,7 +38,14 @@ class HeadScorer(EncoderScorer):
     score_range = (1.0, 10.0)
     uses_prompt = False
 
-    def __init__(self, name, head: LinearHead, encoder, open_image=None, origin: Origin = ORIGIN):
+    def __init__(
+        self,
+        name: str,
+        head: LinearHead,
+        encoder: VisionTower | None,
+        open_image: Callable[[str], Image.Image] | None = None,
+        origin: Origin = ORIGIN,
+    ):
         super().__init__(name, encoder, open_image)
         self.head, self.origin = head, origin
 
@@ -64,4 +74,5 @@ def fit(
     """
     name = variant_name(__name__, variant)
     head = load_head("laion_aesthetics", variant or HEAD, PLACES, ORIGIN.licence)
-    return HeadScorer(name, head, *encoder_or_cache(name, encoder, ORIGIN, embeddings, data))
+    tower = encoder_or_cache(name, encoder, ORIGIN, embeddings, data, CLIPVisionModelWithProjection)
+    return HeadScorer(name, head, *tower)

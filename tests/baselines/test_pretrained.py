@@ -38,8 +38,15 @@ def clip_folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("clip")
     torch.manual_seed(0)
     small = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
-    text = {**small, "vocab_size": 96, "max_position_embeddings": 20, "bos_token_id": 1, "eos_token_id": 2}
-    vision = {**small, "image_size": 16, "patch_size": 4}
+    text = {
+        **small,
+        "projection_dim": 24,
+        "vocab_size": 96,
+        "max_position_embeddings": 20,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+    }
+    vision = {**small, "image_size": 16, "patch_size": 4, "projection_dim": 24}
     CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=24)).save_pretrained(folder)
     CLIPImageProcessorPil(
         size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16}
@@ -181,7 +188,9 @@ def published_head(kind: str, width: int) -> torch.nn.Sequential:
     ).eval()  # fmt: skip
 
 
-def test_laion_aesthetics_is_its_head_on_clips_normalized_features(clip_folder, data, foreign, tmp_path):
+def test_laion_aesthetics_is_its_head_on_clips_normalized_features(
+    clip_folder, siglip_encoder, data, foreign, tmp_path
+):
     head = published_head("laion", 24)
     torch.save({f"layers.{key}": value for key, value in head.state_dict().items()}, tmp_path / "head.pth")
     fit = load_baseline(f"laion_aesthetics:{tmp_path / 'head.pth'}").fit
@@ -197,6 +206,8 @@ def test_laion_aesthetics_is_its_head_on_clips_normalized_features(clip_folder, 
     wide = FrozenEncoder(clip_folder).embed_images(pictures(data, table.head(1)))[:, :20]
     with pytest.raises(ValueError, match="width 24, the encoder gives 20"):
         scorer.score_features(wide, None)
+    with pytest.raises(OSError, match="could not be loaded"):  # never a random encoder in the place of the right one
+        fit(None, foreign, encoder=str(siglip_encoder), data=data)
 
 
 def test_aesthetic_predictor_is_its_head_on_the_vision_models_pooled_output(siglip_encoder, data, foreign, tmp_path):
