@@ -226,6 +226,85 @@ def test_table_marks_the_best_of_each_column(report):
     assert "left out: 0 with few" in table and "–" in lines["<i>last</i>"]
 
 
+def test_the_gap_compares_two_samples_of_people(report):
+    assert set(report["gap"]) == {"val", "test"} and set(report["gap"]["test"]) == {
+        "pamela",
+        "consensus",
+        "<i>last</i>",
+    }
+    cell, splits = report["gap"]["test"]["pamela"]["user_srocc"], report["splits"]
+    seen, unseen = (splits[split]["pamela"]["user_srocc"] for split in ("test_seen", "test_unseen"))
+    assert cell["value"] == pytest.approx(seen["value"] - unseen["value"])
+    assert (cell["n_seen"], cell["n_unseen"]) == (seen["n_users"], unseen["n_users"]) == (7, 1)
+    assert cell["ci_low"] <= cell["value"] <= cell["ci_high"]
+
+
+def test_the_gap_is_as_uncertain_as_both_samples_together():
+    """Were the two drawn alike, their errors would cancel or add up."""
+    rng = np.random.default_rng(0)
+    ratings = np.tile([1, 2, 3, 4, 5, 3], 200)
+    users = np.repeat(np.arange(200), 6)
+    judged = [
+        {"one": evaluation.Judged(*judge(ratings + rng.normal(0, 2, 1200), ratings, users, bootstrap=4000, seed=5))}
+        for _ in range(2)
+    ]
+    cell = evaluation._gaps(*judged)["one"]["user_srocc"]
+    spread = np.hypot(*(np.nanstd(one["one"].users.values["user_srocc"]) / np.sqrt(200) for one in judged))
+    assert cell["ci_high"] - cell["ci_low"] == pytest.approx(2 * 1.96 * spread, rel=0.06)
+
+
+@dataclass
+class Vague:
+    """Gives every level the same probability."""
+
+    name: str = "vague"
+    personal: bool = False
+    higher_is_better: bool = True
+    score_range: tuple | None = None
+
+    def predict(self, ratings, embeddings):
+        n = len(ratings)
+        return Predictions(np.full(n, 3.0), probs=np.full((n, 5), 0.2), level_values=np.tile(np.arange(1.0, 6), (n, 1)))
+
+
+def test_what_gives_probabilities_is_held_to_them(data, features):
+    report = evaluate([Vague(), Oracle(data)], data, features, splits=["test_seen"], bootstrap=20)
+    assert set(report["calibration"]["test_seen"]) == {"vague"}
+    found = report["calibration"]["test_seen"]["vague"]
+    ratings = data.splits["test_seen"].score
+    for k in range(1, 5):  # "at least level k + 1" was promised in (5 - k) of 5 cases
+        assert found["reliability"][10 - 2 * k]["value"] == pytest.approx((ratings > k).mean())
+    assert [cell["value"] for cell in found["pit"]] == pytest.approx(
+        [(ratings == level).mean() / 2 for level in range(1, 6) for _ in range(2)]
+    )
+    assert report["diverging"]["test_seen"]["n_pairs"] > 0
+
+
+def test_groups_stand_beside_the_whole(report, data):
+    groups = report["groups"]["test_seen"]
+    assert set(groups["people"]) == {"age_binned", "gender", "nationality"} and set(groups["images"]) == {
+        "group",
+        "type",
+    }
+    everyone = groups["everyone"]
+    assert set(everyone["scorers"]) == {"pamela", "consensus", "<i>last</i>"}
+    assert everyone["people"] == 7 and everyone["ratings"] == len(data.splits["test_seen"])
+    whole = report["splits"]["test_seen"]["consensus"]["user_srocc"]
+    assert everyone["scorers"]["consensus"]["user_srocc"]["value"] == pytest.approx(whole["value"], abs=6e-4)
+    assert "bias" in everyone["scorers"]["pamela"] and "bias" not in everyone["scorers"]["<i>last</i>"]
+    assert [row["people"] for row in groups["people"]["gender"]] == [None, None]  # 3 and 4 people
+    assert sum(row["ratings"] for row in groups["images"]["type"]) == everyone["ratings"]
+
+
+def test_second_ratings_give_a_ceiling(report, data, features):
+    assert report["noise_ceiling"] is None
+    table = data.splits["test_seen"][["participant_id", "image_id", "rating_scale"]].astype(str)
+    first = data.splits["test_seen"].score.to_numpy(float)
+    again = table.assign(first=first, second=np.clip(first + np.arange(len(first)) % 2, 1, 5))
+    ceiling = evaluate([Vague()], data, features, splits=["test_seen"], bootstrap=20, repeats=again)["noise_ceiling"]
+    assert 0.8 < ceiling["metrics"]["user_srocc"]["value"] < 1 and ceiling["participants"] == 7
+
+
 class Broken(Oracle):
     change = staticmethod(lambda scores: scores)
 
@@ -262,6 +341,8 @@ def test_misnamed_and_empty_splits_are_refused(data, features):
 def test_run_judges_a_trained_model_beside_a_baseline(trained_folder, ratings_folder, tmp_path):
     command = [sys.executable, ROOT / "scripts/evaluate.py", "--model", trained_folder, "--data", ratings_folder]
     command += ["--output", tmp_path / "eval", "--baselines", "ridge", "--bootstrap", "50"]
+    (tmp_path / "again.csv").write_text("participant,image,score\np00,img001,3\np00,img002,4\n")
+    command += ["--repeats", tmp_path / "again.csv"]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert "pamela@wrong_user" in done.stdout and "report.html" in done.stdout
@@ -272,6 +353,10 @@ def test_run_judges_a_trained_model_beside_a_baseline(trained_folder, ratings_fo
     assert report["meta"]["scorers"]["pamela"]["identity"]
     assert seen["pamela"]["coverage_80"]["value"] > 0 and seen["ridge"]["rmse"]["value"] > 0
     assert report["meta"]["simulated"] is False
+    assert set(report["calibration"]["test_seen"]) == {"pamela", "pamela@no_user", "pamela@wrong_user", "ridge"}
+    assert report["noise_ceiling"]["ratings"] == 2 and report["noise_ceiling"]["metrics"]["user_srocc"]["value"] is None
+    assert report["paper"]["same_ratings"] is False
+    assert [row["scorer"] for row in report["paper"]["held_out"]] == ["pamela", "ridge"]
 
 
 def test_run_refuses_before_loading_the_model(ratings_folder, tmp_path):
