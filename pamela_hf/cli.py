@@ -331,8 +331,6 @@ def _optimize_prompt(args: argparse.Namespace) -> None:
 
 
 def _study_arguments(parser: argparse.ArgumentParser) -> None:
-    from .study_report import ASSUMED_SD
-
     add = parser.add_argument
     add("choices", nargs="?", metavar="CSV", help="a row for each comparison, see above")
     add("--output", metavar="OUT", type=Path, help="folder for report.json and report.html")
@@ -348,27 +346,28 @@ def _study_arguments(parser: argparse.ArgumentParser) -> None:
     add("--prompts", type=int, default=18, metavar="Q", help="--power: prompts each of them judges (18)")
     add("--repeats", type=int, default=7, metavar="R", help="--power: judgements of each pair of conditions (7)")
     add("--num-conditions", type=int, default=5, metavar="C", help="--power: conditions, all compared (5)")
-    person_help = f"how much people differ in what a condition is worth, Elo ({ASSUMED_SD['person_sd']:.0f}, assumed)"
-    add("--person-sd", type=float, default=ASSUMED_SD["person_sd"], metavar="SD", help=person_help)
-    image_help = f"how much images of a condition differ for a person, Elo ({ASSUMED_SD['image_sd']:.0f}, assumed)"
-    add("--image-sd", type=float, default=ASSUMED_SD["image_sd"], metavar="SD", help=image_help)
+    person_help = "how much people differ in what a condition is worth, Elo (40, assumed)"
+    add("--person-sd", type=float, metavar="SD", help=person_help)
+    image_help = "how much the images of one condition differ for a person, Elo (80, assumed)"
+    add("--image-sd", type=float, metavar="SD", help=image_help)
     add("--tie-share", type=float, default=0.1, metavar="X", help="share of ties between equal images (0.1, assumed)")
     add("--studies", type=int, metavar="N", help="simulated studies (1000; for --simulate-paper 200)")
 
 
 def _study(args: argparse.Namespace) -> None:
     from .study_files import read_choices
-    from .study_report import planned_power, simulated_paper, study_report, study_table, write_study
+    from .study_report import ASSUMED_SD, planned_power, simulated_paper, study_report, study_table, write_study
 
     if (args.choices is None) != (args.power or args.simulate_paper):
         raise ValueError("Give either a CSV of choices, --power or --simulate-paper.")
-    spread = {name: getattr(args, name) for name in ("person_sd", "image_sd", "tie_share")}
+    given = {name: getattr(args, name) for name in ("person_sd", "image_sd", "tie_share")}
+    spread = ASSUMED_SD | {name: value for name, value in given.items() if value is not None}
     studies = args.studies if args.studies is not None else 200 if args.simulate_paper else 1000
     if args.power:
         for people in args.people:
             design = (args.num_conditions, people, args.prompts, args.repeats)
             print(planned_power(*design, **spread, studies=studies, seed=args.seed)["sentence"] + ".")
-        assumed = f"{args.person_sd:g} Elo from person to person and {args.image_sd:g} from image to image"
+        assumed = f"{spread['person_sd']:g} Elo from person to person and {spread['image_sd']:g} from image to image"
         print(f"Assumed: liking of a condition differs by {assumed} (sd), {100 * args.tie_share:g} % ties of equals.")
         return
     if args.output is None and not args.simulate_paper:

@@ -99,6 +99,8 @@ class Design:
 
     def studies(self, rng: np.random.Generator, studies: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Wins and ties, (chunk, P, C, C) each, until there are that many studies."""
+        if studies < 1:
+            raise StudyError(f"studies is {studies}; simulate at least one.")
         at_once = max(1, _CHUNK // (self.people * self.prompts * len(self.elo) ** 2))
         i, j = self.pairs
         for start in range(0, studies, at_once):

@@ -74,7 +74,7 @@ def simulated_paper(
     """
     design = Design(list(PAPER_ELO.values()), person_sd=person_sd, image_sd=image_sd, tie_share=tie_share, **PAPER_SIZE)
     design = design.calibrated()
-    report = study_report(simulate_choices(design, list(PAPER_ELO), seed), bootstrap, seed)
+    report = study_report(simulate_choices(design, list(PAPER_ELO), seed), bootstrap, seed, 5 * studies)
     report["meta"]["simulated"] = True
     tried = coverage(design, studies, bootstrap, seed) if studies else None
     return {**report, "paper": PAPER_ELO, "coverage": tried and {"studies": studies, **tried}}
@@ -138,6 +138,12 @@ def _sentences(report: Mapping[str, Any]) -> list[str]:
         told.append(
             f"Test–retest: the same answer {same['value']:.0f} % of the time ({_span(same) or 'one person'}; α = "
             f"{number(again['alpha'], 2)}) over {again['pairs']:,} pairs judged again by {again['people']:,} people."
+        )
+    fewest, most = report["counts"]["per_person"]
+    if most > 4 * fewest:
+        told.append(
+            f"People judged unequally often, {fewest:,} to {most:,} comparisons: who judged most counts most, and the "
+            "intervals may be too narrow."
         )
     spread = report["spread"]
     if spread["person_sd"] is not None:

@@ -7,13 +7,14 @@ from itertools import combinations
 import numpy as np
 import pytest
 from scipy.optimize import minimize
+from scipy.stats import t as student_t
 
 from pamela_hf.cli import main
 from pamela_hf.study import ELO_PER_LOGIT, Choices, StudyError, analyse, bootstrap_weights, fit
 from pamela_hf.study_agreement import agreement, retest
 from pamela_hf.study_files import read_choices
 from pamela_hf.study_power import PAPER_ELO, PAPER_SIZE, Design, coverage, power, simulate_choices
-from pamela_hf.study_report import study_report
+from pamela_hf.study_report import study_report, study_table
 
 PAPER = list(PAPER_ELO.values())
 
@@ -79,7 +80,8 @@ def test_the_papers_elo_is_recovered_within_the_intervals():
     started = time.perf_counter()
     report = analyse(paper_study(), bootstrap=1000)
     assert time.perf_counter() - started < 5
-    assert report["counts"] == {"people": 6, "prompts": 18, "comparisons": 7650, "ties": 672, "within": 0}
+    counts = {"people": 6, "prompts": 18, "comparisons": 7650, "ties": 672, "within": 0, "per_person": [1275, 1275]}
+    assert report["counts"] == counts
     for name, wanted in PAPER_ELO.items():
         cell = report["conditions"][name]["elo"]
         assert cell["ci_low"] <= wanted <= cell["ci_high"], name
@@ -97,10 +99,19 @@ def test_without_differences_between_people_the_papers_elo_comes_back_closely():
     assert np.mean(found) == pytest.approx(1000)
 
 
+def test_an_interval_of_equally_busy_people_is_students():
+    wins = [1, 3, 4, 4, 6, 8, 9]  # of 10 for each person
+    rows = "".join(f"p{k} a b l\n" * n + f"p{k} a b r\n" * (10 - n) for k, n in enumerate(wins))
+    cell = analyse(choices(rows), bootstrap=50_000)["contrasts"]["a - b"]["win_rate"]
+    shares = np.array(wins) / 10
+    low, high = student_t.interval(0.95, 6, shares.mean(), shares.std(ddof=1) / np.sqrt(7))
+    assert (cell["ci_low"], cell["ci_high"]) == pytest.approx((low, high), abs=0.003)
+
+
 def test_intervals_hold_the_truth_where_percentiles_do_not():
     found = coverage(Design(PAPER, **PAPER_SIZE), studies=60, bootstrap=300, seed=1)
     assert 0.92 <= found["interval"]["coverage"] <= 0.98
-    assert found["percentile"]["coverage"] < 0.9
+    assert found["percentile"]["coverage"] < 0.9 and found["percentile"]["width"] < found["interval"]["width"]
 
 
 @pytest.mark.slow
@@ -126,7 +137,7 @@ def test_a_difference_that_power_promises_is_seen_as_often_as_it_says():
     assert 0.02 <= found["false_alarms"] <= 0.08
     elo = found["elo"] / 2 * np.array([1, -1, 0]) + 1000
     at = Design(elo, 6, 8, 2).calibrated()
-    reports = [analyse(simulate_choices(at, ["a", "b", "c"], seed), bootstrap=200) for seed in range(150)]
+    reports = [analyse(simulate_choices(at, ["a", "b", "c"], seed), bootstrap=200) for seed in range(100)]
     seen = np.mean([report["contrasts"]["a - b"]["elo"]["ci_low"] > 0 for report in reports])
     assert 0.72 <= seen <= 0.88
     assert power(Design([1000.0] * 3, 24, 8, 2), studies=400)["elo"] < 0.6 * found["elo"]
@@ -143,7 +154,7 @@ def test_more_people_narrow_the_intervals_and_the_seed_fixes_them():
 
 
 def test_swapping_left_and_right_changes_nothing():
-    study = paper_study()
+    study = simulate_choices(Design(PAPER, 4, 3, 2), list(PAPER_ELO), 0)
     turned = Choices(
         study.participant, study.right, study.left, 1 - study.choice, study.prompt, study.right_image, study.left_image
     )
@@ -161,8 +172,17 @@ def test_what_cannot_have_an_elo_is_refused_by_name():
         analyse(choices("ann a a l"))
     with pytest.raises(StudyError, match="'c'; there are a, b"):
         choices("ann a b l").only(["a", "c"])
+    with pytest.raises(StudyError, match="bootstrap is -1"):
+        analyse(choices("ann a b l"), bootstrap=-1)
     with pytest.raises(StudyError, match="choice\\[0\\] is 2"):
         Choices(["ann"], ["a"], ["b"], [2])
+
+
+def test_a_study_that_rests_on_one_person_says_so():
+    rows = "ann a b l\nann b a l\n" + "bob a b l\nbob b a l\n" * 9
+    report = study_report(choices(rows), 50, simulations=0)
+    assert report["counts"]["per_person"] == [2, 18] and "2 to 18 comparisons" in study_table(report)
+    assert "unequally" not in study_table(study_report(choices(rows.replace("bob", "ann") + rows), 50, simulations=0))
 
 
 def test_comparisons_of_one_condition_are_counted_and_left_out():
@@ -278,7 +298,8 @@ def test_the_command_analyses_a_csv(tmp_path, capsys):
 def test_the_command_plans_a_study_and_repeats_the_papers(tmp_path, capsys):
     main("study --power --people 6,24 --prompts 4 --repeats 2 --studies 60".split())
     printed = capsys.readouterr().out
-    assert "With 6 people, 4 prompts" in printed and "With 24 people" in printed and "Assumed" in printed
+    assert "With 6 people, 4 prompts" in printed and "With 24 people" in printed
+    assert "40 Elo from person to person and 80 from image to image" in printed
     main(["study", "--simulate-paper", "--studies", "5", "--bootstrap", "200", "--output", str(tmp_path)])
     printed = capsys.readouterr().out
     assert printed.count("is inside") == 15 and "OUTSIDE" not in printed and "In 5 simulated studies" in printed
@@ -296,6 +317,7 @@ def test_the_command_plans_a_study_and_repeats_the_papers(tmp_path, capsys):
         ("study --power --tie-share 1", "tie_share is 1.0; .* below 1"),
         ("study --power --num-conditions 1", "at least 2"),
         ("study --power --person-sd nan", "person_sd is nan"),
+        ("study --power --studies 0", "studies is 0"),
     ],
 )
 def test_a_bad_command_is_one_clear_line(tmp_path, monkeypatch, arguments, message):
