@@ -7,8 +7,8 @@ in its README (prompt "a painting of an ocean with clouds and birds, day time, l
 
 Runs through the authors' package, release 1.5, whose BLIP needs a transformers before 4.56 and whose timm is pinned: in
 an environment of its own, whose Python is named as `imagereward:ENV/bin/python`. The package also reads the newest
-commit of `bert-base-uncased`'s tokenizer, and imports openai-clip, which it does not name. How its dependencies resolve
-was not tried.
+commit of `bert-base-uncased`'s tokenizer. The requirements below were tried with random weights in place of the real
+ones: `openai-clip` is one that the package does not name, the other pins make its imports work.
 """
 
 from typing import Any
@@ -27,7 +27,7 @@ ORIGIN = Origin(
     gpu_gb=3,
     package="image-reward==1.5",
 )
-INSTALL = "image-reward==1.5 'transformers<4.41' openai-clip"
+INSTALL = "image-reward==1.5 'transformers<4.41' diffusers==0.31.0 openai-clip 'setuptools<81'"
 
 
 def fit(
