@@ -351,7 +351,7 @@ def _study_arguments(parser: argparse.ArgumentParser) -> None:
     image_help = "how much the images of one condition differ for a person, Elo (80, assumed)"
     add("--image-sd", type=float, metavar="SD", help=image_help)
     add("--tie-share", type=float, default=0.1, metavar="X", help="share of ties between equal images (0.1, assumed)")
-    add("--studies", type=int, metavar="N", help="simulated studies (1000; for --simulate-paper 200)")
+    add("--studies", type=int, metavar="N", help="simulated studies (1000; --simulate-paper: 200); 0: none")
 
 
 def _study(args: argparse.Namespace) -> None:

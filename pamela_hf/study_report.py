@@ -83,7 +83,7 @@ def simulated_paper(
 def study_table(report: Mapping[str, Any]) -> str:
     """The report as text: conditions, contrasts, agreement, power."""
     paper = report.get("paper", {})
-    lines = [_counted(report["counts"]), ""]
+    lines = [("Simulated: " if report["meta"]["simulated"] else "") + _counted(report["counts"]), ""]
     lines.append(f"{'condition':24} {'Elo':>6}  {'95 % interval':>14} {'chosen':>8}  {'95 % interval':>14}")
     for name, row in report["conditions"].items():
         lines.append(_line(name, row, f"{row['elo']['value']:.0f}") + _beside(paper.get(name), row["elo"]))

@@ -1,6 +1,7 @@
 """User studies: Elo with ties, intervals over few people, agreement, power, the CSV and the command."""
 
 import json
+import sys
 import time
 from itertools import combinations
 
@@ -230,6 +231,13 @@ def test_retest_counts_equal_answers_by_person():
     assert retest(choices("ann a b l\nann a b l"), np.ones((1, 1)))["pairs_by"] is None
 
 
+def test_agreement_without_its_package_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "krippendorff", None)
+    with pytest.raises(RuntimeError, match=r"pip install 'pamela_hf\[study\]'"):
+        agreement(choices("ann a b l\nbob a b l", pair=["1", "1"]))
+    assert agreement(choices("ann a b l\nbob a b l", pair=["1", "2"]))["alpha"] is None
+
+
 GOOD = "participant,left,right,choice,prompt\nann,self,none,left,p\nann,none,self,tie,q\nbob,self,none,right,p\n"
 
 
@@ -302,7 +310,12 @@ def test_the_command_plans_a_study_and_repeats_the_papers(tmp_path, capsys):
     assert "40 Elo from person to person and 80 from image to image" in printed
     main(["study", "--simulate-paper", "--studies", "5", "--bootstrap", "200", "--output", str(tmp_path)])
     printed = capsys.readouterr().out
-    assert printed.count("is inside") == 15 and "OUTSIDE" not in printed and "In 5 simulated studies" in printed
+    assert (
+        printed.startswith("Simulated: 6 people")
+        and printed.count("is inside") == 15
+        and "OUTSIDE" not in printed
+        and "In 5 simulated studies" in printed
+    )
     assert '<span class="badge">simulated</span>' in (tmp_path / "report.html").read_text()
 
 
