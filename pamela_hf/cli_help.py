@@ -116,8 +116,9 @@ were made (self: optimized for the one who chooses; other: for somebody else; no
 choice is left, right or tie. Or participant,winner,loser[,tie]. Optional: prompt; left_image,right_image (ids); pair
 (an id: a second row of the same person and pair is a retest).
 
-Prints a table and writes OUT/report.json and OUT/report.html. Elo: 400 more is being chosen ten times as often. A
-difference whose interval contains 0 is not shown. Intervals resample people and suit as few as four of them; they say
-nothing about other prompts. Agreement needs pip install 'pamela_hf[study]'. How much people and images differ (--person-sd, --image-sd) decides what a study can see: they are
-assumptions until a study of yours has estimated them, which its report does.
+Prints a table and writes OUT/report.json and OUT/report.html. Elo: 400 more is being chosen ten times as often. Where
+the interval of a difference contains 0, the study leaves open which is better. Intervals resample people and suit as
+few as four of them; they say nothing about other prompts. How much people and images differ (--person-sd, --image-sd)
+decides what a study can see: they are assumptions until a study of yours has estimated them, which its report does.
+Agreement needs pip install 'pamela_hf[study]'.
 """
