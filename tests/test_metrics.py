@@ -5,6 +5,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 from scipy import stats
+from sklearn.metrics import roc_auc_score, root_mean_squared_error
 
 from pamela_hf import metrics
 from pamela_hf.metrics import (
@@ -26,8 +27,9 @@ def random_case(seed):
     for user in range(n_users):
         k = rng.choice([1, MIN_RATINGS - 1, MIN_RATINGS, n_images, 2 * n_images])
         images = rng.choice(n_images, size=k, replace=k > n_images)
-        kind = rng.integers(4)
+        kind = rng.integers(5)
         ratings = {
+            4: rng.integers(1, 3, k),
             0: rng.integers(1, 6, k),
             1: np.full(k, 3),
             2: rng.integers(1, 10, k) / 2,
@@ -52,7 +54,7 @@ def plain_user_metrics(p, r):
         "user_srocc": 0.0 if constant else stats.spearmanr(p, r).statistic,
         "user_plcc": 0.0 if constant else stats.pearsonr(p, r).statistic,
         "user_krocc": 0.0 if constant else stats.kendalltau(p, r).statistic,
-        "rmse": np.sqrt(np.mean((p - r) ** 2)),
+        "rmse": root_mean_squared_error(r, p),
     }
     for margin in range(4):
         decisions = []
@@ -61,7 +63,19 @@ def plain_user_metrics(p, r):
                 high, low = (a, b) if r[a] > r[b] else (b, a)
                 decisions.append(1.0 if p[high] > p[low] else 0.5 if p[high] == p[low] else 0.0)
         values[f"user_pairwise_{margin}"] = np.mean(decisions) if decisions else np.nan
+    if len(set(r)) == 2:
+        np.testing.assert_allclose(values["user_pairwise_0"], roc_auc_score(r == max(r), p), rtol=0, atol=1e-9)
     return values
+
+
+def plain_coverage(references, probs, levels, seed):
+    """Inside or not, rating by rating, with the draws of the seed."""
+    draws, inside = np.random.default_rng(seed).random(len(references)), []
+    for rating, row, draw in zip(references, probs, draws):
+        below = sum(p for p, level in zip(row, levels) if level < rating)
+        at = sum(p for p, level in zip(row, levels) if level == rating)
+        inside.append(0.1 <= below + draw * at <= 0.9)
+    return np.array(inside)
 
 
 def cell_means(predictions, references, users, images):
@@ -100,7 +114,10 @@ def plain_averages(cells, drawn):
 
 def check_case(seed):
     predictions, references, users, _ = case = random_case(seed)
-    estimates, per_user = judge(*case, bootstrap=3, seed=seed)
+    levels = np.unique([*references, 4.0])
+    probs = np.random.default_rng(seed + 1).dirichlet(np.ones(len(levels)), len(references))
+    estimates, per_user = judge(*case, probs, levels, bootstrap=3, seed=seed)
+    inside = plain_coverage(references, probs, levels, seed)
     few = constant = 0
     for k, user in enumerate(per_user.participants):
         rows = users == user
@@ -110,6 +127,7 @@ def check_case(seed):
             constant += rows.sum() >= MIN_RATINGS
             assert all(np.isnan(per_user.values[name][k]) for name in USER_METRICS)
             continue
+        expected["coverage_80"] = inside[rows].mean()
         for name, value in expected.items():
             np.testing.assert_allclose(per_user.values[name][k], value, rtol=0, atol=1e-9, err_msg=f"{name} {user}")
     assert (per_user.left_out["few_ratings"], per_user.left_out["constant_ratings"]) == (few, constant)
@@ -128,10 +146,18 @@ def check_case(seed):
     for k, name in enumerate(("avg_srocc", "avg_plcc")):
         close(estimates[name].value, plain_averages(cells, everyone)[k], name)
         close(estimates[name].draws, [plain_averages(cells, d)[k] for d in draws], f"{name} draws")
-    for name in ("user_srocc", "user_pairwise_2", "rmse"):
+    for name in ("user_srocc", "user_pairwise_2", "rmse", "coverage_80"):
         by_user = dict(zip(everyone, per_user.values[name]))
         plain = [[by_user[u] for u in d if np.isfinite(by_user[u])] for d in draws]
         close(estimates[name].draws, [np.mean(v) if v else np.nan for v in plain], f"{name} draws")
+
+    # A number that is missing is refused wherever it stands, never ranked somewhere.
+    row = seed % len(references)
+    for place, name in enumerate(("predictions", "references")):
+        broken = list(case)
+        broken[place] = np.where(np.arange(len(references)) == row, np.nan, broken[place])
+        with pytest.raises(ValueError, match=f"{name} row {row} is nan"):
+            judge(*broken, bootstrap=0)
 
 
 @pytest.mark.parametrize("seed", range(100))
