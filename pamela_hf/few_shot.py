@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 from .embeddings import Embeddings
 from .heads import choose, prior_of
 from .metrics import MIN_RATINGS
-from .scoring import PamelaScorer, Predictions, RatingArrays, encode_ratings
+from .scoring import PamelaScorer, Predictions, RatingArrays, Scorer, encode_ratings
 from .taste_fitting import Answers, fit_row, linearize
 
 SELECT = ("random", "active")
@@ -50,14 +50,20 @@ class FewShotFits:
         if self.select not in SELECT:
             raise ValueError(f"select={self.select!r}; allowed: {', '.join(SELECT)}.")
 
-    def __call__(self, scorer: PamelaScorer, split: str, ratings: pd.DataFrame) -> Draws:
-        """Suffix such as "k=10" → one (rows judged, predictions) per draw; k = 0 is left to the scorer itself."""
-        if not isinstance(scorer, PamelaScorer):
+    def __call__(self, scorer: Scorer, split: str, ratings: pd.DataFrame) -> Draws:
+        """Suffix such as "k=10" → one (rows judged, predictions) per draw; k = 0 is left to the scorer itself.
+
+        A rival with a method `adapt` (see `pamela_hf.baselines`) gets the very ratings that the model gets. Asked
+        actively they would be the model's choice, not its own, so then it is left out; so is a scorer without it.
+        """
+        is_model = isinstance(scorer, PamelaScorer)
+        if not is_model and (self.select == "active" or not hasattr(scorer, "adapt")):
             return {}
         ks = sorted({k for k in self.ks if k > 0})
         everyone = ratings["participant_id"].astype(str)
-        covariance = prior_of(scorer.model)
+        covariance = prior_of(scorer.model) if is_model else None
         rows: dict[tuple[int, int], dict[str, np.ndarray]] = {(k, d): {} for k in ks for d in range(self.draws)}
+        given: dict[tuple[int, int], list[pd.DataFrame]] = {key: [] for key in rows}
         judged: dict[tuple[int, int], list[np.ndarray]] = {key: [] for key in rows}
         by_person = {str(p): np.asarray(i) for p, i in ratings.groupby(everyone, observed=True).indices.items()}
         own_support = {}
@@ -67,7 +73,7 @@ class FewShotFits:
         for number, (person, at) in enumerate(tqdm(by_person.items(), f"few-shot {split}", disable=not self.progress)):
             apart = person in own_support
             table = own_support[person] if apart else ratings.iloc[at]
-            answers = answers_of(scorer, table, self.embeddings, covariance)
+            answers = answers_of(scorer, table, self.embeddings, covariance) if is_model else None
             for draw in range(self.draws):
                 rng = np.random.default_rng([self.seed, draw, number])
                 order = rng.permutation(len(table))
@@ -77,14 +83,23 @@ class FewShotFits:
                     used = order[:k] if self.select == "random" else self._ask(answers, covariance, k, rng)
                     kept = np.zeros(len(table), bool)
                     kept[used] = True
-                    rows[k, draw][person] = fit_row(answers.subset(kept), covariance).row
+                    if is_model:
+                        rows[k, draw][person] = fit_row(answers.subset(kept), covariance).row
+                    else:
+                        given[k, draw].append(table[kept])
                     judged[k, draw].append(at if apart else at[~kept])
         out: dict[str, list[tuple[np.ndarray, Predictions]]] = {}
         for (k, draw), people in rows.items():
-            if people:
-                where = np.sort(np.concatenate(judged[k, draw]))
-                predicted = scorer.predict(ratings.iloc[where].reset_index(drop=True), self.embeddings, rows=people)
-                out.setdefault(f"k={k}", []).append((where, predicted))
+            if not judged[k, draw]:
+                continue
+            where = np.sort(np.concatenate(judged[k, draw]))
+            asked = ratings.iloc[where].reset_index(drop=True)
+            if is_model:
+                predicted = scorer.predict(asked, self.embeddings, rows=people)
+            else:
+                known = scorer.adapt(pd.concat(given[k, draw], ignore_index=True), self.embeddings)
+                predicted = known.predict(asked, self.embeddings)
+            out.setdefault(f"k={k}", []).append((where, predicted))
         return out
 
     def _ask(self, answers: Answers, covariance: np.ndarray, k: int, rng: np.random.Generator) -> np.ndarray:

@@ -12,6 +12,9 @@ folder to keep files in). A baseline that was trained elsewhere ignores `train` 
 `score_range` is None or its own where its scores are not on the rating scale. Where the ends of such a range
 may be the rating scale's by chance, `rating_units = False` says so.
 
+A personal scorer may have a method `adapt(support, embeddings) -> Scorer`: itself for the people of `support` (a table
+of ratings), each known by their ratings there and by nothing else. Few-shot evaluation judges it beside the model.
+
 A baseline that comes in several kinds takes a keyword `variant: str`, which people write after a colon:
 `pyiqa:musiq`, `clip_similarity:openai/clip-vit-base-patch32`.
 """

@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GroupKFold
 
 from ..embeddings import Embeddings
 from ..scoring import Predictions
+from ._levels import normal_predictions
 
 ALPHAS = tuple(10.0**k for k in np.arange(1, 6.01, 0.25))
 FOLDS = 5
@@ -52,23 +52,14 @@ class RidgeScorer:
         codes, images = pd.factorize(ratings["image_id"])
         consensus = self.regression.predict(_directions(embeddings, images))[codes]
         scales = ratings["rating_scale"].astype(str).to_numpy()
-        width = max(map(len, self.level_values.values()))
-        probs = np.zeros((len(ratings), width))
-        levels = np.full((len(ratings), width), np.nan)
+        mean, spread = np.full((2, len(scales)), np.nan)
         for scale in np.unique(scales):
             if scale not in self.lines:
                 raise ValueError(f"rating_scale has {scale!r}; ridge was fitted on {sorted(self.lines)}.")
-            intercept, slope, spread = self.lines[scale]
-            here, values = scales == scale, self.level_values[scale]
-            borders = (values[1:] + values[:-1]) / 2
-            below = norm.cdf((borders - (intercept + slope * consensus[here])[:, None]) / spread)
-            probs[here, : len(values)] = np.diff(below, axis=1, prepend=0.0, append=1.0)
-            levels[here, : len(values)] = values
-        # The expectation under probs is increasing in the line's value: it keeps the order and stays in the
-        # range.
-        scores = np.nansum(probs * levels, axis=1)
-        variance = np.nansum(probs * (levels - scores[:, None]) ** 2, axis=1)
-        return Predictions(scores, np.sqrt(variance), probs, levels)
+            here = scales == scale
+            intercept, slope, spread[here] = self.lines[scale]
+            mean[here] = intercept + slope * consensus[here]
+        return normal_predictions(mean, spread, scales, self.level_values)
 
 
 def fit(
