@@ -29,8 +29,9 @@ class EncoderScorer(PixelScorer):
         name: str,
         encoder: "FrozenEncoder | VisionTower | None",
         open_image: Callable[[str], Image.Image] | None = None,
+        weights: str | None = None,
     ):
-        super().__init__(name, open_image)
+        super().__init__(name, open_image, weights)
         self.encoder = encoder
 
     def score_features(self, image_embeds: np.ndarray, text_embeds: np.ndarray | None) -> np.ndarray:
@@ -135,14 +136,16 @@ class LinearHead:
     Args:
         state: as published: `<prefix>.<place>.weight` `(out, in)` and `.bias` `(out,)`.
         places: of the linear layers within their Sequential. A variant with activations has others, and is refused.
+        source: the file or address it was read from.
     """
 
-    def __init__(self, state: dict[str, torch.Tensor], places: tuple[int, ...], name: str):
+    def __init__(self, state: dict[str, torch.Tensor], places: tuple[int, ...], source: str):
+        self.source = source
         layers = {".".join(key.split(".")[-2:]): value for key, value in state.items()}
         expected = {f"{place}.{part}" for place in places for part in ("weight", "bias")}
         if set(layers) != expected:
             raise ValueError(
-                f"{name}: the head holds {sorted(layers)}, expected {sorted(expected)}. "
+                f"{source} holds {sorted(layers)}, expected {sorted(expected)}. "
                 "Only heads of linear layers at these places are read; heads with ReLU between them are others."
             )
         self.layers = [
@@ -178,7 +181,7 @@ def load_head(name: str, source: str, places: tuple[int, ...], licence: str) -> 
             state = load_file(source)
         else:
             state = torch.load(source, map_location="cpu", weights_only=True)
-    return LinearHead(state, places, name)
+    return LinearHead(state, places, source)
 
 
 class Similarity(EncoderScorer):
@@ -191,10 +194,11 @@ class Similarity(EncoderScorer):
         name: str,
         encoder: FrozenEncoder | None,
         open_image: Callable[[str], Image.Image] | None = None,
+        weights: str | None = None,
         origin: Origin | None = None,
     ):
-        super().__init__(name, encoder, open_image)
         self.origin = origin or self.origin
+        super().__init__(name, encoder, open_image, weights)
 
     def score_features(self, image_embeds: np.ndarray, text_embeds: np.ndarray | None) -> np.ndarray:
         return (normalized(image_embeds) * normalized(text_embeds)).sum(1)
@@ -206,4 +210,4 @@ def fit_similarity(
     """The `fit` of a text-similarity rival, `module` its `__name__`; variant: Hub id or folder of another encoder."""
     name = variant_name(module, variant)
     encoder, open_image = encoder_or_cache(name, variant or origin.weights, origin, embeddings, data)
-    return Similarity(name, encoder, open_image, origin)
+    return Similarity(name, encoder, open_image, variant, origin)

@@ -45,8 +45,8 @@ class IsolatedScorer(PixelScorer):
         *options: str,
         worker: Path = WORKER,
     ):
-        super().__init__(name, open_image)
         self.origin = origin
+        super().__init__(name, open_image)
         self._hint = (
             f"{name} runs through {origin.package} in an environment of its own, with the weights {origin.weights} "
             f"(licence: {origin.licence}). Make one where the Hub is reachable: python -m venv ENV; "

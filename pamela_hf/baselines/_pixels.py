@@ -49,6 +49,10 @@ class PixelScorer:
     Args:
         name: as reports call it.
         open_image: image_id → RGB image, see `images_of`; None: it is never asked.
+        weights: what was loaded, where it is not `origin.weights`: another Hub id, or a path.
+
+    Attributes:
+        identity: those weights and their commit, for the report; of a path the last part alone.
     """
 
     origin: Origin
@@ -59,15 +63,11 @@ class PixelScorer:
     uses_prompt: bool = True
     batch_size: int = 16
 
-    def __init__(self, name: str, open_image: Callable[[str], Image.Image] | None):
+    def __init__(self, name: str, open_image: Callable[[str], Image.Image] | None, weights: str | None = None):
         self.name = name
+        self.identity = identity_of(weights, self.origin)
         self._open_image = open_image
         self._scores: dict[tuple[str, str | None], float] = {}
-
-    @property
-    def identity(self) -> str:
-        """The weights and the commit they are read at."""
-        return "@".join(filter(None, (self.origin.weights, self.origin.revision)))
 
     def score_images(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> np.ndarray:
         """Scores `(B,)` of B RGB images, each with its prompt (empty where `uses_prompt` is False)."""
@@ -106,6 +106,13 @@ class PixelScorer:
                 "rows). Give it one, or compare with a rival that looks at images alone, such as laion_aesthetics."
             )
         return list(zip(ids, prompts.tolist()))
+
+
+def identity_of(weights: str | None, origin: Origin) -> str:
+    """Weights and commit; of a path its last part, since reports name no folder of the machine."""
+    if weights in (None, origin.weights):
+        return "@".join(filter(None, (origin.weights, origin.revision)))
+    return Path(weights).name if Path(weights).exists() else weights
 
 
 def images_of(data: RatingData | None, name: str) -> Callable[[str], Image.Image]:

@@ -53,4 +53,4 @@ def fit(
     name = variant_name(__name__, variant)
     head = load_head("aesthetic_predictor", variant or HEAD, PLACES, ORIGIN.licence)
     tower = encoder_or_cache(name, encoder, ORIGIN, embeddings, data, SiglipVisionModel)
-    return HeadScorer(name, head, *tower, origin=ORIGIN)
+    return HeadScorer(name, head, *tower, weights=encoder, origin=ORIGIN)

@@ -48,8 +48,9 @@ class HPSv2(PixelScorer):
         preprocess: Callable[[Image.Image], torch.Tensor],
         tokenizer: Callable[[list[str]], torch.Tensor],
         open_image: Callable[[str], Image.Image] | None,
+        weights: str | None = None,
     ):
-        super().__init__(name, open_image)
+        super().__init__(name, open_image, weights)
         self.model, self.preprocess, self.tokenizer = model, preprocess, tokenizer
 
     @torch.inference_mode()
@@ -93,4 +94,4 @@ def fit(
     how = f"Where the Hub is reachable: hf download {ORIGIN.weights} {FILE}; or name the file: hpsv2:FILE."
     with loading(name, f"{ORIGIN.weights}/{FILE}", ORIGIN.revision, ORIGIN.licence, how):
         checkpoint = variant or hf_hub_download(ORIGIN.weights, FILE, revision=ORIGIN.revision)
-        return HPSv2(name, *load(name, checkpoint), open_image)
+        return HPSv2(name, *load(name, checkpoint), open_image, variant)

@@ -16,7 +16,7 @@ from transformers import CLIPVisionModelWithProjection
 from ..data import RatingData
 from ..embeddings import Embeddings
 from ._encoders import EncoderScorer, LinearHead, VisionTower, encoder_or_cache, load_head
-from ._pixels import Origin, variant_name
+from ._pixels import Origin, identity_of, variant_name
 
 ORIGIN = Origin(
     weights="openai/clip-vit-large-patch14",
@@ -44,10 +44,12 @@ class HeadScorer(EncoderScorer):
         head: LinearHead,
         encoder: VisionTower | None,
         open_image: Callable[[str], Image.Image] | None = None,
+        weights: str | None = None,
         origin: Origin = ORIGIN,
     ):
-        super().__init__(name, encoder, open_image)
         self.head, self.origin = head, origin
+        super().__init__(name, encoder, open_image, weights)
+        self.identity = f"{identity_of(head.source, origin)} on {self.identity}"
 
     def score_features(self, image_embeds: np.ndarray, text_embeds: np.ndarray | None) -> np.ndarray:
         return self.head(image_embeds)
@@ -75,4 +77,4 @@ def fit(
     name = variant_name(__name__, variant)
     head = load_head("laion_aesthetics", variant or HEAD, PLACES, ORIGIN.licence)
     tower = encoder_or_cache(name, encoder, ORIGIN, embeddings, data, CLIPVisionModelWithProjection)
-    return HeadScorer(name, head, *tower)
+    return HeadScorer(name, head, *tower, weights=encoder)

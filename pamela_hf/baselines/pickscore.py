@@ -58,4 +58,4 @@ def fit(
     """
     name = variant_name(__name__, variant)
     open_image = images_of(data, name)
-    return PickScore(name, load_encoder("pickscore", variant or ORIGIN.weights, ORIGIN), open_image)
+    return PickScore(name, load_encoder(name, variant or ORIGIN.weights, ORIGIN), open_image, variant)

@@ -44,7 +44,7 @@ class PyIQA(PixelScorer):
     batch_size = 1
 
     def __init__(self, name: str, metric: Any, open_image: Callable[[str], Image.Image] | None):
-        super().__init__(name, open_image)
+        super().__init__(name, open_image, name)
         self.metric = metric
         self.higher_is_better = not metric.lower_better
         self.score_range = _range(metric.score_range)

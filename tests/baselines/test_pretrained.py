@@ -168,7 +168,9 @@ def test_similarity_reads_cached_features_where_they_are_its_own(siglip_encoder,
     # features of a Hub id are known by id and revision, and no weights are needed then
     clip = load_baseline("clip_similarity")
     of_clip = dataclasses.replace(made, backbone=clip.ORIGIN.weights, revision=clip.ORIGIN.revision)
-    np.testing.assert_allclose(clip.fit(None, of_clip, data=without_images).predict(table, of_clip).scores, cached)
+    scorer = clip.fit(None, of_clip, data=without_images)
+    np.testing.assert_allclose(scorer.predict(table, of_clip).scores, cached)
+    assert scorer.identity == f"{clip.ORIGIN.weights}@{clip.ORIGIN.revision}"
     with pytest.raises(OSError, match="needs the weights openai/clip-vit-large-patch14 at revision 32bd6428"):
         clip.fit(None, dataclasses.replace(of_clip, revision="0" * 40), data=data)
 
@@ -203,6 +205,7 @@ def test_laion_aesthetics_is_its_head_on_clips_normalized_features(
         expected = head(features / features.norm(dim=-1, keepdim=True))[:, 0]
     np.testing.assert_allclose(scores, expected, atol=1e-5)
     assert np.ptp(scores) > 0 and scorer.score_range == (1.0, 10.0)
+    assert scorer.identity == f"head.pth on {clip_folder.name}"
     wide = FrozenEncoder(clip_folder).embed_images(pictures(data, table.head(1)))[:, :20]
     with pytest.raises(ValueError, match="width 24, the encoder gives 20"):
         scorer.score_features(wide, None)
@@ -342,4 +345,6 @@ def test_judged_beside_a_model_on_the_demos_world(world, clip_folder, siglip_enc
     assert report["meta"]["simulated"] and f"pamela - {pickscore}" in report["differences"]["val_seen"]
     for name in (pickscore, similarity):
         assert np.isfinite(cells[name]["user_srocc"]["value"]) and np.isnan(cells[name]["rmse"]["value"])
-    assert str(clip_folder) not in (tmp_path / "eval" / "report.json").read_text()
+    text = (tmp_path / "eval" / "report.json").read_text()
+    assert str(clip_folder.parent) not in text and str(siglip_encoder.parent) not in text
+    assert report["meta"]["scorers"][pickscore]["identity"] == clip_folder.name  # not the weights that were not used
