@@ -28,7 +28,7 @@ def normal_predictions(
     for scale in np.unique(scales):
         if scale not in level_values:
             raise ValueError(
-                f"rating_scale has {scale!r}, which train did not have; it had {sorted(level_values)}. Use one of these."
+                f"rating_scale has {scale!r}, unknown from train; it had {sorted(level_values)}. Use one of these."
             )
         here, values = scales == scale, level_values[scale]
         borders = (values[1:] + values[:-1]) / 2

@@ -2,11 +2,11 @@
 
 `z = c_i + p_u · q_i` by alternating least squares (Koren, Bell & Volinsky 2009; a person's own bias is their mean). It
 learns from ratings alone and would know nothing of an image that nobody has rated, which all judged images are: it
-would predict a person's mean and score 0. So biases c and factors q of unrated images are regressed from image and text
-features (Gantner et al. 2010, *Learning Attribute-to-Feature Mappings for Cold-Start Recommendations*), by ridge
-regression weighted by raters. A new person's factors are fitted to the rated images' own biases and factors. It does not
-know demographics. Rank and penalties by cross-validation inside train. No weights from elsewhere, no licence but the
-package's.
+would predict a person's mean and score 0. So biases c and factors q of unrated images are regressed from image and
+text features (Gantner et al. 2010, *Learning Attribute-to-Feature Mappings for Cold-Start Recommendations*), by ridge
+regression weighted by raters. A new person's factors are fitted to the rated images' own biases and factors. It does
+not know demographics. Rank and penalties by cross-validation inside train. No weights from elsewhere, no licence but
+the package's.
 """
 
 from collections.abc import Mapping, Sequence
@@ -57,7 +57,7 @@ def _solve(z: np.ndarray, rated: np.ndarray, other: np.ndarray, penalty: float) 
 
 
 def factorize(ratings: RatingMatrix, images: np.ndarray, rank: int, penalty: float, seed: int) -> tuple:
-    """People's factors `(U, r)`; images' biases and factors `(I, 1 + r)`. A bias is shrunk like a factor, by a tenth."""
+    """People's factors `(U, r)`; images' biases and factors `(I, 1 + r)`. A bias is shrunk a tenth as much as a factor."""
     z, rated = ratings.z[:, images], ratings.rated[:, images]
     people = np.random.default_rng(seed).normal(size=(len(z), rank)) / np.sqrt(rank)
     items = np.zeros((len(images), 1 + rank))

@@ -24,9 +24,11 @@ ALPHAS = (0.3, 0.6, 1.0, 1.5, 2.5, 4.0, 7.0, 12.0, 25.0, 50.0)
 
 @dataclass
 class UserRidgeScorer(PersonalScorer):
-    """See the module. `consensus`: everyone's ridge. `weights (U, D)`: what each person adds to it."""
+    """See the module. `consensus`: everyone's ridge. `held_out`: its score of each train image without that image's
+    theme. `weights (U, D)`: what each person adds to it."""
 
     consensus: Ridge
+    held_out: dict[str, float]
     alpha: float
     weights: np.ndarray
     name: ClassVar[str] = "user_ridge"
@@ -36,7 +38,8 @@ class UserRidgeScorer(PersonalScorer):
         return self.consensus.predict(x)[image] + (weights @ x.T)[person, image]
 
     def fit_people(self, x: np.ndarray, ratings: RatingMatrix, table: pd.DataFrame) -> dict[str, object]:
-        return {"weights": own_weights(x, ratings, self.consensus.predict(x), [self.alpha])[0]}
+        consensus = [self.held_out.get(*one) for one in zip(ratings.image_ids, self.consensus.predict(x))]
+        return {"weights": own_weights(x, ratings, np.array(consensus), [self.alpha])[0]}
 
 
 def own_weights(
@@ -91,6 +94,7 @@ def fit(
         ratings.levels,
         **known_people(train, ratings),
         consensus=consensus.ridge,
+        held_out=dict(zip(ratings.image_ids, consensus.held_out.tolist())),
         alpha=float(alphas[best]),
         weights=own_weights(consensus.x, ratings, consensus.held_out, [alphas[best]])[0],
     )
