@@ -45,6 +45,7 @@ Judge a model, person by person, on the splits of a ratings folder.
   pamela evaluate --model runs/demo/model --data runs/demo/ratings --output runs/demo/eval
   pamela evaluate --model DIR --data FOLDER --output OUT --splits val_seen,val_unseen --baselines consensus,ridge
   pamela evaluate --model DIR --data FOLDER --output OUT --few-shot 0,10,100    # heads of unseen people: pamela@k=10
+  pamela evaluate … --repeats again.csv    # participant,image,score of second ratings: the noise ceiling
 
 Prints a table and writes OUT/report.json and OUT/report.html. Every metric is computed for each person and averaged
 over people; the intervals (95 %) resample people. The model is `pamela`; on *_seen splits stand also

@@ -197,13 +197,13 @@ def _section(report: Mapping[str, Any], split: str) -> dict[str, Any]:
         share = sum(value > 0 for value in values) / len(values)
         text = f"{name}'s user_srocc person by person: {100 * share:.0f} % of {len(values)} people are above 0."
         charts.append(("People differ in how predictable they are", text, histogram(values)))
-    diverging, share = rows("diverging", [n for n in shown if "@k=" not in n]), report["diverging"].get(split)
+    diverging, share = rows("diverging", shown), report["diverging"].get(split)
     if share and share["value"] is not None:
         text = f"{100 * share['value']:.0f} %{_between(share, 100, 0)} of the image pairs that two people both have a "
         text += f"preference in are ordered oppositely ({share['n_pairs']:,}). How often each of the two is predicted "
         text += "right there; knowing only averages gives .5."
         charts.append(("Where tastes differ", text, rows_chart("diverging", diverging, 0.5, "dot", room=(0.48, 0.52))))
-    charts += _honesty(report, split, [n for n in shown if "@k=" not in n], color)
+    charts += _honesty(report, split, shown, color)
     curve = {_k(scorer): scorers[scorer]["user_srocc"] for scorer in scorers if scorer.startswith(f"{name}@k=")}
     if len(curve) > 1 and any(cell["value"] is not None for cell in curve.values()):
         text = "user_srocc by how many of their own ratings a new person gave first."
