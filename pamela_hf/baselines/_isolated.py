@@ -47,7 +47,7 @@ class IsolatedScorer(PixelScorer):
     ):
         self.origin = origin
         super().__init__(name, open_image)
-        self._hint = (
+        how = (
             f"{name} runs through {origin.package} in an environment of its own, with the weights {origin.weights} "
             f"(licence: {origin.licence}). Make one where the Hub is reachable: python -m venv ENV; "
             f"ENV/bin/pip install {install}; and name its Python: {name}:ENV/bin/python."
@@ -56,9 +56,9 @@ class IsolatedScorer(PixelScorer):
         try:
             self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         except OSError as error:
-            raise RuntimeError(f"{command[0]!r} cannot be started ({error.strerror}). {self._hint}") from error
+            raise RuntimeError(f"{command[0]!r} cannot be started ({error.strerror}). {how}") from error
         weakref.finalize(self, _stop, self._process)
-        self._answer()
+        self._answer(how)
 
     def score_images(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> np.ndarray:
         with tempfile.TemporaryDirectory() as folder:
@@ -72,14 +72,14 @@ class IsolatedScorer(PixelScorer):
                 pass
             return np.array(self._answer(), dtype=np.float64)
 
-    def _answer(self) -> list[float]:
+    def _answer(self, how: str = "") -> list[float]:
         line = self._process.stdout.readline()
         if not line:
             code = self._process.wait()
-            raise RuntimeError(f"{self.name}: its process ended with {code}; its last words are above. {self._hint}")
+            raise RuntimeError(f"{self.name}: its process ended with {code}; its last words are above. {how}")
         message = json.loads(line)
         if "error" in message:
-            raise RuntimeError(f"{self.name}: {message['error']}. {self._hint}")
+            raise RuntimeError(f"{self.name}: {message['error']}. {how}")
         return message["scores"]
 
 

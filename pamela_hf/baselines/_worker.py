@@ -21,6 +21,8 @@ def hpsv3(weights, revision):
     checkpoint = hf_hub_download(weights, "HPSv3.safetensors", revision=revision)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     inferencer = HPSv3RewardInferencer(checkpoint_path=checkpoint, device=device)
+    if device == "cpu":  # its head is float32 and meets bfloat16 features only under CUDA's autocast
+        inferencer.model.float()
 
     def score(images, prompts):
         with torch.inference_mode():

@@ -4,8 +4,9 @@ Ma et al., *HPSv3: Towards Wide-Spectrum Human Preference Score*, ICCV 2025 (arX
 the preference it predicts, unbounded (about -10..15), higher is better. The authors publish no example value.
 
 Runs through the authors' package, release 1.0.0, which pins transformers 4.45.2: in an environment of its own, whose
-Python is named as `hpsv3:ENV/bin/python`. The package also reads the newest commit of `Qwen/Qwen2-VL-7B-Instruct`. How
-its dependencies resolve was not tried; its modules import matplotlib and tensorboard, which it does not name.
+Python is named as `hpsv3:ENV/bin/python`. The package also reads the newest commit of `Qwen/Qwen2-VL-7B-Instruct`. The
+requirements below were tried with a tiny Qwen2-VL of random weights on a CPU; the package imports matplotlib and
+tensorboard without naming them.
 """
 
 from typing import Any
