@@ -64,12 +64,13 @@ def _kind(candidate: Candidate, result: SearchResult) -> str:
     return "dot" if candidate.eligible else "barred"
 
 
-def rounds_chart(result: SearchResult) -> Markup:
+def rounds_chart(result: SearchResult, score_range: Sequence[float]) -> Markup:
     height, left, right, top, bottom = 300, 46, _WIDTH - 16, 12, 258
     shown = [c for c in result.candidates if math.isfinite(c.score)]
     curve = [c for c in result.best_by_iteration if math.isfinite(c.score)]
-    bands = [c.score + k * c.std for c in curve for k in (-1, 1)]
-    ticks, y = _scale([*(c.score for c in shown), *bands], bottom, top)
+    low, high = score_range
+    bands = [(max(c.score - c.std, min(low, c.score)), min(c.score + c.std, max(high, c.score))) for c in curve]
+    ticks, y = _scale([*(c.score for c in shown), *(edge for band in bands for edge in band)], bottom, top)
     steps = max(len(result.best_by_iteration) - 1, 1)
 
     def x(step: float) -> float:
@@ -83,7 +84,8 @@ def rounds_chart(result: SearchResult) -> Markup:
     parts.append(_text((left + right) / 2, height - 4, "round"))
     first = len(result.best_by_iteration) - len(curve)
     points = [(x(first + k), c) for k, c in enumerate(curve)]
-    edge = [(px, y(c.score + c.std)) for px, c in points] + [(px, y(c.score - c.std)) for px, c in reversed(points)]
+    places = [(px, y(below), y(above)) for (px, _), (below, above) in zip(points, bands)]
+    edge = [(px, above) for px, _, above in places] + [(px, below) for px, below, _ in reversed(places)]
     parts.append(f'<polygon points="{" ".join(f"{a:.1f},{b:.1f}" for a, b in edge)}" class="band"/>')
     counts: dict[int, int] = {}
     for c in shown:

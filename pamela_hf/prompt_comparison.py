@@ -86,7 +86,13 @@ of their row.</p>
 <h2>Do independent runs for {{ person.name }} agree?</h2>
 <p>Winners of different runs are alike by {{ person.stability.winners | number }} (cosine of the encoder's image
 features), the unoptimized prompt at the same seeds by {{ person.stability.unoptimized | number }}. Two winners share
-{{ (100 * person.stability.shared) | number(0) }} % of the phrases that were added.</p>
+{{ (100 * person.stability.shared) | number(0) }} % of the phrases that were added.
+{% if person.stability.others is not none %}
+With winners for other people they are alike by {{ person.stability.others | number }} and share
+{{ (100 * person.stability.shared_others) | number(0) }} %: what is above that is {{ person.name }}'s taste, found
+again.
+{% endif %}
+</p>
 <div class="card scroll"><table>
 <thead><tr><th>Winner</th><th>Predicted rating</th><th>As written</th><th>Adherence</th></tr></thead>
 <tbody>

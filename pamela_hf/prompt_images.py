@@ -6,6 +6,7 @@ import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from .modeling_pamela import encode_images, encode_prompts
 from .processing_pamela import tokenize_prompts
 from .prompt_search import PromptSearch
 from .prompt_trace import RunFolder
+from .refiners import prompt_parts
 
 UNRELATED_PROMPTS = (
     "a photo", "a painting", "a dog", "a cup of coffee", "a crowded street", "a mountain lake", "a woman's face",
@@ -54,7 +56,7 @@ class CandidateImages:
         self.search: PromptSearch | None = None
         self.kept: dict[tuple[str, int], Image.Image] = {}  # without a folder: images that may yet be asked for
         self._texts: torch.Tensor | None = None
-        self._features: dict[str, np.ndarray] = {}  # of prompts
+        self._features: dict[str, np.ndarray] = {}  # of parts of prompts
 
     def evaluate(self, pairs: Sequence[tuple[str, int]]) -> list[tuple[float, float, float]]:
         """Renders what is not rendered yet, then scores all of it in one forward; NaN for blanked images."""
@@ -108,7 +110,7 @@ class CandidateImages:
 
     def _score(self, images: list[Image.Image], prompts: list[str]) -> list[tuple[float, float, float]]:
         told = {"candidate": prompts, "original": [self.prompt] * len(prompts), "none": None}[self.reward_prompt]
-        embeds = self._encode(images)
+        embeds = encode_pictures(self.pipe, images)
         scores, std = self.scorer.score(
             image_embeds=embeds, prompts=told, user=self.user, batch_size=len(images), **self.told
         )
@@ -124,17 +126,9 @@ class CandidateImages:
             adherence = encoder_adherence(embeds, self._texts).tolist()
         return [(float(s), float(d), float(a)) for s, d, a in zip(scores, std, adherence)]
 
-    def _encode(self, images: list[Image.Image]) -> torch.Tensor:
-        """Image features `(B, D)`, which the reward and the adherence share."""
-        backbone = self.pipe.reward_model.load_backbone()
-        like = next(backbone.parameters())
-        inputs = self.pipe.processor.image_processor(images, return_tensors="pt")
-        inputs = {k: v.to(like.device, like.dtype if v.is_floating_point() else v.dtype) for k, v in inputs.items()}
-        return encode_images(backbone, **inputs)
-
     def _encode_texts(self, texts: Sequence[str]) -> torch.Tensor:
         backbone = self.pipe.reward_model.load_backbone()
-        config = backbone.config
+        config = self.pipe.processor.encoder_config
         tokens = tokenize_prompts(
             self.pipe.processor.tokenizer, texts, getattr(config, "text_config", config), config.model_type
         )
@@ -142,17 +136,31 @@ class CandidateImages:
         return encode_prompts(backbone, **{name: value.to(device) for name, value in tokens.items()}).float()
 
     def text_features(self, prompts: Sequence[str]) -> np.ndarray:
-        """`(n, D)` encoder features of prompts, of length 1."""
-        new = [prompt for prompt in prompts if prompt not in self._features]
+        """`(n, D)`: for each prompt the sum of the encoder's features, of length 1, of its comma-separated parts.
+
+        Variants share most of their parts, so few texts are encoded, and two prompts are as far apart as the parts in
+        which they differ.
+        """
+        parts = [prompt_parts(prompt) or [prompt] for prompt in prompts]
+        new = [part for part in dict.fromkeys(chain(*parts)) if part not in self._features]
         for start in range(0, len(new), 64):
-            part = new[start : start + 64]
-            self._features.update(zip(part, F.normalize(self._encode_texts(part), dim=-1).cpu().numpy()))
-        return np.stack([self._features[prompt] for prompt in prompts])
+            texts = new[start : start + 64]
+            self._features.update(zip(texts, F.normalize(self._encode_texts(texts), dim=-1).cpu().numpy()))
+        return np.stack([np.sum([self._features[part] for part in of], axis=0) for of in parts])
 
     def images_of(self, prompt: str) -> list[Image.Image]:
         """The images of a prompt at every seed: the unoptimized one or the winner."""
         pairs = [(prompt, seed) for seed in self.search.config.seeds]
         return [self.folder.load_image(*pair) if self.folder is not None else self.kept[pair] for pair in pairs]
+
+
+def encode_pictures(pipe: Any, images: Sequence[Image.Image]) -> torch.Tensor:
+    """Features `(B, D)` of images, by the encoder of a `PamelaPromptPipeline`'s reward."""
+    backbone = pipe.reward_model.load_backbone()
+    like = next(backbone.parameters())
+    inputs = pipe.processor.image_processor(list(images), return_tensors="pt")
+    inputs = {k: v.to(like.device, like.dtype if v.is_floating_point() else v.dtype) for k, v in inputs.items()}
+    return encode_images(backbone, **inputs)
 
 
 def encoder_adherence(image_embeds: torch.Tensor, text_embeds: torch.Tensor) -> torch.Tensor:

@@ -29,14 +29,14 @@ def write_report(
     charts = [
         (
             "Round by round",
-            "Each dot is a prompt of that round; the line is the best so far, its band the reward's uncertainty. "
-            "Hollow dots were not allowed to win.",
-            rounds_chart(result),
+            "Each dot is a prompt of that round: black as it was written, dark blue the winner. The line is the "
+            "best so far, its band the reward's uncertainty. Hollow dots were not allowed to win.",
+            rounds_chart(result, summary["score_range"]),
         ),
         (
             "Liked more, and still the same picture?",
-            "Predicted rating against adherence: how much more the image is like the unoptimized prompt than like "
-            "unrelated ones. Left of the dashed line nothing may win.",
+            "Predicted rating against adherence to the prompt as it was written. Left of the dashed line nothing may "
+            "win.",
             adherence_chart(result),
         ),
         (
@@ -123,9 +123,9 @@ not what anyone likes.</p>
 title="seed {{ arguments.seed + loop.index0 }}: {{ candidate.scores[loop.index0] | number }}">
 {% endfor %}
 </div>
-<figcaption><span class="big">{{ candidate.score | number }}</span> <span class="soft">± {{ candidate.std | number }}
-predicted rating{% if side.images | length > 1 %}, mean of {{ side.images | length }} seeds{% endif %} · adherence
-{{ candidate.adherence | number(3) }}</span>
+<figcaption><span class="big">{{ candidate.score | number }}</span> <span class="soft">predicted rating{% if
+side.images | length > 1 %}, mean of {{ side.images | length }} seeds{% endif %} (± {{ candidate.std | number }}: how
+unsure the reward is) · adherence {{ candidate.adherence | number(3) }}</span>
 {% if title == "Before" %}
 <p class="prompt">{{ side.prompt }}</p>
 {% else %}
@@ -138,7 +138,9 @@ predicted rating{% if side.images | length > 1 %}, mean of {{ side.images | leng
 {% endfor %}
 </div>
 <p class="soft">The same seed{{ "s" if arguments.num_seeds > 1 }} before and after, as for every prompt tried. Green:
-words that came{% if went %}; struck out: words that went{% endif %}.</p>
+words that came{% if went %}; struck out: words that went{% endif %}. Adherence: how much more an image is like the
+prompt as it was written than like unrelated texts{% if summary.adherence_floor is not none %}; a winner needs at least
+{{ summary.adherence_floor | number(3) }}{% endif %}.</p>
 <div class="cards">
 {% for title, text, chart in charts %}
 <div class="card"><h3>{{ title }}</h3><p>{{ text }}</p>{{ chart }}</div>

@@ -5,10 +5,9 @@ independent runs, how alike the winners are says whether the search finds a pers
 """
 
 import json
-import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -18,9 +17,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from .modeling_pamela import encode_images
 from .pipeline_pamela import PamelaPromptOutput, PamelaPromptPipeline
 from .prompt_comparison import write_comparison
+from .prompt_images import encode_pictures
 from .prompt_trace import write_whole
 from .refiners import prompt_key, prompt_parts
 
@@ -81,7 +80,7 @@ def optimize_prompt(
             told = {key: options.get(key) for key in ("demographics", "metadata", "scale")}
             summary["scores"] = _cross_scores(pipe, users, outputs, options.get("reward_prompt", "candidate"), told)
         if runs > 1:
-            summary["stability"] = {name: stability(pipe, of) for name, of in zip(names, outputs)}
+            summary["stability"] = dict(zip(names, stability(pipe, outputs)))
         write_whole(output / "runs.json", json.dumps(summary, ensure_ascii=False, indent=1))
         write_comparison(
             output / "report.html", summary, outputs, [[f.relative_to(output) for f in of] for of in folders]
@@ -113,34 +112,56 @@ def _cross_scores(pipe, users, outputs, reward_prompt, told) -> list[list[float]
     ]
 
 
-def stability(pipe: PamelaPromptPipeline, outputs: Sequence[PamelaPromptOutput]) -> dict[str, Any]:
-    """How alike the winners of independent runs are.
+def stability(pipe: PamelaPromptPipeline, outputs: Sequence[Sequence[PamelaPromptOutput]]) -> list[dict[str, Any]]:
+    """How alike the winners of independent runs are, beside winners that have no reason to be alike.
+
+    Args:
+        outputs: `[person][run]`, all of one prompt, at least two runs each.
 
     Returns:
-        `winners`, `unoptimized`: mean cosine similarity of the encoder's image features between runs, of the winners
-        and of the unoptimized prompt at the same seeds. `shared`: mean share of the added phrases that two winners
-        have in common (Jaccard index). `phrases`: added phrase → runs whose winner has it. `prompts`: the winners.
+        For each person `winners`: mean cosine similarity of the encoder's image features between their runs' winners;
+        `unoptimized`: of the unoptimized prompt at the same seeds; `others`: between their winners and those that other
+        people's runs at other seeds found (`None` for one person). `shared`, `shared_others`: the same of the added
+        phrases, as the share that two winners have in common (Jaccard index). `phrases`: added phrase → runs whose
+        winner has it. `prompts`: the winners.
     """
-    backbone, processor = pipe.reward_model.load_backbone(), pipe.processor
+    original = {prompt_key(part) for part in prompt_parts(outputs[0][0].history[0]["prompt"])}
+    winners = [[_features(pipe, out.images) for out in of] for of in outputs]
+    before = [[_features(pipe, out.baseline_images) for out in of] for of in outputs]
+    added = [[{prompt_key(part) for part in prompt_parts(out.prompts[0])} - original for out in of] for of in outputs]
 
-    @torch.no_grad()
-    def features(images: Sequence[Any]) -> torch.Tensor:
-        inputs = processor.image_processor(list(images), return_tensors="pt")
-        like = next(backbone.parameters())
-        inputs = {k: v.to(like.device, like.dtype if v.is_floating_point() else v.dtype) for k, v in inputs.items()}
-        return F.normalize(encode_images(backbone, **inputs).float(), dim=-1)
+    def jaccard(a: set[str], b: set[str]) -> float:
+        return len(a & b) / len(a | b) if a | b else 1.0
 
-    def between(sets: Sequence[torch.Tensor]) -> float:
-        return float(np.mean([(a @ b.T).mean().item() for a, b in combinations(sets, 2)]))
+    def within(of: Sequence[Any], alike: Callable[[Any, Any], float]) -> float:
+        return float(np.mean([alike(a, b) for a, b in combinations(of, 2)]))
 
-    original = {prompt_key(part) for part in prompt_parts(outputs[0].history[0]["prompt"])}
-    added = [{prompt_key(part) for part in prompt_parts(out.prompts[0])} - original for out in outputs]
-    jaccard = [len(a & b) / len(a | b) if a | b else 1.0 for a, b in combinations(added, 2)]
-    counts = {phrase: sum(phrase in phrases for phrases in added) for phrase in set().union(*added)}
-    return {
-        "winners": between([features(out.images) for out in outputs]),
-        "unoptimized": between([features(out.baseline_images) for out in outputs]),
-        "shared": float(np.mean(jaccard)) if jaccard else math.nan,
-        "phrases": dict(sorted(counts.items(), key=lambda item: (-item[1], item[0]))),
-        "prompts": [out.prompts[0] for out in outputs],
-    }
+    def between(of: Sequence[Sequence[Any]], p: int, alike: Callable[[Any, Any], float]) -> float | None:
+        pairs = [(a, b) for r, a in enumerate(of[p]) for q in range(len(of)) for s, b in enumerate(of[q])
+                 if q != p and s != r]  # fmt: skip
+        return float(np.mean([alike(a, b) for a, b in pairs])) if pairs else None
+
+    told = []
+    for p, of in enumerate(outputs):
+        counts = {phrase: sum(phrase in phrases for phrases in added[p]) for phrase in set().union(*added[p])}
+        told.append(
+            {
+                "winners": within(winners[p], _cosine),
+                "unoptimized": within(before[p], _cosine),
+                "others": between(winners, p, _cosine),
+                "shared": within(added[p], jaccard),
+                "shared_others": between(added, p, jaccard),
+                "phrases": dict(sorted(counts.items(), key=lambda item: (-item[1], item[0]))),
+                "prompts": [out.prompts[0] for out in of],
+            }
+        )
+    return told
+
+
+def _cosine(a: torch.Tensor, b: torch.Tensor) -> float:
+    return (a @ b.T).mean().item()
+
+
+@torch.no_grad()
+def _features(pipe: PamelaPromptPipeline, images: Sequence[Any]) -> torch.Tensor:
+    return F.normalize(encode_pictures(pipe, images).float(), dim=-1)

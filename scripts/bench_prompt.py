@@ -1,7 +1,7 @@
 """What optimizing a prompt for a person is worth, in the simulated world, where their true taste is known.
 
-  make demo                                              # or any run of scripts/demo.py: the world and its reward
-  python scripts/bench_prompt.py --model runs/demo/model --output runs/bench/prompt.json
+  python scripts/demo.py --output runs/world --people 199 --images 5077 --ratings 69904    # the released ratings' size
+  python scripts/bench_prompt.py --model runs/world/model --part test --output runs/bench/prompt.json
 
 Simulated people, procedural images: the figures show that the parts work together, not what real people would say. The
 people and prompts of `--part dev` are for tuning; those of `test` are read for the claims.
@@ -11,19 +11,32 @@ import argparse
 import json
 import tempfile
 import time
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from pamela_hf.pipeline_pamela import PamelaPromptPipeline
+from pamela_hf.prompt_runs import stability
+from pamela_hf.prompt_search import PromptSearch, SearchConfig
 from pamela_hf.refiners.vocabulary import Refiner as VocabularyRefiner
 from pamela_hf.scoring import PamelaScorer
 from pamela_hf.simulated_pipeline import SimulatedPipeline
-from pamela_hf.simulation import CALIBRATION, SUBJECTS, simulated_participants, traits_from_prompt
+from pamela_hf.simulation import (
+    CALIBRATION,
+    SCALARS,
+    SUBJECTS,
+    population_liking,
+    render,
+    simulated_participants,
+    traits_from_prompt,
+)
 
 PAPER = {"self over other": 0.54, "self over none": 0.57}  # Elo 1065, 1038, 1016 in arXiv 2604.07427
 FRESH_SEEDS = range(9_000_000, 9_000_008)  # rendered by no search: does the prompt please, or was the seed lucky?
+STRATEGIES = (("beam", 5, 20), ("ucb", 5, 20), ("thompson", 5, 20), ("greedy", 5, 12), ("ucb", 5, 12), ("ucb", 10, 6))
+PARTS = ("taste", "limit", "reward", "strategies", "stability", "overhead")
 
 
 def people_and_prompts(users: list[str], part: str, people: int, prompts: int) -> tuple[list[str], list[str]]:
@@ -37,72 +50,154 @@ def people_and_prompts(users: list[str], part: str, people: int, prompts: int) -
 
 
 def interval(values: np.ndarray, draws: int = 4000) -> list[float]:
-    """Mean and its 95 % interval over people, `values (people, prompts)`: whole people are resampled."""
-    means = np.asarray(values).reshape(len(values), -1).mean(1)
-    picks = np.random.default_rng(0).integers(0, len(means), (draws, len(means)))
-    return [float(means.mean()), *np.quantile(means[picks].mean(1), [0.025, 0.975]).tolist()]
+    """Mean and its 95 % interval; whole people are resampled. `values` are `(people, prompts)`, or `(people asked,
+    people optimized for, prompts)`: then what was made for others counts, and people are resampled as both."""
+    values, rng = np.asarray(values), np.random.default_rng(0)
+    picks = rng.integers(0, len(values), (draws, len(values)))
+    if values.ndim == 2:
+        means = values.mean(1)
+        return [float(means.mean()), *np.quantile(means[picks].mean(1), [0.025, 0.975]).tolist()]
+    means = values.mean(2)
+
+    def of_others(rows: np.ndarray) -> float:
+        other = rows[:, None] != rows[None, :]
+        return float(means[rows[:, None], rows[None, :]][other].mean())
+
+    spread = np.quantile([of_others(rows) for rows in picks], [0.025, 0.975])
+    return [of_others(np.arange(len(values))), *spread.tolist()]
 
 
 def shown(cell: list[float]) -> str:
     return f"{cell[0]:+.3f} [{cell[1]:+.3f}, {cell[2]:+.3f}]"
 
 
-def liking(person, prompt: str, seeds) -> float:
-    return float(np.mean([person.true_liking(prompt, seed) for seed in seeds]))
-
-
 class Bench:
+    """Every person and prompt has seeds of its own, so that no seed's luck is everybody's."""
+
     def __init__(self, args: argparse.Namespace):
         self.args = args
         self.scorer = PamelaScorer.from_pretrained(args.model, device="cpu")
-        self.pipe = PamelaPromptPipeline(SimulatedPipeline(), self.scorer.model, self.scorer.processor)
+        self.pipe = PamelaPromptPipeline(SimulatedPipeline(args.size), self.scorer.model, self.scorer.processor)
         self.pipe.set_progress_bar_config(disable=True)
         users = self.scorer.config.users
-        names, self.prompts = people_and_prompts(users, args.part, args.people, args.prompts)
-        known = {p.participant_id: p for p in simulated_participants(max(int(u.split("_")[-1]) for u in users) + 1)}
-        self.people = [known[name] for name in names]
+        self.names, self.prompts = people_and_prompts(users, args.part, args.people, args.prompts)
+        self.everyone = simulated_participants(max(int(u.split("_")[-1]) for u in users) + 1)
+        known = {p.participant_id: p for p in self.everyone}
+        self.people = [known[name] for name in self.names]
+        self.runs = [(j, k) for j in range(len(self.people)) for k in range(len(self.prompts))]
 
-    def run(self, prompt: str, user: str | None, **options):
-        seed = 5_000_000 + self.prompts.index(prompt)
-        return self.pipe(prompt, user, generator=torch.Generator().manual_seed(seed), **options), seed
+    def seed(self, person: int, prompt: int) -> int:
+        return 5_000_000 + 1_000 * (person * len(self.prompts) + prompt)
 
-    def winners(self, users: list[str | None], **options) -> dict:
-        """(user, prompt) → the run's result and seeds."""
-        out = {}
-        for user in users:
-            for prompt in self.prompts:
-                result, seed = self.run(prompt, user, **options)
-                out[user, prompt] = result, [seed + k for k in range(len(result.images))]
+    def winners(self, everyone: bool = False, **options) -> dict:
+        """(person, prompt) → the result of the run for that person, or for everyone at the same seeds."""
+        return {
+            (j, k): self.pipe(
+                self.prompts[k],
+                None if everyone else self.names[j],
+                generator=torch.Generator().manual_seed(self.seed(j, k)),
+                **options,
+            )
+            for j, k in self.runs
+        }
+
+    def liking(self, prompt: str, seeds) -> np.ndarray:
+        """True liking `(people,)` of a prompt's images, mean over `seeds`."""
+        return np.array([np.mean([person.true_liking(prompt, s) for s in seeds]) for person in self.people])
+
+    def gains(self, prompts: dict, num_seeds: int, fresh: bool = False) -> np.ndarray:
+        """`[asked, optimized for, prompt]`: true liking of a winner less that of the unoptimized image, same seeds."""
+        out = np.zeros((len(self.people), len(self.people), len(self.prompts)))
+        for j, k in self.runs:
+            seeds = FRESH_SEEDS if fresh else range(self.seed(j, k), self.seed(j, k) + num_seeds)
+            out[:, j, k] = self.liking(prompts[j, k], seeds) - self.liking(self.prompts[k], seeds)
         return out
 
-    def likings(self, won: dict, seeds=None) -> dict[str, np.ndarray]:
-        """True liking `(people, prompts)` of what was made for oneself, for each other person, and not optimized."""
-        names = [p.participant_id for p in self.people]
-        n = len(names)
-        matrix = np.zeros((n, n, len(self.prompts)))  # [person asked, person optimized for, prompt]
-        none = np.zeros((n, len(self.prompts)))
-        for i, person in enumerate(self.people):
-            for k, prompt in enumerate(self.prompts):
-                for j, name in enumerate(names):
-                    result, own = won[name, prompt]
-                    matrix[i, j, k] = liking(person, result.prompts[0], seeds or own)
-                none[i, k] = liking(person, prompt, seeds or own)
-        mine = matrix[np.arange(n), np.arange(n)]
-        others = (matrix.sum(1) - mine) / (n - 1)
-        return {"self": mine, "other": others, "none": none, "matrix": matrix}
+    def taste(self, personal: dict, shared: dict, num_seeds: int, fresh: bool) -> dict:
+        """What was made for oneself, for others and for everyone: gains over the unoptimized image."""
+        n = np.arange(len(self.people))
+        made = self.gains(personal, num_seeds, fresh)
+        own, consensus = made[n, n], self.gains(shared, num_seeds, fresh)[n, n]
+        return {
+            "self - none": interval(own),
+            "self - other": interval(own[:, None] - made),
+            "other - none": interval(made),
+            "consensus - none": interval(consensus),
+            "self - consensus": interval(own - consensus),
+            "Elo": elo(made, consensus, np.random.default_rng(1)),
+        }
+
+    def limit(self, num_seeds: int) -> dict:
+        """The same search with true liking in place of the reward: what the world and the vocabulary allow."""
+
+        def search(like, j: int, k: int) -> str:
+            def evaluate(pairs):
+                return [(like(traits_from_prompt(text, seed)), 0.0, 1.0) for text, seed in pairs]
+
+            config = SearchConfig(seed=self.seed(j, k), num_seeds=num_seeds)
+            return PromptSearch(self.prompts[k], config, VocabularyRefiner(), evaluate).run().best.prompt
+
+        def everyone(traits) -> float:
+            return float(population_liking(self.everyone, [traits])[0])
+
+        personal = {(j, k): search(self.people[j].true_liking, j, k) for j, k in self.runs}
+        shared = {(j, k): search(everyone, j, k) for j, k in self.runs}
+        return self.taste(personal, shared, num_seeds, False)
+
+    def reward(self, won: dict) -> dict[str, list[float]]:
+        """Correlation of prediction and truth over the candidates of a run (Pearson), mean over runs by person."""
+        cells = {name: np.full((len(self.people), len(self.prompts)), np.nan) for name in ("person", "everyone")}
+        for j, k in self.runs:
+            rows = won[j, k].history
+            texts = [row["prompt"] for row in rows]
+            images = [render(row["prompt"], row["seed"], self.args.size) for row in rows]
+            traits = [traits_from_prompt(row["prompt"], row["seed"]) for row in rows]
+            generic = self.scorer.score(images, texts, batch_size=len(images)).scores
+            own = [row["score"] for row in rows]
+            cells["person"][j, k] = np.corrcoef(own, [self.people[j].true_liking(t) for t in traits])[0, 1]
+            cells["everyone"][j, k] = np.corrcoef(generic, population_liking(self.everyone, traits))[0, 1]
+        return {f"correlation, {name}": interval(values) for name, values in cells.items()}
 
 
-def elo(matrix: np.ndarray, none: np.ndarray, consensus: np.ndarray, rng: np.random.Generator) -> dict[str, float]:
-    """Elo of the four conditions from simulated choices: liking plus the raters' noise on both sides (Bradley–Terry by
+def independent(bench: Bench, options: dict, people: int = 6, runs: int = 5) -> dict[str, list[float]]:
+    """Are the winners of a person's independent runs (other seeds) more alike than those of different people?"""
+    names = bench.names[:people]
+    told = []
+    for k, prompt in enumerate(bench.prompts):
+        seeds = [7_000_000 + 1_000 * (k * runs + r) for r in range(runs)]
+        made = [[bench.pipe(prompt, n, generator=torch.Generator().manual_seed(s), **options) for s in seeds]
+                for n in names]  # fmt: skip
+        told.append(stability(bench.pipe, made))
+        points = [[_traits(out.prompts[0]) for out in of] for of in made]
+        for p, own in enumerate(points):
+            apart = [np.abs(a - b).mean() for a, b in combinations(own, 2)]
+            others = [np.abs(a - b).mean() for r, a in enumerate(own) for q in range(people) for s, b in
+                      enumerate(points[q]) if q != p and s != r]  # fmt: skip
+            told[-1][p] |= {"apart": float(np.mean(apart)), "apart_others": float(np.mean(others))}
+    cells = {name: np.array([[of[p][name] for of in told] for p in range(people)]) for name in
+             ("winners", "others", "unoptimized", "shared", "shared_others", "apart", "apart_others")}  # fmt: skip
+    cells["winners - others"] = cells["winners"] - cells["others"]
+    cells["shared - others"] = cells["shared"] - cells["shared_others"]
+    cells["apart - others"] = cells["apart"] - cells["apart_others"]
+    return {name: interval(values) for name, values in cells.items()}
+
+
+def _traits(prompt: str) -> np.ndarray:
+    """The true scalar traits of a prompt's image at one seed, 0..1."""
+    return np.array([getattr(traits_from_prompt(prompt, FRESH_SEEDS[0]), name) for name in SCALARS])
+
+
+def elo(made: np.ndarray, consensus: np.ndarray, rng: np.random.Generator) -> dict[str, float]:
+    """Elo of the four conditions from simulated choices: gain plus the raters' noise on both sides (Bradley–Terry by
     minorization–maximization, Hunter 2004), mean 1000."""
     names = ("self", "other", "none", "consensus")
     wins = np.zeros((4, 4))
-    n, _, prompts = matrix.shape
+    n, _, prompts = made.shape
     for i in range(n):
         for k in range(prompts):
             for _ in range(20):
                 j = (i + 1 + int(rng.integers(n - 1))) % n
-                values = np.array([matrix[i, i, k], matrix[i, j, k], none[i, k], consensus[i, k]])
+                values = np.array([made[i, i, k], made[i, j, k], 0.0, consensus[i, k]])
                 for a in range(4):
                     for b in range(a + 1, 4):
                         x, y = values[[a, b]] + CALIBRATION["noise"] * rng.standard_normal(2)
@@ -116,7 +211,7 @@ def elo(matrix: np.ndarray, none: np.ndarray, consensus: np.ndarray, rng: np.ran
     return {**{name: float(1000 + 400 * np.log10(s)) for name, s in zip(names, strength)}, **rates}
 
 
-def overhead(bench: Bench, seconds: float = 0.1) -> dict[str, float]:
+def overhead(bench: Bench, seconds: float = 0.1, repeats: int = 3) -> dict[str, list[float]]:
     """Share of a run's time that is neither rendering nor the refiner, where a renderer takes `seconds` an image."""
 
     class Slow(SimulatedPipeline):
@@ -138,27 +233,26 @@ def overhead(bench: Bench, seconds: float = 0.1) -> dict[str, float]:
             Timed.spent += time.perf_counter() - start
             return out
 
-    bench.run(bench.prompts[0], None, num_iterations=1)  # the encoder is loaded once a process
     pipe = PamelaPromptPipeline.from_pipe(bench.pipe, pipeline=Slow(bench.args.size))
     pipe.set_progress_bar_config(disable=True)
-    figures = {}
-    for strategy in ("greedy", "ucb"):
-        Slow.spent, Timed.spent, start = 0.0, 0.0, time.perf_counter()
-        with tempfile.TemporaryDirectory() as folder:
-            out = pipe(
-                bench.prompts[0],
-                bench.people[0].participant_id,
-                strategy=strategy,
-                refiner=Timed(),
-                output=Path(folder) / "run",
-            )
-        whole = time.perf_counter() - start
-        figures[strategy] = (whole - Slow.spent - Timed.spent) / whole
-        print(
-            f"{strategy}: {len(out.history)} images in {whole:.2f} s, overhead {100 * figures[strategy]:.2f} %",
-            flush=True,
-        )
+    figures: dict[str, list[float]] = {}
+    pipe(bench.prompts[0], None, num_iterations=1, strategy="ucb")  # the encoder is loaded once a process
+    for _ in range(repeats):
+        for strategy in ("greedy", "beam", "ucb", "thompson"):
+            Slow.spent, Timed.spent, start = 0.0, 0.0, time.perf_counter()
+            with tempfile.TemporaryDirectory() as folder:
+                pipe(bench.prompts[0], bench.names[0], strategy=strategy, refiner=Timed(), output=Path(folder) / "run")
+            whole = time.perf_counter() - start
+            figures.setdefault(strategy, []).append((whole - Slow.spent - Timed.spent) / whole)
+    for strategy, shares in figures.items():
+        print(f"{strategy}: overhead {', '.join(f'{100 * share:.2f} %' for share in sorted(shares))}", flush=True)
     return figures
+
+
+def show(title: str, cells: dict) -> None:
+    print(f"\n{title}, mean [95 % interval over people]")
+    for name, cell in cells.items():
+        print(f"  {name:18} {shown(cell) if isinstance(cell, list) else json.dumps(cell)}", flush=True)
 
 
 def main() -> None:
@@ -169,83 +263,58 @@ def main() -> None:
     parser.add_argument("--people", type=int, default=20)
     parser.add_argument("--prompts", type=int, default=6)
     parser.add_argument("--size", type=int, default=64, help="side of the rendered images in pixels")
-    parser.add_argument("--only", choices=("taste", "strategies", "overhead"), action="append")
+    parser.add_argument("--only", choices=PARTS, action="append")
     parser.add_argument("--options", default="{}", help="JSON of further arguments of the pipeline")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    bench, figures, only = Bench(args), {"part": args.part}, args.only or ["taste", "strategies", "overhead"]
-    names, options = [p.participant_id for p in bench.people], json.loads(args.options)
-    greedy = None
-    if "taste" in only:
+    bench, figures, only = Bench(args), {"part": args.part}, args.only or PARTS
+    options = json.loads(args.options)
+    seeds, n, greedy = options.get("num_seeds", 1), np.arange(args.people), {}
+    if {"taste", "reward", "strategies"} & set(only):
         start = time.perf_counter()
-        greedy = bench.winners(names, **options)
-        consensus = bench.winners([None], **options)
-        print(f"{len(greedy)} runs in {time.perf_counter() - start:.0f} s")
-        for title, seeds in (("at the run's seeds", None), ("at fresh seeds", FRESH_SEEDS)):
-            got = bench.likings(greedy, seeds)
-            shared = np.array(
-                [
-                    [liking(p, consensus[None, q][0].prompts[0], seeds or consensus[None, q][1]) for q in bench.prompts]
-                    for p in bench.people
-                ]
+        greedy = bench.winners(**options)
+        print(f"{len(greedy)} runs in {time.perf_counter() - start:.0f} s", flush=True)
+    won = {key: result.prompts[0] for key, result in greedy.items()}
+    if "taste" in only:
+        shared = {key: result.prompts[0] for key, result in bench.winners(everyone=True, **options).items()}
+        for title, fresh in (("at the run's seeds", False), ("at fresh seeds", True)):
+            figures[f"true gain {title}"] = bench.taste(won, shared, seeds, fresh)
+            show(f"True gain {title}", figures[f"true gain {title}"])
+        figures["adherence held"] = float(np.mean([r.adherence >= r.floor for r in greedy.values()]))
+        figures["subject kept"] = float(
+            np.mean(
+                [traits_from_prompt(won[key]).group == traits_from_prompt(bench.prompts[key[1]]).group for key in won]
             )
-            cells = {
-                "self": interval(got["self"]), "other": interval(got["other"]), "none": interval(got["none"]),
-                "consensus": interval(shared),
-                "self - other": interval(got["self"] - got["other"]),
-                "other - none": interval(got["other"] - got["none"]),
-                "self - none": interval(got["self"] - got["none"]),
-                "self - consensus": interval(got["self"] - shared),
-            }  # fmt: skip
-            cells["Elo"] = elo(got["matrix"], got["none"], shared, np.random.default_rng(1))
-            figures[f"true liking {title}"] = cells
-            print(f"\nTrue liking {title}, mean [95 % interval over people]")
-            for name, cell in cells.items():
-                print(f"  {name:18} {shown(cell)}" if name != "Elo" else f"  {name}: {json.dumps(cell)}")
-        print(f"  the paper's win rates: {PAPER}")
-        held = [r.adherence >= r.floor for r, _ in greedy.values()]
-        kept = [
-            traits_from_prompt(r.prompts[0], s[0]).group == traits_from_prompt(q, s[0]).group
-            for (_, q), (r, s) in greedy.items()
-        ]
-        predicted = np.mean([r.scores[0] - r.baseline_scores[0] for r, _ in greedy.values()])
-        figures |= {"adherence held": float(np.mean(held)), "subject kept": float(np.mean(kept))}
-        figures["predicted gain"] = float(predicted)
-        print(
-            f"  adherence floor held {np.mean(held):.1%}, subject kept {np.mean(kept):.1%}, "
-            f"predicted gain {predicted:.3f}"
         )
+        gain = [np.mean(r.scores) - np.mean(r.baseline_scores) for r in greedy.values()]
+        figures["predicted gain"] = float(np.mean(gain))
+        print(f"  the paper's win rates: {PAPER}; floor held {figures['adherence held']:.1%}, subject kept ", end="")
+        print(f"{figures['subject kept']:.1%}; predicted gain {figures['predicted gain']:.3f}", flush=True)
+    if "limit" in only:
+        figures["limit"] = bench.limit(seeds)
+        show("True gain if the reward were the truth, at the run's seeds", figures["limit"])
+    if "reward" in only:
+        figures["reward"] = bench.reward(greedy)
+        show("Prediction and truth over a run's candidates", figures["reward"])
     if "strategies" in only:
-        greedy = greedy or bench.winners(names, **options)
 
-        def gain(won):
-            likes = bench.likings(won)
-            fresh = bench.likings(won, FRESH_SEEDS)
-            score = np.array([[won[n, q][0].scores[0] for q in bench.prompts] for n in names])
-            return likes["self"] - likes["none"], fresh["self"] - fresh["none"], score
+        def of(results: dict) -> list[np.ndarray]:
+            prompts = {key: result.prompts[0] for key, result in results.items()}
+            predicted = np.zeros((len(bench.people), len(bench.prompts)))
+            for key, result in results.items():
+                predicted[key] = np.mean(result.scores)
+            return [bench.gains(prompts, seeds, fresh)[n, n] for fresh in (False, True)] + [predicted]
 
-        base = gain(greedy)
-        base_score = np.array([[greedy[n, q][0].baseline_scores[0] for q in bench.prompts] for n in names])
-        print(
-            f"\ngreedy 5x20: gain {shown(interval(base[0]))}, fresh {shown(interval(base[1]))}, "
-            f"predicted {shown(interval(base[2] - base_score))}"
-        )
-        figures["strategies"] = {"greedy 5x20": [interval(base[0]), interval(base[2] - base_score)]}
-        for strategy, rounds, count in (
-            ("beam", 5, 20), ("ucb", 5, 20), ("greedy", 5, 12), ("ucb", 5, 12), ("thompson", 5, 12), ("ucb", 10, 6),
-        ):  # fmt: skip
-            won = bench.winners(
-                names, **{**options, "strategy": strategy, "num_iterations": rounds, "num_candidates": count}
-            )
-            this = gain(won)
-            name = f"{strategy} {rounds}x{count}"
-            cells = [interval(a - b) for a, b in zip(this, base)]
-            figures["strategies"][name] = cells
-            print(
-                f"{name:14} minus greedy 5x20: true {shown(cells[0])}, fresh {shown(cells[1])}, "
-                f"predicted {shown(cells[2])}",
-                flush=True,
-            )
+        base, figures["strategies"] = of(greedy), {}
+        print("\nTrue gain at the run's seeds, at fresh seeds, and predicted, less that of the run above")
+        for strategy, rounds, count in STRATEGIES:
+            other = {"strategy": strategy, "num_iterations": rounds, "num_candidates": count}
+            cells = [interval(a - b) for a, b in zip(of(bench.winners(**{**options, **other})), base)]
+            figures["strategies"][f"{strategy} {rounds}x{count}"] = cells
+            print(f"  {strategy:8} {rounds:2}x{count:<2} {'  '.join(map(shown, cells))}", flush=True)
+    if "stability" in only:
+        figures["stability"] = independent(bench, options)
+        show("Independent runs", figures["stability"])
     if "overhead" in only:
         figures["overhead"] = overhead(bench)
     if args.output:

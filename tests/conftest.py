@@ -194,3 +194,29 @@ def fresh_process(hub_server, tmp_path) -> Callable[..., str]:
         return done.stdout if check else done.stdout + done.stderr
 
     return run
+
+
+@pytest.fixture(scope="session")
+def reward_folder(siglip_encoder, tmp_path_factory) -> str:
+    """A reward with an encoder and people who differ (untrained: what it likes is arbitrary but fixed)."""
+    from test_modeling_pamela import with_encoder
+
+    from pamela_hf.scoring import PamelaScorer
+
+    folder = with_encoder(siglip_encoder, tmp_path_factory.mktemp("reward"))
+    scorer = PamelaScorer.from_pretrained(folder, device="cpu")
+    torch.manual_seed(3)
+    torch.nn.init.normal_(scorer.model.user_embedding.weight[1:], std=2.0)
+    scorer.model.config.base_identity = None
+    scorer.model.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def pipe(reward_folder):
+    """A prompt pipeline around the procedural one."""
+    from tiny_pipelines import around
+
+    from pamela_hf.simulated_pipeline import SimulatedPipeline
+
+    return around(SimulatedPipeline(size=32), reward_folder)

@@ -1,7 +1,14 @@
-"""Real classes at toy size with random weights: a chat model, its tokenizer, and a FLUX.2 Klein pipeline."""
+"""Real classes at toy size with random weights: a chat model, its tokenizer, a FLUX.2 Klein pipeline; and a prompt
+pipeline around any."""
 
 import torch
 
+from pamela_hf.pipeline_pamela import PamelaPromptPipeline
+from pamela_hf.scoring import PamelaScorer
+from pamela_hf.simulated_pipeline import SimulatedPipeline
+
+PROMPT = "a cottage by the sea"
+SMALL = {"num_iterations": 2, "num_candidates": 3, "adherence_floor": 0.0}
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -64,3 +71,22 @@ def tiny_klein():
         scheduler=FlowMatchEulerDiscreteScheduler(), vae=vae, text_encoder=text_encoder, tokenizer=tokenizer,
         transformer=transformer, is_distilled=True,
     )  # fmt: skip
+
+
+def around(nested, folder, **components) -> PamelaPromptPipeline:
+    scorer = PamelaScorer.from_pretrained(folder, device="cpu")
+    made = PamelaPromptPipeline(nested, scorer.model, scorer.processor, **components)
+    made.set_progress_bar_config(disable=True)
+    return made
+
+
+class Odd(SimulatedPipeline):
+    """The procedural pipeline with something done to what it returns."""
+
+    def __init__(self, change, size: int = 32):
+        super().__init__(size)
+        self.change, self.calls = change, 0
+
+    def __call__(self, prompt, **kwargs):
+        self.calls += 1
+        return self.change(self, super().__call__(prompt, **kwargs))
