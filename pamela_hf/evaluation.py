@@ -360,9 +360,16 @@ def _mean(judged: list[Judged]) -> Judged:
 
 
 def _pairs(names: list[str], reference: str) -> list[tuple[str, str]]:
-    """Which differences are reported: the reference against all, and right, no and wrong user of each."""
+    """Which differences are reported: the reference against all, right, no and wrong user of each, and after the same k
+    ratings the reference against each rival that can be fitted on them."""
     pairs = [(reference, other) for other in names if other not in (reference, f"{reference}@k=0")]
     pairs = pairs if reference in names else []
+    for name in names:
+        rival, _, few = name.partition("@k=")
+        fitted = f"{reference}@k={few}"
+        if few not in ("", "0") and rival != reference and fitted in names:
+            # Against the reference that was told nothing, it would be no comparison.
+            pairs[pairs.index((reference, name))] = (fitted, name)
     for name in (name.removesuffix("@no_user") for name in names if name.endswith("@no_user")):
         controls = [name, f"{name}@no_user", f"{name}@wrong_user"]
         pairs += [(a, b) for i, a in enumerate(controls) for b in controls[i + 1 :] if b in names]

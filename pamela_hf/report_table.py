@@ -8,7 +8,8 @@ from .metrics import METRICS
 
 
 def metric_table(report: Mapping[str, Any]) -> str:
-    """The report for a console: a row per scorer with its intervals beneath, the best of each column starred.
+    """The report for a console: a row per scorer with its intervals beneath, the best of each column starred, and the
+    paired differences between scorers.
 
     Best is highest, but lowest for rmse and nearest to .80 for coverage_80.
     """
@@ -39,8 +40,23 @@ def metric_table(report: Mapping[str, Any]) -> str:
                 low, high = (_number(cells[metric][end], 2) for end in ("ci_low", "ci_high"))
                 intervals += ("" if low == "–" else f"{low}–{high} ").rjust(width)
             lines += [name.ljust(first) + values, " " * first + intervals]
+        lines += _differences(report["differences"].get(split, {}))
     lines.append("\n* best; beneath each value its 95 % interval over people; coverage_80 is right at .80")
     return "\n".join(line.rstrip() for line in lines)
+
+
+def _differences(pairs: Mapping[str, Any]) -> list[str]:
+    """A line for each pair of scorers: how much more the first reaches, with the 95 % interval paired over people."""
+    shown = ("user_srocc", "user_pairwise_0", "diverging")
+    first = max((len(pair) + 3 for pair in pairs), default=0)
+    lines = [" " * first + "".join(metric.replace("user_", "").rjust(23) for metric in shown)] if pairs else []
+    for pair, cells in pairs.items():
+        line = f"Δ {pair}".ljust(first)
+        for metric in shown:
+            value, low, high = (_number(cells[metric][key], 3) for key in ("value", "ci_low", "ci_high"))
+            line += (value if low == "–" else f"{value} [{low}, {high}]").rjust(23)
+        lines.append(line)
+    return lines
 
 
 def _loss(metric: str, value: float | None) -> float:
