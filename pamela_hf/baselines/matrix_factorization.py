@@ -57,7 +57,7 @@ def _solve(z: np.ndarray, rated: np.ndarray, other: np.ndarray, penalty: float) 
 
 
 def factorize(ratings: RatingMatrix, images: np.ndarray, rank: int, penalty: float, seed: int) -> tuple:
-    """People's factors `(U, r)`; images' biases and factors `(I, 1 + r)`. A bias is shrunk a tenth as much as a factor."""
+    """People's factors `(U, r)`; images' biases and factors `(I, 1 + r)`. A bias is shrunk a tenth as much."""
     z, rated = ratings.z[:, images], ratings.rated[:, images]
     people = np.random.default_rng(seed).normal(size=(len(z), rank)) / np.sqrt(rank)
     items = np.zeros((len(images), 1 + rank))

@@ -1,11 +1,12 @@
 """One ordinal head per person from scratch: nothing is shared but the encoder's features.
 
 As in silva (github.com/Jannchie/silva): a linear score of the features against ordered thresholds, and a binary
-cross-entropy at each threshold (Rennie & Srebro 2005; Cao, Mirjalili & Raschka 2020). Written anew and solved to the end
-by L-BFGS, since with one person's ratings the problem is small and convex, where silva's network of three layers wants
-thousands. An L2 penalty holds the weights, chosen by cross-validation inside train, one for all; a person's thresholds
-are held to everyone's as by one rating, because a level that somebody never used has none. Whom it has no ratings of, it
-gives everyone's distribution for any image: it scores 0 there by construction. No weights from elsewhere.
+cross-entropy at each threshold (Rennie & Srebro 2005; Cao, Mirjalili & Raschka 2020). Written anew and solved to the
+end by L-BFGS, since with one person's ratings the problem is small and convex, where silva's network of three layers
+wants thousands. An L2 penalty holds the weights, chosen by cross-validation inside train, one for all; a person's
+thresholds are held to everyone's as by one rating, because a level that somebody never used has none. Whom it has no
+ratings of, it gives everyone's distribution for any image: it scores 0 there by construction. No weights from
+elsewhere.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +25,7 @@ from ._levels import from_probabilities
 from ._personal import PersonalScorer, known_people
 from ._ratings import Consensus, RatingMatrix
 
-ALPHAS = (0.15, 0.3, 0.6, 1.2, 2.5)
+ALPHAS = (0.3, 0.6, 1.2, 2.5, 5.0)
 STEPS = 60
 
 
@@ -96,7 +97,7 @@ def common_thresholds(level: np.ndarray, scale: np.ndarray, rated: np.ndarray, l
 def fit_heads(
     x: np.ndarray, level: np.ndarray, scale: np.ndarray, rated: np.ndarray, common: np.ndarray, alpha: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Weights `(U, D)` and ordered thresholds `(U, S, K - 1)` of all people at once; none depends on another's ratings."""
+    """Weights `(U, D)` and ordered thresholds `(U, S, K - 1)` of all at once, each from their own ratings."""
     finite = np.isfinite(common)
     # In the span of the rated images, where the penalized solution lies, there are fewer directions than features.
     _, size, axes = np.linalg.svd(x, full_matrices=False)

@@ -1,11 +1,12 @@
 """A generic network and each person's residual on top, as personalized aesthetics has it since FLICKR-AES.
 
-After Ren et al. 2017, *Personalized Image Aesthetics* (ICCV): a network learns what people think of an image on average,
-and for each person a support vector regression learns by how much their ratings differ. Ours takes the same image and
-text features as our model (theirs fine-tuned an image network); the generic part is the mean of a few networks of one
-hidden layer. Residuals are taken from networks that did not see the image's theme: of what a network has seen, it leaves
-too little (on OASIS, .436 against .445 on val_seen). It does not know demographics. Recipe of the network, kernel width
-and C by cross-validation inside train. Written anew; no weights from elsewhere, no licence but the package's.
+After Ren et al. 2017, *Personalized Image Aesthetics* (ICCV): a network learns what people think of an image on
+average, and for each person a support vector regression learns by how much their ratings differ. Ours takes the same
+image and text features as our model (theirs fine-tuned an image network); the generic part is the mean of a few
+networks of one hidden layer. Residuals are taken from networks that did not see the image's theme: of what a network
+has seen, it leaves too little (on OASIS, .436 against .445 on val_seen). It does not know demographics. Recipe of the
+network, kernel width and C by cross-validation inside train; C chosen for 10 ratings a person came out the same.
+Written anew; no weights from elsewhere, no licence but the package's.
 """
 
 from collections.abc import Mapping, Sequence

@@ -2,8 +2,9 @@
 
 A person's weights are those of the consensus ridge plus their own, `argmin |z - x·(w₀ + w)|² + α |w|²`: the maximum a
 posteriori estimate under an isotropic Gaussian prior around everyone's taste, whose mean and width come from train (the
-width by cross-validation, one for all). With few ratings it is the consensus, with many a regression of one's own. It
-does not know demographics. Nothing but arithmetic: no weights from elsewhere, no licence but the package's.
+width by cross-validation, one for all: chosen for 10 or 30 ratings a person it came out the same). With few ratings it
+is the consensus, with many a regression of one's own. It does not know demographics. Nothing but arithmetic: no weights
+from elsewhere, no licence but the package's.
 """
 
 from collections.abc import Mapping, Sequence

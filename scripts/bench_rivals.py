@@ -1,0 +1,119 @@
+"""Our model against each personal rival, on the same people: `python scripts/bench_rivals.py --data DIR --models DIR`.
+
+--models holds seed0, seed1, … trained already (`bench_accuracy.py --models DIR` leaves them so); what is missing is
+trained first. Values and bootstrap draws are averaged over the models' seeds, differences are paired over people.
+Rivals are fitted once, on train. By default only val_* is judged; --splits test_seen,test_unseen reads the test splits,
+which is done once for each claim.
+"""
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from bench_accuracy import HERE, train
+
+from pamela_hf.baselines import load_baseline
+from pamela_hf.builder import load_ratings
+from pamela_hf.embeddings import load_embeddings
+from pamela_hf.evaluation import with_wrong_user, without_user
+from pamela_hf.few_shot import FewShotFits
+from pamela_hf.metrics import Estimate, judge
+from pamela_hf.scoring import PamelaScorer
+
+RIVALS = "user_ridge,matrix_factorization,personal_ordinal,low_rank,residual,ridge"
+SHOWN = ("user_srocc", "user_plcc", "user_pairwise_0", "user_pairwise_2", "diverging", "rmse", "coverage_80")
+Estimates = dict[str, Estimate]
+
+
+def mean(estimates: Sequence[Estimates]) -> Estimates:
+    """The average over seeds or draws of ratings, value by value and bootstrap draw by bootstrap draw."""
+    return {
+        metric: Estimate(
+            float(np.mean([one[metric].value for one in estimates])),
+            np.mean([one[metric].draws for one in estimates], axis=0),
+            estimates[0][metric].n_users,
+        )
+        for metric in estimates[0]
+    }
+
+
+def judged(scorer, split: str, data, embeddings, few_shot: FewShotFits) -> dict[str, Estimates]:
+    """Suffix ("" for the scorer as it is, "@k=10", …) → its estimates."""
+    ratings = data.splits[split].reset_index(drop=True)
+    people = sorted(ratings.participant_id.astype(str).unique())
+
+    def estimates(rows, predicted) -> Estimates:
+        table = ratings.iloc[rows]
+        groups = table.participant_id.astype(str), table.image_id.astype(str)
+        return judge(
+            predicted.scores, table.score, *groups, predicted.probs, predicted.level_values, participants=people
+        )[0]
+
+    everyone = np.arange(len(ratings))
+    found = {"": estimates(everyone, scorer.predict(ratings, embeddings))}
+    if scorer.personal and split.endswith("_seen"):
+        for suffix, edit in (("@no_user", without_user), ("@wrong_user", with_wrong_user)):
+            found[suffix] = estimates(everyone, scorer.predict(edit(ratings), embeddings))
+    if scorer.personal and split.endswith("_unseen"):
+        for suffix, draws in few_shot(scorer, split, ratings).items():
+            found[f"@{suffix}"] = mean([estimates(*draw) for draw in draws])
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, help="ratings folder with embeddings")
+    parser.add_argument("--models", type=Path, help="folder with seed0, seed1, …; trained there where missing")
+    parser.add_argument("--config", default=str(HERE / "configs" / "oasis.yaml"))
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--rivals", default=RIVALS)
+    parser.add_argument("--splits", default="val_seen,val_unseen")
+    parser.add_argument("--few-shot", default="10,100")
+    parser.add_argument("--output", type=Path, help="JSON file to write as well")
+    args = parser.parse_args()
+    data = load_ratings(args.data)
+    embeddings = load_embeddings(data.embeddings)
+    ks = [int(k) for k in args.few_shot.split(",") if k]
+    few_shot = FewShotFits(data.splits.get("support_unseen"), embeddings, ks)
+    splits, result = args.splits.split(","), {}
+    with tempfile.TemporaryDirectory() as temporary:
+        ours: dict[str, list[dict[str, Estimates]]] = {split: [] for split in splits}
+        for seed in map(int, args.seeds.split(",")):
+            model = (args.models or Path(temporary)) / f"seed{seed}"
+            if not (model / "model.safetensors").is_file():
+                train(args.config, os.fspath(args.data), model, seed)
+            for split in splits:
+                ours[split].append(judged(PamelaScorer.from_pretrained(model), split, data, embeddings, few_shot))
+    found = {split: {"pamela": {s: mean([one[s] for one in seeds]) for s in seeds[0]}} for split, seeds in ours.items()}
+    for name in args.rivals.split(","):
+        start = time.perf_counter()
+        scorer = load_baseline(name).fit(data.splits["train"], embeddings, level_values=data.level_values, data=data)
+        print(f"{name}: fitted in {time.perf_counter() - start:.0f} s", flush=True)
+        for split in splits:
+            found[split][name] = judged(scorer, split, data, embeddings, few_shot)
+    for split, scorers in found.items():
+        shown = result[split] = {}
+        print(f"\n| {split} | {' | '.join(SHOWN)} | pamela minus it, user_srocc |\n|---|{'---|' * (len(SHOWN) + 1)}")
+        for name, kinds in scorers.items():
+            for suffix, estimates in kinds.items():
+                cells = [f"{estimates[metric].value:.3f}" for metric in SHOWN]
+                shown[name + suffix] = {metric: estimates[metric].as_dict() for metric in SHOWN}
+                against = scorers["pamela"].get(suffix if "@k=" in suffix else "")
+                if name + suffix != "pamela" and against is not estimates:
+                    difference = {metric: (against[metric] - estimates[metric]).as_dict() for metric in SHOWN}
+                    shown[name + suffix]["pamela minus it"] = difference
+                    cell = difference["user_srocc"]
+                    cells.append(f"{cell['value']:+.3f} [{cell['ci_low']:+.3f}, {cell['ci_high']:+.3f}]")
+                print(f"| {name}{suffix} | {' | '.join(cells)} |", flush=True)
+    if args.output:
+        args.output.parent.mkdir(parents=True, exist_ok=True)
+        args.output.write_text(json.dumps(result, indent=1), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
