@@ -218,7 +218,7 @@ def evaluate(
                 for name, one in at_once.items()
                 if one.predictions.probs is not None
             }
-            plain = {name: one for name, one in at_once.items() if "@" not in name}
+            plain = {name: judged[name] for name in names}
             report["groups"][split] = group_tables(
                 ratings,
                 {name: one.predictions.scores for name, one in plain.items()},
