@@ -248,7 +248,7 @@ def write_own(folder: Path, people=PEOPLE, gps: bool = False) -> Path:
     rows = []
     for k, person in enumerate(people):
         for i in range(12):
-            rows.append((f"{i}.jpg", i % 5 + 1, person, 31 + k, "non-binary-canary", "canarian"))
+            rows.append((f"{i}.jpg", i % 5 + 1, person, 31 + k % 5, "non-binary-canary", "canarian"))
     columns = ["image", "score", "participant", "age", "gender", "nationality"]
     pd.DataFrame(rows, columns=columns).to_csv(folder / "mine.csv", index=False)
     for i in range(12):
@@ -260,27 +260,32 @@ def write_own(folder: Path, people=PEOPLE, gps: bool = False) -> Path:
 
 
 def test_ones_own_raters_are_published_under_pseudonyms(tmp_path, fresh_process, hub_server):
+    """PROMISES 5, for ratings: 48 names, two demographic values."""
     from pamela_hf.preparation import prepare
 
-    prepare(write_own(tmp_path / "own"), tmp_path / "prepared", split_by="none")
+    people = [*PEOPLE, *(f"canary-rater-{k:02d}" for k in range(45))]
+    prepare(write_own(tmp_path / "own", people), tmp_path / "prepared", split_by="none")
     push = ["ratings", str(tmp_path / "prepared")]
     fresh_process(CLI, json.dumps([[*push, "me/own"], [*push, "me/own"], [*push, "me/named", "--keep-ids"]]))
     assert hub_server.commits("me/own", "dataset") == 1  # the second push finds nothing to change
     files = hub_server.files("me/own", "dataset")
     pseudonyms = json.loads((tmp_path / "pamela" / "pseudonyms.json").read_text())
-    assert pseudonyms.keys() == set(PEOPLE)
+    assert pseudonyms.keys() == set(people)
     table = pq.read_table(io.BytesIO(files["ratings/train-00000-of-00001.parquet"])).to_pandas()
-    assert sorted(table.participant_id.unique()) == ["user_0001", "user_0002", "user_0003"]
+    assert sorted(table.participant_id.unique()) == [f"user_{k:04d}" for k in range(1, 49)]
     assert table[["age", "age_binned", "gender", "nationality"]].isna().all(axis=None)
-    assert len(table) == 36 and table.score.between(1, 5).all()
+    assert len(table) == 48 * 12 and table.score.between(1, 5).all()
     texts = {name: table.to_csv().encode() if name.endswith("x.parquet") else c for name, c in files.items()}
-    assert_absent([*PEOPLE, "non-binary-canary", "canarian", str(tmp_path)], texts)
+    assert_absent([*people, "non-binary-canary", "canarian", str(tmp_path)], texts)
+    assert sorted(files) == [
+        "README.md", "images/all-00000-of-00001.parquet", "ratings/train-00000-of-00001.parquet",
+    ]  # fmt: skip
     card = files["README.md"].decode()
     assert "license: unknown" in card and "pseudonyms" in card and "were left out" in card
     assert "anonymous" not in card.lower()
     named = hub_server.files("me/named", "dataset")
     kept = pq.read_table(io.BytesIO(named["ratings/train-00000-of-00001.parquet"]))
-    assert set(kept["participant_id"].to_pylist()) == set(PEOPLE) and kept["gender"].null_count == 36
+    assert set(kept["participant_id"].to_pylist()) == set(people) and kept["gender"].null_count == 48 * 12
 
 
 def test_what_cannot_be_published_is_refused_before_any_request(tmp_path, siglip_encoder):
