@@ -35,7 +35,7 @@ from pamela_hf.simulation import (
 
 PAPER = {"self over other": 0.54, "self over none": 0.57}  # Elo 1065, 1038, 1016 in arXiv 2604.07427
 FRESH_SEEDS = range(9_000_000, 9_000_008)  # rendered by no search: does the prompt please, or was the seed lucky?
-STRATEGIES = (("ucb", 10, 6), ("ucb", 5, 12), ("greedy", 5, 12), ("beam", 5, 20), ("ucb", 5, 20))
+STRATEGIES = (("ucb", 10, 6), ("ucb", 5, 12), ("beam", 5, 20), ("ucb", 5, 20))
 PARTS = ("taste", "limit", "reward", "strategies", "stability", "overhead")
 
 

@@ -90,15 +90,10 @@ def test_the_procedural_pipeline_is_saved_without_a_refiner_and_says_what_it_is(
 
 def test_offloading_reaches_the_nested_pipeline(reward_folder):
     tokenizer = tiny_chat_tokenizer()
-    pipe = around(tiny_klein(), reward_folder, refiner_model=tiny_chat_model(tokenizer), refiner_tokenizer=tokenizer)
-    call = {
-        **SMALL,
-        "num_inference_steps": 1,
-        "height": 32,
-        "width": 32,
-        "max_sequence_length": 64,
-        "refiner": "vocabulary",
-    }
+    chat = {"refiner_model": tiny_chat_model(tokenizer), "refiner_tokenizer": tokenizer}
+    pipe = around(tiny_klein(), reward_folder, **chat)
+    small = {"num_inference_steps": 1, "height": 32, "width": 32, "max_sequence_length": 64, "guidance_scale": 1.0}
+    call = {**SMALL, **small, "refiner": "vocabulary"}
     plain = pipe(PROMPT, "ann", **call).scores
     pipe.enable_model_cpu_offload(device="cpu")
     assert hasattr(pipe.pipeline.transformer, "_hf_hook") and hasattr(pipe.refiner_model, "_hf_hook")
@@ -106,6 +101,18 @@ def test_offloading_reaches_the_nested_pipeline(reward_folder):
     assert hasattr(pipe.pipeline.transformer, "_hf_hook")
     pipe.remove_all_hooks()
     assert not hasattr(pipe.pipeline.transformer, "_hf_hook")
+
+    cpu = torch.device("cpu")
+    pipe.enable_group_offload(onload_device=cpu, offload_device=cpu, offload_type="leaf_level")
+    for model in (pipe.pipeline.transformer, pipe.refiner_model):
+        assert any(hasattr(module, "_diffusers_hook") for module in model.modules())
+    assert not any(hasattr(module, "_diffusers_hook") for module in pipe.reward_model.modules())
+    np.testing.assert_allclose(pipe(PROMPT, "ann", **call).scores, plain, atol=1e-5)
+
+    pipe = around(tiny_klein(), reward_folder)
+    pipe.enable_sequential_cpu_offload(device="cpu")  # accelerate cannot run this with a CPU as the accelerator
+    assert any(hasattr(module, "_hf_hook") for module in pipe.pipeline.transformer.modules())
+    assert not any(hasattr(module, "_hf_hook") for module in pipe.reward_model.modules())
 
 
 def test_a_batch_of_candidates_is_one_forward(pipe):

@@ -116,9 +116,8 @@ def test_the_floor_and_nan_never_win():
     assert negative.floor == pytest.approx(-0.3)
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_a_reward_that_is_not_finite_never_wins_wherever_it_comes(value):
-    for position in range(0, 100, 9):
+def check_not_finite(value: float, positions: range) -> None:
+    for position in positions:
         count = iter(range(10_000))
 
         def evaluate(pairs, position=position, count=count):
@@ -130,6 +129,17 @@ def test_a_reward_that_is_not_finite_never_wins_wherever_it_comes(value):
         assert curve == sorted(curve)
     with pytest.raises(ValueError, match="no finite score"):
         search(lambda pairs: [(value, 0.5, 1.0)] * len(pairs)).run()
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_reward_that_is_not_finite_never_wins_wherever_it_comes(value):
+    check_not_finite(value, range(0, 100, 9))
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_reward_that_is_not_finite_at_100_positions(value):
+    check_not_finite(value, range(100))
 
 
 def test_budgets_and_early_stop():
