@@ -179,7 +179,14 @@ def fresh_process(hub_server, tmp_path) -> Callable[..., str]:
     adds variables; `check=False` returns output and errors of a process that fails.
     """
 
-    def run(code: str, *arguments: object, with_package: bool = True, check: bool = True, **environment: str) -> str:
+    def run(
+        code: str,
+        *arguments: object,
+        with_package: bool = True,
+        check: bool = True,
+        seconds: float = 300,
+        **environment: str,
+    ) -> str:
         if not with_package:
             code = 'import sys\nsys.modules["pamela_hf"] = None\n' + code
         kept = {k: v for k, v in os.environ.items() if not k.startswith("HF_") and "proxy" not in k.lower()}
@@ -188,7 +195,7 @@ def fresh_process(hub_server, tmp_path) -> Callable[..., str]:
         # the folder is empty: no file of this checkout is importable by chance
         place = tmp_path / "elsewhere"
         place.mkdir(exist_ok=True)
-        done = subprocess.run(command, env=env, cwd=place, capture_output=True, text=True, timeout=300)
+        done = subprocess.run(command, env=env, cwd=place, capture_output=True, text=True, timeout=seconds)
         if check and done.returncode:
             pytest.fail(f"the process ended with {done.returncode}:\n{done.stdout[-2000:]}\n{done.stderr[-6000:]}")
         return done.stdout if check else done.stdout + done.stderr
