@@ -32,7 +32,7 @@ def accuracy_table(result: dict) -> list[str]:
     return lines
 
 
-def speed_table(speed: dict, training: dict, accuracy: dict | None) -> list[str]:
+def speed_table(speed: dict, training: dict, hub: dict, accuracy: dict | None) -> list[str]:
     rows = []
     if accuracy is not None:
         seconds = sum(accuracy["training_seconds"]) / len(accuracy["training_seconds"])
@@ -45,6 +45,14 @@ def speed_table(speed: dict, training: dict, accuracy: dict | None) -> list[str]
     rows.append(("its rate, of this machine's matrix product", f"{share:.0%} of {speed['matmul_gflops']:.0f} GFLOP/s"))
     rows.append(("one image for 200 people / for one, base-sized encoder", f"{speed['200_people_over_one']:.3f}"))
     rows.append(("`import pamela_hf` beyond transformers' Auto classes", f"{speed['import_extra_ms']:.0f} ms"))
+    size = f"{hub['images']:,} images, {hub['ratings']:,} ratings"
+    rows.append((f"export of {size} (simulated)", f"{hub['export_seconds']:.0f} s"))
+    rows.append(("its peak memory; the repository", f"{hub['export_peak_mb']:.0f} MB; {hub['repository_mb']:.0f} MB"))
+    rows.append(("`images` + `ratings` over `images`", f"{hub['both_over_images']:.3f}"))
+    rows.append(("bytes that `ratings` alone touches", f"{hub['ratings_only_mb']:.1f} MB"))
+    ratios = [hub[f"{kind}_over_encoder"] for kind in ("from_pretrained", "load", "first_image_load")]
+    what = "`from_pretrained`; with the encoder; and a first image: over the encoder alone, base-sized"
+    rows.append((what, "; ".join(f"{ratio:.2f}" for ratio in ratios)))
     return ["| what | figure |", "|---|---|", *(f"| {what} | {figure} |" for what, figure in rows)]
 
 
@@ -54,7 +62,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("runs/bench"))
     args = parser.parse_args()
     args.output.mkdir(parents=True, exist_ok=True)
-    files = {name: args.output / f"{name}.json" for name in ("accuracy", "training", "speed")}
+    files = {name: args.output / f"{name}.json" for name in ("accuracy", "training", "speed", "hub")}
     accuracy = None
     if args.data.is_dir():
         run("accuracy", "--data", str(args.data), "--splits", SPLITS, "--output", str(files["accuracy"]))
@@ -64,8 +72,9 @@ def main() -> None:
     run("training", "--output", str(files["training"]))
     run("speed", "--output", str(files["speed"]))
     run("metrics")
-    speed, training = (json.loads(files[name].read_text()) for name in ("speed", "training"))
-    tables = [*(accuracy_table(accuracy) if accuracy else []), "", *speed_table(speed, training, accuracy)]
+    run("hub", "--output", str(files["hub"]))
+    speed, training, hub = (json.loads(files[name].read_text()) for name in ("speed", "training", "hub"))
+    tables = [*(accuracy_table(accuracy) if accuracy else []), "", *speed_table(speed, training, hub, accuracy)]
     (args.output / "table.md").write_text("\n".join(tables) + "\n", encoding="utf-8")
     print("\n" + "\n".join(tables) + f"\n\nWritten to {args.output / 'table.md'}")
 
