@@ -4,7 +4,8 @@
 
 Simulated PAMELA: 5,077 PNGs of noise (110 KB each), 69,904 ratings by 199 people in the release's five splits. Prepared
 from the release's layout, pushed, and read back by a process that loads the ratings alone. Then a reward model of
-default size and its encoder, both cached, each time in a fresh process: how much longer than the encoder alone does it
+default size and its encoder, both cached and named by commit (so that no request is made: the first one of a process
+costs some 80 ms, whatever it asks for), each time in a fresh process: how much longer than the encoder alone does it
 take to load both (wall time, "cpu"), to load them and score a first image, and to load them once more in the same
 process ("again")? --encoder so400m takes 15 GB of disk and 12 GB of memory; base is the default.
 """
@@ -36,13 +37,13 @@ import json, sys, time
 import torch, transformers, pamela_hf
 from transformers import AutoModel
 torch.set_num_threads(1)
-which, encoder, revision, reward = sys.argv[1:]
+which, encoder, revision, reward, commit = sys.argv[1:]
 def encoder_alone():
     return AutoModel.from_pretrained(encoder, revision=revision)
 def reward_alone():
-    return AutoModel.from_pretrained(reward)
+    return AutoModel.from_pretrained(reward, revision=commit)
 def both():
-    model = AutoModel.from_pretrained(reward)
+    model = reward_alone()
     model.load_backbone()
     return model
 load = globals()[which]
@@ -173,10 +174,12 @@ def bench_loading(place: Path, server, size: str) -> dict[str, float]:
     PamelaProcessor(model.config).save_pretrained(place / "model")
     home = place / "home"
     process(STEP, json.dumps(["push", "model", str(place / "model"), "me/reward"]), server=server, home=home)
+    commit = server.repos["model", "me/reward"].head.sha
     seen: dict[str, list[float]] = {}
     for _ in range(4):  # the first run fills the cache
         for which in ("encoder_alone", "reward_alone", "both"):
-            said = process(TIME_LOADING, which, "me/encoder", revision, "me/reward", server=server, home=home)
+            arguments = [which, "me/encoder", revision, "me/reward", commit]
+            said = process(TIME_LOADING, *arguments, server=server, home=home)
             for kind, value in json.loads(said).items():
                 seen.setdefault(f"{which}_{kind}seconds", []).append(value)
     seconds = {name: sorted(values[1:])[1] for name, values in seen.items()}
