@@ -42,7 +42,7 @@ def image_of(out: Any, prompt: str) -> str:
 
 
 _COMPARISON = ENVIRONMENT.from_string("""\
-{% extends "frame.html" %}
+{% extends frame %}
 {% block title %}{{ prompt }}: several runs{% endblock %}
 {% block content %}
 <h1 class="prompt">{{ prompt }}</h1>

@@ -5,7 +5,7 @@ No script, all text escaped (a language model wrote most of it), light and dark 
 
 import math
 
-from jinja2 import DictLoader, Environment
+from jinja2 import Environment
 from markupsafe import Markup
 
 
@@ -74,8 +74,6 @@ content="default-src 'none'; img-src 'self' file:; style-src 'unsafe-inline'">
 </html>
 """
 
-ENVIRONMENT = Environment(
-    loader=DictLoader({"frame.html": _FRAME}), autoescape=True, trim_blocks=True, lstrip_blocks=True
-)
+ENVIRONMENT = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
 ENVIRONMENT.filters |= {"number": number, "signed": signed}
-ENVIRONMENT.globals["css"] = Markup(CSS)
+ENVIRONMENT.globals |= {"css": Markup(CSS), "frame": ENVIRONMENT.from_string(_FRAME)}

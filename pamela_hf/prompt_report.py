@@ -92,7 +92,7 @@ def word_effects(result: SearchResult, count: int = 7) -> list[tuple[str, float,
 
 
 _PAGE = ENVIRONMENT.from_string("""\
-{% extends "frame.html" %}
+{% extends frame %}
 {% block title %}{{ arguments.prompt }} for {{ summary.user or "everyone" }}{% endblock %}
 {% block content %}
 <h1 class="prompt">{{ arguments.prompt }}, for {{ summary.user or "everyone" }}

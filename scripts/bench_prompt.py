@@ -212,25 +212,26 @@ def elo(made: np.ndarray, consensus: np.ndarray, rng: np.random.Generator) -> di
 
 
 def overhead(bench: Bench, seconds: float = 0.1, repeats: int = 3) -> dict[str, list[float]]:
-    """Share of a run's time that is neither rendering nor the refiner, where a renderer takes `seconds` an image."""
+    """Share of a run's time that is neither rendering nor the refiner, where a renderer takes `seconds` an image: by
+    the wall clock, and by the processor's time, which other programs on a busy machine leave alone."""
+    spent = np.zeros(2)
+
+    def clocks() -> np.ndarray:
+        return np.array([time.perf_counter(), time.process_time()])
 
     class Slow(SimulatedPipeline):
-        spent = 0.0
-
         def __call__(self, *args, **kwargs):
-            start = time.perf_counter()
+            start = clocks()
             out = super().__call__(*args, **kwargs)
-            time.sleep(max(0.0, seconds - (time.perf_counter() - start)))
-            Slow.spent += time.perf_counter() - start
+            time.sleep(max(0.0, seconds - (time.perf_counter() - start[0])))
+            spent[:] += clocks() - start
             return out
 
     class Timed(VocabularyRefiner):
-        spent = 0.0
-
         def propose(self, *args):
-            start = time.perf_counter()
+            start = clocks()
             out = super().propose(*args)
-            Timed.spent += time.perf_counter() - start
+            spent[:] += clocks() - start
             return out
 
     pipe = PamelaPromptPipeline.from_pipe(bench.pipe, pipeline=Slow(bench.args.size))
@@ -239,13 +240,16 @@ def overhead(bench: Bench, seconds: float = 0.1, repeats: int = 3) -> dict[str, 
     pipe(bench.prompts[0], None, num_iterations=1, strategy="ucb")  # the encoder is loaded once a process
     for _ in range(repeats):
         for strategy in ("greedy", "beam", "ucb", "thompson"):
-            Slow.spent, Timed.spent, start = 0.0, 0.0, time.perf_counter()
+            spent[:], start = 0.0, clocks()
             with tempfile.TemporaryDirectory() as folder:
-                pipe(bench.prompts[0], bench.names[0], strategy=strategy, refiner=Timed(), output=Path(folder) / "run")
-            whole = time.perf_counter() - start
-            figures.setdefault(strategy, []).append((whole - Slow.spent - Timed.spent) / whole)
-    for strategy, shares in figures.items():
-        print(f"{strategy}: overhead {', '.join(f'{100 * share:.2f} %' for share in sorted(shares))}", flush=True)
+                out = pipe(
+                    bench.prompts[0], bench.names[0], strategy=strategy, refiner=Timed(), output=Path(folder) / "run"
+                )
+            wall, own = clocks() - start - spent
+            figures.setdefault(f"{strategy}, wall clock", []).append(wall / (wall + spent[0]))
+            figures.setdefault(f"{strategy}, processor", []).append(own / (own + seconds * len(out.history)))
+    for name, shares in figures.items():
+        print(f"overhead {name}: {', '.join(f'{100 * share:.2f} %' for share in sorted(shares))}", flush=True)
     return figures
 
 

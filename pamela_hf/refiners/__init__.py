@@ -74,9 +74,12 @@ def clean_prompt(text: Any) -> str:
     """
     if not isinstance(text, str):
         return ""
-    text = unicodedata.normalize("NFC", text[: 20 * MAX_PROMPT_CHARACTERS])
-    kept = (" " if c.isspace() else "" if unicodedata.category(c)[0] == "C" and c not in _JOINERS else c for c in text)
-    text = " ".join("".join(kept).split()).strip(_AROUND)
+    text = text[: 20 * MAX_PROMPT_CHARACTERS]
+    if not (text.isascii() and text.isprintable()):
+        text = unicodedata.normalize("NFC", text)
+        hidden = (unicodedata.category(c)[0] == "C" and c not in _JOINERS for c in text)
+        text = "".join(" " if c.isspace() else "" if hide else c for c, hide in zip(text, hidden))
+    text = " ".join(text.split()).strip(_AROUND)
     if len(text) > MAX_PROMPT_CHARACTERS:
         text = text[:MAX_PROMPT_CHARACTERS]
         cut = max(text.rfind(","), text.rfind(" "))
