@@ -2,7 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -67,7 +67,7 @@ class PersonalScorer:
         std = np.sqrt((own * spread) ** 2 + uncertain)
         return normal_predictions(low + span * (mean + own * z), span * std, scales, self.level_values)
 
-    def adapt(self, support: pd.DataFrame, embeddings: Embeddings) -> Self:
+    def adapt(self, support: pd.DataFrame, embeddings: Embeddings) -> "PersonalScorer":
         """This scorer for the people of `support`, each known by their ratings there, and for nobody else.
 
         Nothing else is learned from them: features, penalties and what people share stay as train left them.
