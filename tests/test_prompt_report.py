@@ -50,7 +50,7 @@ def check_injections(pipe, folder: Path, count: int) -> None:
             if not str(args[0]).startswith(str(folder)):
                 events.append((event, str(args)[:200]))
 
-    pipe(PROMPT, "ann", **SMALL)  # whatever is imported or compiled at first use is, before the watch begins
+    pipe(PROMPT, "ann", **SMALL, output=folder / "first")  # imports of the first use come before the watch
     sys.addaudithook(hook)
     try:
         pipe(PROMPT, "ann", num_iterations=count // 20, num_candidates=20, refiner=Hostile(), output=folder / "run",
