@@ -36,7 +36,9 @@ class PamelaConfig(PreTrainedConfig):
         unknown_width (`float`): length of a row, in units of its numbers, within which a person counts as hardly known:
             predictions there are as uncertain as for row 0, beyond it as for trained people.
         text_share (`float`): share of the prompt in the features whose axes they are.
-        linear_path (`bool`): a linear path from image and prompt to the utility, beside the fusion.
+        linear_share (`float`): share of everyone's linear taste (ridge regression of the images' mean ratings) in the
+            utility, beside the fusion networks; 0 = off. linear_axes (`int`): principal axes it is fitted on.
+            linear_penalty (`float`): its ridge penalty, features of mean squared length 1.
         normalize_embeds (`bool`): features are scaled to unit length before they are standardized.
         image_dropout, text_dropout, fusion_dropout (`float`): dropout of the features and inside the blocks; 0 = off.
         users (`list[str]`): trained participants.
@@ -74,7 +76,9 @@ class PamelaConfig(PreTrainedConfig):
     personal_scale: float = 8.0
     text_share: float = 0.2
     unknown_width: float = 0.15
-    linear_path: bool = False
+    linear_share: float = 0.5
+    linear_axes: int = 96
+    linear_penalty: float = 0.1
     normalize_embeds: bool = True
     image_dropout: float = 0.5
     text_dropout: float = 0.3

@@ -324,3 +324,21 @@ def split_ratings(
 
 def _deal(seed: int, kind: str, name: str) -> bytes:
     return hashlib.blake2b(f"{seed}\0{kind}\0{name}".encode(), digest_size=16).digest()
+
+
+def consensus_targets(train: pd.DataFrame) -> pd.DataFrame:
+    """Per image (index: its id): `target` (mean of within-person standardized ratings), `raters`, `group` (prompt).
+
+    People whose ratings are all equal say nothing about which image is better and are left out.
+    """
+    score = train["score"].astype(float)
+    people = score.groupby(train["participant_id"].astype(str))
+    spread = people.transform("std", ddof=0)
+    table = pd.DataFrame(
+        {
+            "image": train["image_id"].astype(str),
+            "z": (score - people.transform("mean")).div(spread.where(spread > 0)),
+            "prompt": train["prompt"].astype(object).where(train["prompt"].notna(), train["image_id"].astype(object)),
+        }
+    ).dropna(subset=["z"])
+    return table.groupby("image").agg(target=("z", "mean"), raters=("z", "size"), group=("prompt", "first"))

@@ -90,7 +90,7 @@ class PamelaFusionBlock(nn.Module):
 
 
 class PamelaFusion(nn.Module):
-    """One member: tokens → transformer → utility, plus the multiplicative and the linear path."""
+    """One member: tokens → transformer → utility, plus the multiplicative path."""
 
     def __init__(self, config: PamelaConfig):
         super().__init__()
@@ -115,13 +115,9 @@ class PamelaFusion(nn.Module):
             self.interaction_image = nn.Linear(config.image_embed_dim, rank, bias=False)
             if config.text_embed_dim:
                 self.interaction_text = nn.Linear(config.text_embed_dim, rank, bias=False)
-        if config.linear_path:
-            self.linear_image = nn.Linear(config.image_embed_dim, 1, bias=False)
-            if config.text_embed_dim:
-                self.linear_text = nn.Linear(config.text_embed_dim, 1, bias=False)
 
     def image_side(self, image: Tensor, text: Tensor | None) -> dict[str, Tensor]:
-        """All that depends on the image, or on its prompt, alone: tokens, factors and linear utilities, `(N, …)`."""
+        """All that depends on the image, or on its prompt, alone: tokens and factors, `(N, …)`."""
         image = F.dropout(image, self.config.image_dropout, self.training)
         features = {"image": image}
         if text is not None:
@@ -132,7 +128,6 @@ class PamelaFusion(nn.Module):
             for what, module in (
                 ("token", f"{name}_proj"),
                 ("factors", f"interaction_{name}"),
-                ("linear", f"linear_{name}"),
             )
             if hasattr(self, module)
         }
@@ -192,6 +187,4 @@ class PamelaFusion(nn.Module):
         if self.config.interaction_rank:
             factors = PairTokens(self.interaction_user(rows.distinct), rows.index).pairs() * with_prompt("factors")
             utility = utility + factors.sum(-1) * (3 / math.sqrt(self.config.interaction_rank))
-        if self.config.linear_path:
-            utility = utility + with_prompt("linear").squeeze(-1)
         return utility

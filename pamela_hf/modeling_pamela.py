@@ -20,6 +20,7 @@ from transformers import initialization as init
 from transformers.utils import ModelOutput
 
 from .configuration_pamela import LOCAL_ENCODER, PamelaConfig
+from .features_pamela import PamelaFeatures
 from .fusion_pamela import PairTokens, PamelaFusion, PamelaFusionBlock
 from .losses import CUTPOINT_PAD, ordinal_log_probs, ordinal_nll, pairwise_logistic, within_group_pairs
 
@@ -83,12 +84,7 @@ class PamelaRewardModel(PreTrainedModel):
         self.cutpoints = nn.ParameterDict(
             {_key(name): torch.zeros(len(values) - 1) for name, values in config.rating_scales.items()}
         )
-        for name, dim in (("image", config.image_embed_dim), ("text", config.text_embed_dim)):
-            if dim:
-                self.register_buffer(f"{name}_mean", torch.zeros(dim))
-                self.register_buffer(f"{name}_scale", torch.ones(()))
-                if config.personal_axes:
-                    self.register_buffer(f"{name}_axes", torch.zeros(dim, config.personal_axes))
+        self.features = PamelaFeatures(config)
         if config.personal_axes:
             self.personal = nn.Linear(config.hidden_size, config.personal_axes, bias=False)
         self.post_init()
@@ -120,10 +116,6 @@ class PamelaRewardModel(PreTrainedModel):
             init.zeros_(module.head.bias)
             if self.config.interaction_rank:
                 init.normal_(module.interaction_user.weight, std=1 / math.sqrt(self.config.hidden_size))
-            if self.config.linear_path:
-                init.zeros_(module.linear_image.weight)
-                if self.config.text_embed_dim:
-                    init.zeros_(module.linear_text.weight)
         elif isinstance(module, nn.ParameterDict):
             for parameter in module.values():
                 init.constant_(parameter, math.log(math.expm1(0.8)))  # gaps of .8 logits
@@ -134,12 +126,9 @@ class PamelaRewardModel(PreTrainedModel):
             init.zeros_(module.unknown_stretch)
             if self.config.personal_axes:  # a row starts as the very weights of the axes
                 init.eye_(module.personal.weight)
-            for name in ("image", "text"):
-                if hasattr(module, f"{name}_mean"):
-                    init.zeros_(getattr(module, f"{name}_mean"))
-                    init.ones_(getattr(module, f"{name}_scale"))
-                if hasattr(module, f"{name}_axes"):
-                    init.zeros_(getattr(module, f"{name}_axes"))
+        elif isinstance(module, PamelaFeatures):
+            for name, buffer in module.named_buffers():
+                (init.ones_ if name.endswith("_scale") else init.zeros_)(buffer)
 
     # -- the frozen encoder ------------------------------------------------------------------------------------
     def load_backbone(self, **kwargs: Any) -> nn.Module:
@@ -206,31 +195,22 @@ class PamelaRewardModel(PreTrainedModel):
         return digest.hexdigest()
 
     @torch.no_grad()
-    def fit_features(self, image_embeds: Tensor, text_embeds: Tensor | None = None) -> None:
-        """Sets mean, scale and principal axes of the features from those of the training images, `(N, D)`, `(N, Dt)`
-        (a text row of zeros = no prompt)."""
-        given = {"image": image_embeds, "text": text_embeds}
-        given = {name: value for name, value in given.items() if value is not None and hasattr(self, f"{name}_mean")}
-        for name, value in given.items():
-            value = value[value.any(dim=-1)].float()
-            value = F.normalize(value, dim=-1) if self.config.normalize_embeds else value
-            mean = value.mean(0)
-            getattr(self, f"{name}_mean").copy_(mean)
-            # one scale for all dimensions, so that their relative weight stays the encoder's
-            getattr(self, f"{name}_scale").copy_((value - mean).pow(2).mean().sqrt().clamp_min(1e-12))
-        if self.config.personal_axes:
-            shares = {"image": 1 - self.config.text_share, "text": self.config.text_share}
-            if "text" not in given:
-                shares["image"] = 1.0
-            parts = []
-            for name, value in given.items():
-                part = self._standardize(name, value).float() * (shares[name] / value.shape[1]) ** 0.5
-                parts.append(part * value.to(self.device).any(dim=-1, keepdim=True))
-            joint = torch.cat(parts, dim=1)
-            axes = torch.linalg.svd(joint - joint.mean(0), full_matrices=False).Vh.T[:, : self.config.personal_axes]
-            for name, part in zip(given, axes.split([p.shape[1] for p in parts])):
-                target = getattr(self, f"{name}_axes")
-                target.zero_()[:, : part.shape[1]].copy_(part * (shares[name] / len(part)) ** 0.5)
+    def match_linear(self, image_embeds: Tensor, text_embeds: Tensor | None = None) -> None:
+        """Brings the linear reading of everyone's taste to the fusion networks' own mean and spread over the training
+        images `(N, D)`, `(N, Dt)`."""
+        if not self.config.linear_share:
+            return
+        was_training, share = self.training, self.config.linear_share
+        self.eval()
+        image, text, has_prompt = self.encode(image_embeds, text_embeds, {})
+        linear = self._with_prompts(*self.features.read(image, text, has_prompt), None, None)[:, -1].float()
+        self.config.linear_share = 0.0
+        try:
+            utility = self.score_matrix(image_embeds, text_embeds).utility[:, 0]
+        finally:
+            self.config.linear_share = share
+            self.train(was_training)
+        self.features.match_linear(linear, utility.float())
 
     @torch.no_grad()
     def fit_cutpoints(self, scale: str, labels: Tensor) -> None:
@@ -242,20 +222,6 @@ class PamelaRewardModel(PreTrainedModel):
         counts = torch.bincount(labels, minlength=len(raw) + 1).float() + 1
         points = 1.3 * torch.logit(counts.cumsum(0)[:-1] / counts.sum())
         raw.copy_(torch.cat([points[:1], torch.log(torch.expm1(points.diff()))]))
-
-    def _standardize(self, name: str, value: Tensor) -> Tensor:
-        value = value.to(self.device, torch.float32)
-        value = F.normalize(value, dim=-1) if self.config.normalize_embeds else value
-        mean, scale = getattr(self, f"{name}_mean"), getattr(self, f"{name}_scale")
-        return ((value - mean) / scale).to(self.dtype)
-
-    def personal_features(
-        self, image: Tensor, text: Tensor | None, has_prompt: Tensor | None
-    ) -> tuple[Tensor, Tensor | None]:
-        """What a row weighs directly, `(N, personal_axes)`: of standardized images, and of their prompts if any."""
-        if text is None:
-            return image @ self.image_axes, None
-        return image @ self.image_axes, (text @ self.text_axes) * has_prompt.unsqueeze(-1)
 
     # -- rating scales -----------------------------------------------------------------------------------------
     def add_rating_scale(self, name: str, level_values: list[float]) -> None:
@@ -338,10 +304,10 @@ class PamelaRewardModel(PreTrainedModel):
             backbone = self.load_backbone()
             with torch.no_grad():
                 text_embeds = encode_prompts(backbone, **_to(tokens, backbone))
-        image = self._standardize("image", image_embeds)
+        image = self.features.standardize("image", image_embeds)
         if text_embeds is None or not self.config.text_embed_dim:
             return image, None, None
-        return image, self._standardize("text", text_embeds), text_embeds.to(self.device).any(dim=-1)
+        return image, self.features.standardize("text", text_embeds), text_embeds.to(self.device).any(dim=-1)
 
     def forward(
         self,
@@ -399,14 +365,8 @@ class PamelaRewardModel(PreTrainedModel):
             for member in self.members
         ]
         utilities = torch.stack(utilities).float()  # (members, B)
-        if self.config.personal_axes:
-            seen, read = self.personal_features(image, text, has_prompt)
-            if read is not None and prompt_mask is None:
-                seen = seen + read
-            seen = PairTokens(seen, image_index).pairs()
-            if read is not None and prompt_mask is not None:
-                seen = seen + PairTokens(read, image_index).pairs() * prompt_mask.unsqueeze(-1)
-            utilities = utilities + self._personal(rows, seen)
+        seen = self._with_prompts(*self.features.read(image, text, has_prompt), image_index, prompt_mask)
+        utilities = self._add_linear(utilities, rows, seen)
         log_probs, levels = self.link(utilities, rows, scale_ids)
         out = self._summarize(utilities, log_probs, levels)
         if labels is not None:
@@ -431,9 +391,32 @@ class PamelaRewardModel(PreTrainedModel):
                 out.loss = out.loss + pairwise_weight * (pairs * weights[preferred]).sum() / total_pairs.clamp_min(1e-9)
         return out
 
-    def _personal(self, rows: PairTokens, seen: Tensor) -> Tensor:
-        """Utility `(B,)` that people's rows give the axes' values `(B, personal_axes)` directly."""
-        return self.config.personal_scale * (rows.pairs(self.personal(rows.distinct)) * seen).sum(-1).float()
+    @staticmethod
+    def _with_prompts(
+        seen: Tensor, read: Tensor | None, image_index: Tensor | None, prompt_mask: Tensor | None
+    ) -> Tensor:
+        """Readings of B pairs: of their images and, unless masked, of the images' prompts."""
+        if read is None:
+            return PairTokens(seen, image_index).pairs()
+        if prompt_mask is None:
+            return PairTokens(seen + read, image_index).pairs()
+        read = PairTokens(read, image_index).pairs() * prompt_mask.unsqueeze(-1)
+        return PairTokens(seen, image_index).pairs() + read
+
+    def _add_linear(self, utilities: Tensor, rows: PairTokens, seen: Tensor) -> Tensor:
+        """Utilities `(members, B)` with what is linear in the readings `(B, personal_axes + 1)`.
+
+        Everyone's linear taste takes its share at inference only: it is fitted in closed form, and networks trained on
+        what it leaves over would learn from errors that it makes on no new image.
+        """
+        share = 0.0 if self.training else self.config.linear_share
+        if share:
+            everyone = seen[:, -1].float() + self.features.linear_offset
+            utilities = (1 - share) * utilities + share * everyone
+        if self.config.personal_axes:
+            weights = rows.pairs(self.personal(rows.distinct))
+            utilities = utilities + self.config.personal_scale * (weights * seen[:, :-1]).sum(-1).float()
+        return utilities
 
     def link(self, utilities: Tensor, rows: PairTokens, scale_ids: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Ordinal link of B pairs' utilities `(…, B)`: log-probabilities `(…, B, K)` and level values `(B, K)`.
@@ -460,9 +443,7 @@ class PamelaRewardModel(PreTrainedModel):
         values = levels.nan_to_num(0.0)
         mean = (probs * values).sum(-1)
         std = (probs * (values - mean.unsqueeze(-1)).pow(2)).sum(-1).clamp_min(0).sqrt()
-        return PamelaRewardOutput(
-            utility=utilities.mean(0), scores=mean, std=std, probs=probs, level_values=levels
-        )
+        return PamelaRewardOutput(utility=utilities.mean(0), scores=mean, std=std, probs=probs, level_values=levels)
 
     def _ids(self, ids: Tensor | None, n: int, fields: int, name: str) -> Tensor:
         if ids is None:
@@ -505,8 +486,7 @@ class PamelaRewardModel(PreTrainedModel):
         demographic_ids = self._ids(demographic_ids, u, len(self.config.demographics), "demographic_ids")
         metadata_ids = self._ids(metadata_ids, n, len(self.config.metadata), "metadata_ids")
         sides = [member.image_side(image, text) for member in self.members]
-        if self.config.personal_axes:
-            seen = sum(x for x in self.personal_features(image, text, has_prompt) if x is not None)
+        seen = self._with_prompts(*self.features.read(image, text, has_prompt), None, None)
         out = {name: torch.empty(n * u, device=self.device) for name in ("utility", "scores", "std")}
         scale_ids = None if scale is None else torch.full((max_pairs,), scale, device=self.device)
         for start in range(0, n * u, max_pairs):
@@ -530,9 +510,7 @@ class PamelaRewardModel(PreTrainedModel):
                 for member, side in zip(self.members, sides)
             ]
             asked = None if scale_ids is None else scale_ids[: len(pair)]
-            utilities = torch.stack(utilities).float()
-            if self.config.personal_axes:
-                utilities = utilities + self._personal(people, seen[low:high][i])
+            utilities = self._add_linear(torch.stack(utilities).float(), people, seen[low:high][i])
             part = self._summarize(utilities, *self.link(utilities, people, asked))
             for name, value in out.items():
                 value[start : start + len(pair)] = part[name]

@@ -27,7 +27,7 @@ from .batches import epoch_batches, make_batch, row_penalty
 from .builder import load_ratings
 from .checkpoints import latest_checkpoint, write_checkpoint
 from .configuration_pamela import LOCAL_ENCODER, PamelaConfig
-from .data import DEMOGRAPHIC_FIELDS, METADATA_FIELDS, RatingData, join_ratings
+from .data import DEMOGRAPHIC_FIELDS, METADATA_FIELDS, RatingData, consensus_targets, join_ratings
 from .embeddings import Embeddings, join_embeddings, load_embeddings
 from .metrics import user_metrics
 from .modeling_pamela import PamelaRewardModel
@@ -91,7 +91,7 @@ def build_config(config: TrainingConfig, data: RatingData, embeddings: Embedding
     if "personal_axes" in off:
         values["personal_axes"] = 0
     if "linear" in off:
-        values["linear_path"] = False
+        values["linear_share"] = 0.0
     return PamelaConfig(**values)
 
 
@@ -188,9 +188,14 @@ def train(
     weights = sources.to_numpy(np.float32)
     used = np.unique(arrays.image_rows)
     has_text = embeddings.text_embeds is not None and model_config.text_embed_dim > 0
-    model.fit_features(
+    ids = [embeddings.image_ids[row] for row in used]
+    consensus = consensus_targets(data.splits["train"])[["target", "raters"]].reindex(ids).fillna(0.0)
+    known = consensus["raters"].sum() > 0  # not where all ratings of a person are equal
+    model.features.fit(
         torch.from_numpy(embeddings.image_embeds[used]),
         torch.from_numpy(embeddings.text_embeds[used]) if has_text else None,
+        torch.from_numpy(consensus["target"].to_numpy(np.float64)) if known else None,
+        torch.from_numpy(consensus["raters"].to_numpy(np.float64)),
     )
     for i, scale in enumerate(model_config.rating_scales):
         model.fit_cutpoints(scale, torch.from_numpy(arrays.labels[arrays.scale_ids == i]))
@@ -254,6 +259,8 @@ class _Run:
                     bar.set_postfix(shown)
                     self.log({"loss": loss, "learning_rate": self.optimizer.param_groups[1]["lr"]}, epoch)
                 at_end = self.step % self.steps_per_epoch == 0
+                if at_end:
+                    self.match_linear()
                 if at_end and watched:
                     metrics = self.validate(watched, embeddings)
                     shown.update({k.replace("/user_srocc", ""): round(v, 4) for k, v in metrics.items()})
@@ -313,6 +320,11 @@ class _Run:
         rows = self.accelerator.unwrap_model(self.model).user_embedding.weight
         if len(rows) > 1:
             rows[1:] -= rows[1:].mean(0)
+
+    def match_linear(self) -> None:
+        rows = torch.from_numpy(np.unique(self.arrays.image_rows)).to(self.accelerator.device)
+        text = None if self.features.text is None else self.features.text[rows]
+        self.accelerator.unwrap_model(self.model).match_linear(self.features.image[rows], text)
 
     def validate(self, watched: Mapping[str, Any], embeddings: Embeddings) -> dict[str, float]:
         scorer = PamelaScorer(self.accelerator.unwrap_model(self.model))

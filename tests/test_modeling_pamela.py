@@ -21,7 +21,7 @@ def tiny_config(**changes) -> PamelaConfig:
     values = {
         "image_embed_dim": 12, "text_embed_dim": 6, "hidden_size": 8, "num_attention_heads": 2,
         "num_fusion_members": 2, "intermediate_size": 16, "interaction_rank": 3, "num_fusion_layers": 2,
-        "linear_path": True, "personal_axes": 5,
+        "linear_share": 0.5, "personal_axes": 5,
     }  # fmt: skip
     return PamelaConfig(**{**values, **VOCABULARIES, **changes})
 
@@ -31,7 +31,9 @@ def model() -> PamelaRewardModel:
     torch.manual_seed(1)
     model = PamelaRewardModel(tiny_config()).eval()
     torch.nn.init.normal_(model.user_embedding.weight[1:])
-    model.fit_features(torch.randn(30, 12), torch.randn(30, 6))
+    image, text = torch.randn(30, 12), torch.randn(30, 6)
+    model.features.fit(image, text, targets=torch.randn(30))
+    model.match_linear(image, text)
     return model
 
 
@@ -139,7 +141,7 @@ def test_image_index_shares_an_image_among_pairs(model, features):
 
 def test_loss_reaches_every_parameter_and_never_row_0(features):
     model = PamelaRewardModel(tiny_config()).train()
-    model.fit_features(**features)
+    model.features.fit(**features)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=0.1)
     for _ in range(3):
@@ -218,11 +220,46 @@ def test_config_refuses(changes, message):
 def test_pieces_can_be_left_out(features):
     model = PamelaRewardModel(
         tiny_config(
-            text_embed_dim=0, users=[], demographics={}, metadata={},
-            interaction_rank=0, linear_path=False, personal_axes=0,
+            text_embed_dim=0,
+            users=[],
+            demographics={},
+            metadata={},
+            interaction_rank=0,
+            linear_share=0.0,
+            personal_axes=0,
         )
     ).eval()
     assert model(image_embeds=features["image_embeds"]).scores.shape == (5,)
+
+
+def test_everyones_linear_taste_is_ridge_at_the_networks_own_spread():
+    torch.manual_seed(3)
+    model = PamelaRewardModel(tiny_config(normalize_embeds=False, linear_penalty=1e-6, demographics={}, metadata={}))
+    image, text = torch.randn(200, 12), torch.randn(200, 6)
+    liked = image @ torch.randn(12) + text @ torch.randn(6)
+    model.features.fit(image, text, targets=liked, weights=torch.ones(200))
+    model.match_linear(image, text)
+    model.match_linear(image, text)  # once more changes nothing
+    model.eval()
+    networks_alone = PamelaRewardModel(
+        tiny_config(normalize_embeds=False, linear_share=0.0, demographics={}, metadata={})
+    )
+    networks_alone.load_state_dict(model.state_dict())
+    networks_alone.eval()
+    alone, both = networks_alone(image, text).utility, model(image, text).utility
+    linear = 2 * both - alone  # its share is one half
+    assert torch.corrcoef(torch.stack([linear, liked]))[0, 1] > 0.999
+    torch.testing.assert_close(linear.std(), alone.std(), rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(linear.mean(), alone.mean(), rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(model.score_matrix(image, text).utility[:, 0], both)
+    # in training every network answers for itself
+    for one in (model, networks_alone):
+        one.train()
+        for module in one.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+        one.config.image_dropout = one.config.text_dropout = 0.0
+    torch.testing.assert_close(model(image, text).utility, networks_alone(image, text).utility)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

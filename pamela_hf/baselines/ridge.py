@@ -17,6 +17,7 @@ import pandas as pd
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GroupKFold
 
+from ..data import consensus_targets
 from ..embeddings import Embeddings
 from ..scoring import Predictions
 from ._levels import normal_predictions
@@ -81,7 +82,11 @@ def fit(
         ValueError: train is empty, or has fewer than two prompts to cross-validate over.
         EmbeddingError: an image of train has no features.
     """
+    if not len(train):
+        raise ValueError("train has no ratings; ridge is fitted on them.")
     images = consensus_targets(train)
+    if not len(images):
+        raise ValueError("train: every participant's ratings are all equal; there is no consensus to fit.")
     if images.group.nunique() < 2:
         raise ValueError(f"train has {len(images)} images of {images.group.nunique()} prompts; ridge needs 2 or more.")
     x = _directions(embeddings, images.index)
@@ -111,28 +116,6 @@ def fit(
         known = np.unique(scores[here]) if level_values is None else level_values[scale]
         levels[scale] = np.asarray(known, dtype=np.float64)
     return RidgeScorer(_regression(best, x, y, weight), float(best), lines, levels)
-
-
-def consensus_targets(train: pd.DataFrame) -> pd.DataFrame:
-    """Per image (index: its id): `target` (mean of within-person standardized ratings), `raters`, `group` (prompt).
-
-    People whose ratings are all equal say nothing about which image is better and are left out.
-    """
-    if not len(train):
-        raise ValueError("train has no ratings; ridge is fitted on them.")
-    score = train["score"].astype(np.float64)
-    people = score.groupby(train["participant_id"].astype(str))
-    spread = people.transform("std", ddof=0)
-    table = pd.DataFrame(
-        {
-            "image": train["image_id"].astype(str),
-            "z": (score - people.transform("mean")).div(spread.where(spread > 0)),
-            "prompt": train["prompt"].astype(object).where(train["prompt"].notna(), train["image_id"].astype(object)),
-        }
-    ).dropna(subset=["z"])
-    if not len(table):
-        raise ValueError("train: every participant's ratings are all equal; there is no consensus to fit.")
-    return table.groupby("image").agg(target=("z", "mean"), raters=("z", "size"), group=("prompt", "first"))
 
 
 def _directions(embeddings: Embeddings, image_ids: Iterable[str]) -> np.ndarray:
