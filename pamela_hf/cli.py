@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from .cli_help import EMBED, EVALUATE, FIT_USER, OPTIMIZE_PROMPT, PREPARE, PUSH, SCORE, STUDY, TRAIN
+from .cli_help import ABLATE, EMBED, EVALUATE, FIT_USER, OPTIMIZE_PROMPT, PREPARE, PUSH, SCORE, STUDY, TRAIN
 
 
 def names(text: str) -> list[str]:
@@ -156,6 +156,35 @@ def _evaluate(args: argparse.Namespace) -> None:
     options = {k: v for k, v in vars(args).items() if k not in ("command", "run")}
     print(metric_table(run(**options)))
     print(f"\nWrote {args.output / 'report.json'} and {args.output / 'report.html'}.")
+
+
+def _ablate_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--data", required=True, metavar="FOLDER", help="ratings with embeddings, as for train")
+    add("--output", required=True, metavar="OUT", help="folder of the grid; the same command again resumes there")
+    add("--config", metavar="YAML", help="of all trainings; scripts/configs has some")
+    add("--variants", type=names, metavar="A,B", help="default: full, one without each piece, user_only, image_only")
+    add("--seeds", type=numbers, default=[0, 1, 2], metavar="N,N", help="each variant is trained with each (0,1,2)")
+    add("--users", type=numbers, default=[], metavar="N,N", help="learning curve: so many people of the training")
+    add("--images", type=numbers, default=[], metavar="N,N", help="learning curve: so many images")
+    rated_help = "learning curve: at most so many ratings of each person"
+    add("--ratings-per-user", type=numbers, default=[], metavar="N,N", help=rated_help)
+    splits_help = "to judge on (every val split there is); name test splits for the final claim, not to choose"
+    add("--splits", type=names, metavar="A,B", help=splits_help)
+    add("--keep-models", action="store_true", help="leave every cell's model in OUT/models")
+    add("overrides", nargs="*", metavar="key=value", help="on top of --config")
+
+
+def _ablate(args: argparse.Namespace) -> None:
+    from .ablation import VARIANTS, run
+    from .ablation_report import ablation_table
+    from .training_config import TrainingConfig
+
+    given = ("data", "output", "seeds", "users", "images", "ratings_per_user", "splits", "keep_models")
+    options = {name: getattr(args, name) for name in given}
+    config = TrainingConfig.read(args.config, args.overrides)
+    print(ablation_table(run(config=config, variants=args.variants or VARIANTS, **options)))
+    print(f"\nWrote {Path(args.output) / 'ablation.json'} and {Path(args.output) / 'ablation.html'}.")
 
 
 def _fit_user_arguments(parser: argparse.ArgumentParser) -> None:
@@ -389,6 +418,7 @@ COMMANDS = {
     "embed": (EMBED, _embed_arguments, _embed),
     "train": (TRAIN, _train_arguments, _train),
     "evaluate": (EVALUATE, _evaluate_arguments, _evaluate),
+    "ablate": (ABLATE, _ablate_arguments, _ablate),
     "fit-user": (FIT_USER, _fit_user_arguments, _fit_user),
     "score": (SCORE, _score_arguments, _score),
     "optimize-prompt": (OPTIMIZE_PROMPT, _optimize_prompt_arguments, _optimize_prompt),

@@ -55,6 +55,27 @@ gains over the first is what knowing the person is worth; on *_unseen splits nob
 Make choices on val_seen and val_unseen; read the test splits once, for the final claim.
 """
 
+ABLATE = """\
+What is each piece of the model worth, and how many ratings does it take? A grid of trainings that can be resumed.
+
+  pamela ablate --data runs/pamela --config scripts/configs/pamela.yaml --output runs/ablation
+  pamela ablate --data FOLDER --output OUT --variants full,no_user,no_demographics+metadata --seeds 0
+  pamela ablate --data FOLDER --output OUT --variants full --users 25,50,100 --images 200,500 --ratings-per-user 10,30
+
+Every variant is trained with every seed and judged on the val splits, person by person. Printed, and written to
+OUT/ablation.json and OUT/ablation.html: means over seeds ± their sd, and each variant minus `full`, paired over the
+same people with a 95 % interval. An interval clear of 0 is a difference other people would show too; one smaller than
+the seeds' sd is still no reason to prefer anything.
+
+Variants: full; no_user, no_demographics, no_metadata, no_prompt, no_multiplicative, no_pairwise, no_ordinal, … (any
+piece of TrainingConfig.without, several with +); user_only (no demographics, metadata, prompt); image_only. What these
+ratings don't have is skipped, and said. --users, --images and --ratings-per-user cut the train split to random parts,
+each in the next larger one; val and test stay whole.
+
+Killed, or more seeds wanted? The same command trains only what is missing: each cell lies in OUT/cells under a hash of
+all that defines it. One process at a time works on OUT; a second is refused.
+"""
+
 FIT_USER = """\
 A new person from a few ratings: a head of a few kilobytes, fitted in about a second on a CPU.
 

@@ -192,7 +192,7 @@ def evaluate(
     with tqdm(total=len(chosen) * len(scorers), desc="evaluating") as progress:
         for split in chosen:
             ratings = data.splits[split].reset_index(drop=True)
-            levels = _levels(ratings, data.level_values)
+            levels = rating_levels(ratings, data.level_values)
             judged = everything[split] = {}
             for scorer in scorers:
                 progress.set_postfix_str(f"{split} {scorer.name}")
@@ -241,7 +241,7 @@ def evaluate(
     return report
 
 
-def _levels(ratings: pd.DataFrame, level_values: Mapping[str, Sequence[float]]) -> np.ndarray:
+def rating_levels(ratings: pd.DataFrame, level_values: Mapping[str, Sequence[float]]) -> np.ndarray:
     """(n,) the position of each rating on its scale, in levels."""
     levels, scales = np.zeros(len(ratings)), ratings.rating_scale.astype(str).to_numpy()
     for scale in np.unique(scales):

@@ -4,7 +4,7 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,18 @@ import numpy as np
 from .report import render_html
 
 
-def write_report(report: Mapping[str, Any], out_dir: str | os.PathLike) -> tuple[Path, Path]:
-    """Writes `report.json` (strict JSON, NaN as null) and `report.html`, each whole or not at all."""
+def write_report(
+    report: Mapping[str, Any],
+    out_dir: str | os.PathLike,
+    name: str = "report",
+    render: Callable[[Mapping[str, Any]], str] = render_html,
+) -> tuple[Path, Path]:
+    """Writes `NAME.json` (strict JSON, NaN as null) and `NAME.html`, each whole or not at all."""
     folder = Path(out_dir)
     folder.mkdir(parents=True, exist_ok=True)
     plain = _without_nan(report)
     text = json.dumps(plain, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
-    return _write(folder / "report.json", text), _write(folder / "report.html", render_html(plain))
+    return write_whole(folder / f"{name}.json", text), write_whole(folder / f"{name}.html", render(plain))
 
 
 def _without_nan(value: Any) -> Any:
@@ -32,7 +37,7 @@ def _without_nan(value: Any) -> Any:
     return value.item() if isinstance(value, (np.integer, np.bool_)) else value
 
 
-def _write(path: Path, text: str) -> Path:
+def write_whole(path: Path, text: str) -> Path:
     """Beside the target, then moved over it: a reader sees the old file or the new one."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
