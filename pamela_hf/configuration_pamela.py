@@ -76,9 +76,9 @@ class PamelaConfig(PreTrainedConfig):
     personal_scale: float = 8.0
     text_share: float = 0.2
     unknown_width: float = 0.15
-    linear_share: float = 0.5
-    linear_axes: int = 96
-    linear_penalty: float = 0.1
+    linear_share: float = 0.2
+    linear_axes: int = 112
+    linear_penalty: float = 0.3
     normalize_embeds: bool = True
     image_dropout: float = 0.5
     text_dropout: float = 0.3
