@@ -5,7 +5,8 @@ much person u likes each. A priori `t_u ~ N(C d_u, 1)` with d_u the demographics
 from those, and one with ratings by the posterior mean, in closed form. w₀, V and C maximize the likelihood with the
 t_u integrated out (probabilistic factor analysis of regression weights; for the trick see Tipping & Bishop 1999), under
 ridge penalties. Rank and penalty of V are chosen by cross-validation inside train. Without integrating the t_u out (all
-fitted jointly) it overfits: .42 at best on val_seen of OASIS, .455 so. No weights from elsewhere, no licence but the package's.
+fitted jointly) it overfits: .42 at best on val_seen of OASIS, .455 so. No weights from elsewhere, no licence
+but the package's.
 """
 
 from collections.abc import Mapping, Sequence
