@@ -7,6 +7,7 @@ this model picks those that are likely to score well or of which little is known
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.linalg import solve_triangular
 
 from .refiners import prompt_parts
 
@@ -52,16 +53,18 @@ class PromptSurrogate:
         y = (y - self._mean) / self._spread
         best = -np.inf
         for length in self.LENGTHS:
-            kernel = np.exp(-0.5 * self._distance / length**2)
+            kernel = np.exp(-0.5 * self._distance[: self._n, : self._n] / length**2)
             for noise in self.NOISES:
-                factor = np.linalg.cholesky(kernel[: self._n, : self._n] + (noise + 1e-8) * np.eye(self._n))
-                z = np.linalg.solve(factor, y)
+                factor = np.linalg.cholesky(kernel + (noise + 1e-8) * np.eye(self._n))
+                z = solve_triangular(factor, y, lower=True)
                 likelihood = -0.5 * z @ z - np.log(np.diag(factor)).sum()
                 if likelihood > best:
-                    best, self._noise = likelihood, noise
-                    cross = np.linalg.solve(factor, kernel[: self._n, self._n :])
-                    self._mu = cross.T @ z
-                    self._cov = kernel[self._n :, self._n :] - cross.T @ cross
+                    best, self._noise, kept = likelihood, noise, (length, factor, z)
+        length, factor, z = kept
+        kernel = np.exp(-0.5 * self._distance[:, self._n :] / length**2)
+        cross = solve_triangular(factor, kernel[: self._n], lower=True)
+        self._mu = cross.T @ z
+        self._cov = kernel[self._n :] - cross.T @ cross
 
     @property
     def mean(self) -> np.ndarray:
