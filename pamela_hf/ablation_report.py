@@ -107,7 +107,11 @@ def ablation_table(report: Mapping[str, Any], metrics: Sequence[str] = SHOWN) ->
     heads = [metric.replace("user_", "").replace("pairwise_", "pair_") for metric in metrics]
     for split, rows in report["ablation"].items():
         people = meta["counts"][split]["participants"]
-        lines += ["", f"{split}: {people:,} people, mean of {seeds} seed{'s' * (seeds > 1)} ± their sd", ""]
+        lines += [
+            "",
+            f"{split}: {people:,} people, {f'mean of {seeds} seeds ± their sd' if seeds > 1 else 'one seed'}",
+            "",
+        ]
         lines += _markdown(["variant", *heads, "srocc minus full [95 % over people]", "diverging minus full"])
         lines += [_line(name, row, metrics) for name, row in rows.items()]
         for kind, points in report["curves"][split].items():
@@ -124,7 +128,8 @@ def _markdown(heads: Sequence[str]) -> list[str]:
 
 def _line(name: str, row: Mapping[str, Any], metrics: Sequence[str]) -> str:
     cells = [
-        number(_or_none(row[m]["value"])) + (f" ± {number(row[m]['sd'])}" if row[m]["sd"] else "") for m in metrics
+        number(_or_none(row[m]["value"])) + (f" ± {number(row[m]['sd'])}" if row[m]["sd"] is not None else "")
+        for m in metrics
     ]
     cells += [_difference(row[metric].get("difference")) for metric in ("user_srocc", "diverging")]
     return f"| {name} | {' | '.join(cells)} |"
