@@ -32,7 +32,13 @@ def write_comparison(path: str | os.PathLike, summary: Mapping[str, Any], output
         people.append({"name": name, "runs": runs, "stability": summary.get("stability", {}).get(name)})
     first = outputs[0][0]
     before = f"{folders[0][0].as_posix()}/{image_of(first, first.history[0]['prompt'])}"
-    page = _COMPARISON.render(prompt=summary["prompt"], people=people, scores=summary.get("scores"), before=before)
+    page = _COMPARISON.render(
+        prompt=summary["prompt"],
+        people=people,
+        scores=summary.get("scores"),
+        before=before,
+        simulated="simulated" in summary["images_by"],
+    )
     write_whole(Path(path), page)
 
 
@@ -45,7 +51,10 @@ _COMPARISON = ENVIRONMENT.from_string("""\
 {% extends frame %}
 {% block title %}{{ prompt }}: several runs{% endblock %}
 {% block content %}
-<h1 class="prompt">{{ prompt }}</h1>
+<h1 class="prompt">{{ prompt }}{% if simulated %} <span class="badge">simulated</span>{% endif %}</h1>
+{% if simulated %}
+<p class="soft">These images are procedural drawings and the people are formulas.</p>
+{% endif %}
 <p class="soft">{{ people | length }} {{ "people" if people | length > 1 else "person" }},
 {{ people[0].runs | length }} independent run{{ "s" if people[0].runs | length > 1 }} each. Images at the first seed of
 each run; a click opens the run.</p>
@@ -89,8 +98,8 @@ features), the unoptimized prompt at the same seeds by {{ person.stability.unopt
 {{ (100 * person.stability.shared) | number(0) }} % of the phrases that were added.
 {% if person.stability.others is not none %}
 With winners for other people they are alike by {{ person.stability.others | number }} and share
-{{ (100 * person.stability.shared_others) | number(0) }} %: what is above that is {{ person.name }}'s taste, found
-again.
+{{ (100 * person.stability.shared_others) | number(0) }} %; only where runs for {{ person.name }} agree more
+than that did they find a taste again rather than what everybody likes.
 {% endif %}
 </p>
 <div class="card scroll"><table>

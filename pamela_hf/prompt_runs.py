@@ -74,7 +74,8 @@ def optimize_prompt(
             pipe(prompt, user, output=folder, generator=torch.Generator().manual_seed(seed + SEED_STEP * r), **options)
             for r, folder in enumerate(own)
         ])  # fmt: skip
-    summary: dict[str, Any] = {"prompt": prompt, "people": names, "runs": runs}
+    note = getattr(pipe.pipeline, "note", type(pipe.pipeline).__name__)
+    summary: dict[str, Any] = {"prompt": prompt, "people": names, "runs": runs, "images_by": note}
     if several:
         if len(users) > 1:
             told = {key: options.get(key) for key in ("demographics", "metadata", "scale")}

@@ -20,7 +20,7 @@ def test_several_people_and_independent_runs_are_compared(pipe, tmp_path):
     for p in range(2):
         assert scores[p, p] == pytest.approx(np.mean(done.outputs[p][0].scores), abs=1e-5)
     page = (tmp_path / "two" / "report.html").read_text()
-    assert "00_ann/images/" in page and "for bob" in page
+    assert "00_ann/images/" in page and "for bob" in page and '<span class="badge">simulated</span>' in page
 
     again = optimize_prompt(pipe, PROMPT, ["ann"], tmp_path / "five", runs=3, **SMALL)
     told = again.summary["stability"]["ann"]
