@@ -155,13 +155,23 @@ class PamelaRewardModel(PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> "PamelaRewardModel":
-        """As in transformers, but from safetensors only: a pickle can run code when it is loaded."""
+        """As in transformers, but whole or not at all, and from safetensors only: a pickle can run code when loaded.
+
+        Raises:
+            ValueError: the weights lack some of this model's tensors; transformers would fill them with random numbers.
+        """
         if kwargs.setdefault("use_safetensors", True) is not True:
             raise ValueError("use_safetensors must stay True: weights are read from safetensors files only.")
-        revision = kwargs.get("revision")
-        loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
-        (loaded[0] if isinstance(loaded, tuple) else loaded)._revision = revision
-        return loaded
+        asked, revision = kwargs.pop("output_loading_info", False), kwargs.get("revision")
+        model, info = super().from_pretrained(pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs)
+        if missing := sorted(info["missing_keys"]):
+            raise ValueError(
+                f"{pretrained_model_name_or_path}: the weights lack {len(missing)} of this model's tensors "
+                f"({', '.join(missing[:3])}…). They are damaged or of another version of pamela_hf; train or download "
+                "the model again."
+            )
+        model._revision = revision
+        return (model, info) if asked else model
 
     def set_backbone(self, backbone: nn.Module) -> None:
         """Takes an encoder as it is, frozen; it is never saved with the model's own weights."""

@@ -4,6 +4,7 @@ import sys
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModel, AutoProcessor
 
 from pamela_hf import PamelaConfig, PamelaProcessor, PamelaRewardModel
@@ -355,6 +356,15 @@ def test_encoder_stays_out_of_the_checkpoint_is_loaded_when_needed_and_frozen(an
     again = AutoModel.from_pretrained(tmp_path / "again").eval()
     processor.save_pretrained(tmp_path / "again")
     torch.testing.assert_close(again(**inputs).scores, pixels)
+
+
+def test_incomplete_weights_are_refused_by_name(model, tmp_path):
+    model.save_pretrained(tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    del tensors["features.image_readings"]
+    save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=r"features\.image_readings"):
+        AutoModel.from_pretrained(tmp_path)
 
 
 def test_pixels_without_an_encoder_are_refused_with_the_way_out(model):
