@@ -12,13 +12,15 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "pamela_hf"
 # DESIGN: imports go downward only. Modules of one layer may import lower layers, and what is named here.
 LAYERS = {
-    "version": 0, "configuration_pamela": 0, "features_pamela": 0, "fusion_pamela": 0, "losses": 0, "data": 0, "images": 0, "metrics": 0,
+    "version": 0, "configuration_pamela": 0, "features_pamela": 0, "fusion_pamela": 0, "losses": 0, "data": 0,
+    "images": 0, "metrics": 0,
     "simulated_vocabulary": 0, "simulated_traits": 0, "simulated_shapes": 0, "simulated_images": 0,
     "simulated_raters": 0, "simulation": 0, "simulated_encoder": 0,
     "hub": 0, "hub_scan": 0, "pseudonyms": 0, "cards": 1, "group_figures": 3, "publishing": 4,
     "pipeline_entry": 0, "pipeline_publishing": 5,
     "modeling_pamela": 1, "processing_pamela": 1, "sources": 1, "user_metrics": 1, "training_config": 1,
-    "calibration": 1, "disagreement": 1, "repeats": 1, "paper_figures": 1, "report_page": 2, "report_plots": 1, "report_groups": 2,
+    "calibration": 1, "disagreement": 1, "repeats": 1, "paper_figures": 1, "report_page": 2, "report_plots": 1,
+    "report_groups": 2,
     "report": 3, "report_files": 4, "report_table": 1,
     "builder": 2, "embeddings": 2, "preparation": 3, "scoring": 2,
     "taste_fitting": 0, "head_files": 0, "head_ratings": 3, "head_report": 3, "heads": 3, "few_shot": 4,
@@ -27,7 +29,8 @@ LAYERS = {
     "prompt_page": 1, "prompt_charts": 3, "prompt_report": 3, "prompt_output": 4,
     "simulated_pipeline": 1, "pipeline_pamela": 4, "prompt_comparison": 2, "prompt_runs": 5, "prompt_loading": 5,
     "study": 0, "study_agreement": 1, "study_files": 1, "study_power": 1, "study_report": 3,
-    "batches": 3, "checkpoints": 3, "training": 3, "baselines": 4, "evaluation": 5, "ablation_report": 3, "ablation": 6, "reproduction": 7, "cli_help": 0, "cli": 7,
+    "batches": 3, "checkpoints": 3, "training": 3, "baselines": 4, "evaluation": 5, "ablation_report": 3, "ablation": 6,
+    "reproduction": 7, "cli_help": 0, "cli": 7,
 }  # fmt: skip
 SIDEWAYS = {
     "heads": {"head_ratings", "head_report"},
@@ -96,7 +99,10 @@ print(json.dumps([seconds, heavy, type(AutoConfig.for_model("pamela")).__name__]
     assert heavy == [] and registered == "PamelaConfig"
 
 
-@pytest.mark.parametrize("command", ["prepare-ratings", "embed", "train", "evaluate", "ablate", "fit-user", "score", "study", "push"])
+COMMANDS = ["prepare-ratings", "embed", "train", "evaluate", "ablate", "fit-user", "score", "study", "push"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_explains_itself(command, capsys):
     from pamela_hf.cli import main
 
