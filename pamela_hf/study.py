@@ -177,6 +177,8 @@ def fit(wins: np.ndarray, ties: np.ndarray, prior_sd: float = PRIOR_SD) -> tuple
         information[..., c, c] = np.where(tied, information[..., c, c] + 1e-6, 1.0)
         gradient[..., c] = np.where(tied, gradient[..., c] - 1e-6 * np.where(tied, log_nu, 0), 0.0)
         step = np.linalg.solve(information, gradient[..., None])[..., 0]
+        # the mean is 0 at the maximum, and only a wide prior's rounding moves it
+        step[..., :c] -= step[..., :c].mean(-1, keepdims=True)
         step /= np.maximum(np.abs(step).max(-1, keepdims=True), 1.0)  # at most one logit at a time
         theta, log_nu = theta + step[..., :c], np.where(tied, log_nu + step[..., c], -np.inf)
         if np.abs(step).max() < 1e-9:
