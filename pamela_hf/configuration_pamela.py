@@ -24,21 +24,22 @@ class PamelaConfig(PreTrainedConfig):
         preprocessing (`str`, *optional*): fingerprint of the preprocessing its features were made with.
         image_embed_dim (`int`): width of the encoder's pooled image features.
         text_embed_dim (`int`): width of its pooled text features; 0 = the model takes no prompt.
-        hidden_size (`int`): width of the tokens and of a person's row. Everything personal is a function of that row.
+        hidden_size (`int`): width of the tokens, and of the part of a person's row that the networks take. Everything
+            personal is a function of that row.
         num_fusion_members (`int`): fusion networks trained side by side on the same rows and averaged; 1 = only one.
         num_fusion_layers (`int`): transformer blocks of each member.
         num_attention_heads (`int`): heads of each block.
         intermediate_size (`int`): width of a block's feed-forward part.
         interaction_rank (`int`): factors of each member's multiplicative user × image term; 0 = off.
-        personal_axes (`int`): principal axes of the features on which a person's row weighs the image directly, beside
-            the members; 0 = off. Fixed from the training images.
-        personal_scale (`float`): utility that a unit row gives a unit of these axes.
         unknown_width (`float`): length of a row, in units of its numbers, within which a person counts as hardly known:
             predictions there are as uncertain as for row 0, beyond it as for trained people.
-        text_share (`float`): share of the prompt in the features whose axes they are.
-        linear_share (`float`): share of everyone's linear taste (ridge regression of the images' mean ratings) in the
-            utility, beside the fusion networks; 0 = off. linear_axes (`int`): principal axes it is fitted on.
-            linear_penalty (`float`): its ridge penalty, features of mean squared length 1.
+        linear_share (`float`): share of linear taste in the utility, beside the fusion networks; 0 = off.
+        linear_axes (`int`): principal axes of the features on which everyone's linear taste is fitted, by ridge
+            regression of the images' mean ratings. linear_penalty (`float`): its penalty.
+        taste_factors (`int`): directions of the features along which people's linear tastes differ from it; how much a
+            person likes each is the rest of the row. 0 = off. factor_penalty (`float`): ridge penalty of the
+            directions, in ratings an image.
+        text_share (`float`): share of the prompt in the variance of the features that linear taste is about.
         normalize_embeds (`bool`): features are scaled to unit length before they are standardized.
         image_dropout, text_dropout, fusion_dropout (`float`): dropout of the features and inside the blocks; 0 = off.
         users (`list[str]`): trained participants.
@@ -72,13 +73,13 @@ class PamelaConfig(PreTrainedConfig):
     num_attention_heads: int = 4
     intermediate_size: int = 128
     interaction_rank: int = 16
-    personal_axes: int = 64
-    personal_scale: float = 8.0
-    text_share: float = 0.2
     unknown_width: float = 0.15
-    linear_share: float = 0.2
+    linear_share: float = 0.5
     linear_axes: int = 112
     linear_penalty: float = 0.3
+    taste_factors: int = 16
+    factor_penalty: float = 12.0
+    text_share: float = 0.2
     normalize_embeds: bool = True
     image_dropout: float = 0.5
     text_dropout: float = 0.3
@@ -108,6 +109,11 @@ class PamelaConfig(PreTrainedConfig):
         self._check()
         super().__post_init__(**kwargs)
 
+    @property
+    def row_size(self) -> int:
+        """Numbers in a person's row: `hidden_size` for the networks, then `taste_factors`."""
+        return self.hidden_size + self.taste_factors
+
     def to_diff_dict(self) -> dict[str, Any]:
         """All values, defaults too: the difference to the defaults is taken against a default encoder's configuration,
         whose token ids transformers then warns about at every load."""
@@ -127,12 +133,12 @@ class PamelaConfig(PreTrainedConfig):
             raise ValueError(
                 f"hidden_size={self.hidden_size} must be a multiple of num_attention_heads={self.num_attention_heads}."
             )
-        for name in ("text_embed_dim", "interaction_rank", "personal_axes"):
+        for name in ("text_embed_dim", "interaction_rank", "taste_factors"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}={getattr(self, name)} must be 0 (off) or more.")
         if self.unknown_width <= 0:
             raise ValueError(f"unknown_width={self.unknown_width} must be above 0.")
-        for name in ("image_dropout", "text_dropout", "fusion_dropout", "text_share"):
+        for name in ("image_dropout", "text_dropout", "fusion_dropout", "text_share", "linear_share"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must lie in [0, 1).")
         if self.default_scale not in self.rating_scales:

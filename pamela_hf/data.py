@@ -326,18 +326,23 @@ def _deal(seed: int, kind: str, name: str) -> bytes:
     return hashlib.blake2b(f"{seed}\0{kind}\0{name}".encode(), digest_size=16).digest()
 
 
+def standardized_scores(ratings: pd.DataFrame) -> pd.Series:
+    """Each rating in its rater's own standard deviations from the rater's mean; NaN where all of theirs are equal."""
+    score = ratings["score"].astype(float)
+    people = score.groupby(ratings["participant_id"].astype(str))
+    spread = people.transform("std", ddof=0)
+    return (score - people.transform("mean")).div(spread.where(spread > 0))
+
+
 def consensus_targets(train: pd.DataFrame) -> pd.DataFrame:
     """Per image (index: its id): `target` (mean of within-person standardized ratings), `raters`, `group` (prompt).
 
     People whose ratings are all equal say nothing about which image is better and are left out.
     """
-    score = train["score"].astype(float)
-    people = score.groupby(train["participant_id"].astype(str))
-    spread = people.transform("std", ddof=0)
     table = pd.DataFrame(
         {
             "image": train["image_id"].astype(str),
-            "z": (score - people.transform("mean")).div(spread.where(spread > 0)),
+            "z": standardized_scores(train),
             "prompt": train["prompt"].astype(object).where(train["prompt"].notna(), train["image_id"].astype(object)),
         }
     ).dropna(subset=["z"])

@@ -127,7 +127,7 @@ def answers_of(scorer: PamelaScorer, table: pd.DataFrame, embeddings: Embeddings
     cutpoints = model.scale_cutpoints().detach().cpu().double().numpy()[arrays.scale_ids]
     return Answers(
         *linearize(utilities, np.sqrt(np.diag(covariance))),
-        style=model.style.weight.detach().cpu().double().numpy(),
+        style=model.scale_use().detach().cpu().double().numpy(),
         image=np.arange(len(table)),
         level=arrays.labels,
         cutpoints=cutpoints,

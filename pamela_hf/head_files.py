@@ -62,8 +62,11 @@ def adapter_config(base: str | None) -> dict[str, Any]:
     }
 
 
-def write_head(folder: str | os.PathLike, row: np.ndarray, about: dict[str, Any], card: str) -> None:
+def write_head(
+    folder: str | os.PathLike, row: np.ndarray, hidden_size: int, about: dict[str, Any], card: str
+) -> None:
     """Writes a head's folder beside its place and then swaps it in: whoever reads sees the old head or the new one.
+    `hidden_size`: the base's, which PEFT wants to see in a LoRA of zeros.
 
     Raises:
         HeadError: `folder` is a file, or holds something that is no head.
@@ -72,7 +75,7 @@ def write_head(folder: str | os.PathLike, row: np.ndarray, about: dict[str, Any]
     recover(folder)
     if folder.exists() and not (folder.is_dir() and (not any(folder.iterdir()) or (folder / ABOUT).is_file())):
         raise HeadError(f"{folder} holds something that is no head and stays as it is. Choose another folder.")
-    zeros = np.zeros((1, len(row)), np.float32)
+    zeros = np.zeros((1, hidden_size), np.float32)
     weights = save_tensors({ROW: row[None].astype(np.float32), LORA_A: zeros, LORA_B: zeros.T.copy()}, {"format": "pt"})
     about = {"format": FORMAT, **about, "weights_sha256": hashlib.sha256(weights).hexdigest()}
     contents = {
@@ -148,8 +151,8 @@ def _json(values: dict[str, Any]) -> bytes:
     return (json.dumps(values, indent=1, allow_nan=False, ensure_ascii=False) + "\n").encode()
 
 
-def read_head(folder: str | os.PathLike) -> tuple[np.ndarray, dict[str, Any]]:
-    """The row `(H,)` float32 and what `head.json` says, everything checked.
+def read_head(folder: str | os.PathLike) -> tuple[np.ndarray, int, dict[str, Any]]:
+    """The row `(H,)` float32, the base's `hidden_size`, and what `head.json` says, everything checked.
 
     Raises:
         HeadError: no head; a file that does not belong, such as a pickle; a file that is damaged or too large; a
@@ -173,10 +176,10 @@ def read_head(folder: str | os.PathLike) -> tuple[np.ndarray, dict[str, Any]]:
     about = _about(folder / ABOUT)
     _check_config(folder / CONFIG)
     weights = (folder / WEIGHTS).read_bytes()
-    row = _row(folder / WEIGHTS, weights)
+    row, hidden_size = _row(folder / WEIGHTS, weights)
     if about["weights_sha256"] != hashlib.sha256(weights).hexdigest():
         raise HeadError(f"{folder / WEIGHTS} is not what {ABOUT} was written for (sha256 differs). Get the head again.")
-    return row, about
+    return row, hidden_size, about
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -227,7 +230,7 @@ def _check_config(path: Path) -> None:
         raise HeadError(f"{path}: base_model_name_or_path {str(base)[:80]!r} is no Hub id. Nothing was loaded.")
 
 
-def _row(path: Path, content: bytes) -> np.ndarray:
+def _row(path: Path, content: bytes) -> tuple[np.ndarray, int]:
     try:
         tensors = load_tensors(content)
     # the parser meets hostile bytes here: whatever it raises means that this is no head
@@ -238,10 +241,11 @@ def _row(path: Path, content: bytes) -> np.ndarray:
         raise HeadError(f"{path}: tensor {wrong[0][:100]!r} is missing or extra. Nothing was loaded.")
     row = tensors[ROW]
     width = row.shape[1] if row.ndim == 2 else 0
-    shapes = {ROW: (1, width), LORA_A: (1, width), LORA_B: (width, 1)}
+    hidden = min(len(tensors[LORA_B]), width) if tensors[LORA_B].ndim else 0
+    shapes = {ROW: (1, width), LORA_A: (1, hidden), LORA_B: (hidden, 1)}
     for name, shape in shapes.items():
         value = tensors[name]
-        if not width or value.shape != shape or value.dtype != np.float32:
+        if not hidden or value.shape != shape or value.dtype != np.float32:
             raise HeadError(f"{path}: {name} has shape {value.shape}, {value.dtype}; expected {shape}, float32.")
         if not np.isfinite(value).all():
             raise HeadError(f"{path}: {name} holds a number that is not finite. Nothing was loaded.")
@@ -249,4 +253,4 @@ def _row(path: Path, content: bytes) -> np.ndarray:
         raise HeadError(f"{path} holds a LoRA that changes the base. A head is one row; nothing was loaded.")
     if float(np.linalg.norm(row[0].astype(np.float64))) > MAX_LENGTH:
         raise HeadError(f"{path}: the row is longer than {MAX_LENGTH:g}; trained people's are about 1. Fit it again.")
-    return row[0].copy()
+    return row[0].copy(), hidden

@@ -168,7 +168,7 @@ def collect(
         metadata=[facts.get(key, {}) for key in images], rated=rated_at if not only_images else np.zeros(0, np.int64),
         scores=scores, liked=liked_at, likes=verdicts, pairs=pairs, rating_range=rating_range, scale_id=scale_id,
         level_values=levels, cutpoints=cutpoints,
-        style=scorer.model.style.weight.detach().cpu().double().numpy(), notes=notes,
+        style=scorer.model.scale_use().detach().cpu().double().numpy(), notes=notes,
     )  # fmt: skip
 
 

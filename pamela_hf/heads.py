@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.linalg import block_diag
 
 from .embeddings import Embeddings
 from .head_files import FILES, HeadError, check_name, read_head, write_head
@@ -60,7 +61,7 @@ class UserHead:
 
     Attributes:
         name: what to call the person; no trained participant's name.
-        row: `(H,)` float32, the person's row; zeros = everyone's taste.
+        row: `(H,)` float32, the person's row; zeros = everyone's taste. hidden_size: the base's.
         base_identity: sha256 of the base that the row belongs to. base: its Hub id, if it has one.
         row_std: `(H,)` how uncertain each number of the row is.
         about: what [`describe`] says; counts and summaries, no rating, no image, no demographic.
@@ -69,6 +70,7 @@ class UserHead:
 
     name: str
     row: np.ndarray
+    hidden_size: int
     base_identity: str
     base: str | None = None
     row_std: np.ndarray | None = None
@@ -147,6 +149,7 @@ class UserHead:
         return cls(
             name=name,
             row=found.row.astype(np.float32),
+            hidden_size=scorer.config.hidden_size,
             base_identity=scorer.identity,
             base=_hub_id(scorer.model),
             row_std=np.sqrt(np.diag(found.covariance)).astype(np.float32),
@@ -237,6 +240,7 @@ class UserHead:
         return cls(
             name=check_name(name),
             row=sum(w * h.row.astype(np.float64) for w, h in zip(share, heads)).astype(np.float32),
+            hidden_size=heads[0].hidden_size,
             base_identity=heads[0].base_identity,
             base=heads[0].base,
             row_std=np.sqrt(sum((w * s.astype(np.float64)) ** 2 for w, s in zip(share, stds))).astype(np.float32),
@@ -264,17 +268,19 @@ class UserHead:
             "row_std": [round(float(v), 5) for v in std],
             "about": self.about,
         }
-        write_head(folder, self.row, about, head_card(self.name, self.base, self.base_identity, self.about))
+        card = head_card(self.name, self.base, self.base_identity, self.about)
+        write_head(folder, self.row, self.hidden_size, about, card)
 
     @classmethod
     def load(cls, folder: str | os.PathLike, model: PamelaScorer | PamelaRewardModel | None = None) -> "UserHead":
         """Reads a head's folder; with `model`, for that base alone. Raises HeadError for all that is no whole, plain
         head, or another base's; nothing is loaded then."""
-        row, values = read_head(folder)
+        row, hidden_size, values = read_head(folder)
         if len(values["row_std"]) != len(row):
             raise HeadError(f"{folder}: row_std has {len(values['row_std'])} numbers, the row {len(row)}.")
         std = np.array(values["row_std"], np.float32)
-        head = cls(values["name"], row, values["base_identity"], values["base"], std, values["about"])
+        base = values["base_identity"], values["base"]
+        head = cls(values["name"], row, hidden_size, *base, std, values["about"])
         if model is not None:
             head.check_base(_scorer(model).identity)
         return head
@@ -329,8 +335,15 @@ class UserHead:
 
 
 def prior_of(model: PamelaRewardModel) -> np.ndarray:
-    """`(H, H)` covariance around row 0 of what people's rows are like."""
-    return prior_covariance(model.user_embedding.weight[1:].detach().cpu().double().numpy())
+    """`(H, H)` covariance around row 0 of what people's rows are like.
+
+    Networks and linear taste each tell all of a person's taste; as their average is what counts and they are taken for
+    independent, both get a prior wide enough that the average is as wide as either alone.
+    """
+    rows = model.user_embedding.weight[1:, : model.config.hidden_size].detach().cpu().double().numpy()
+    share = model.config.linear_share
+    factors = np.eye(model.config.taste_factors)  # what the factors were fitted with
+    return block_diag(prior_covariance(rows), factors) / (share**2 + (1 - share) ** 2)
 
 
 def choose(

@@ -63,7 +63,7 @@ def _pooled(output: Any) -> Tensor:
 class PamelaRewardModel(PreTrainedModel):
     r"""Predicts a person's rating of an image.
 
-    A person is one vector of `hidden_size`, the deviation from everyone's taste: row 0 of `user_embedding`, the
+    A person is one vector of `row_size`, the deviation from everyone's taste: row 0 of `user_embedding`, the
     unknown person, is the zero vector and stays it. `forward` and `score_matrix` take `user_ids` (rows of trained
     participants) or such vectors themselves as `user_embeds`.
     """
@@ -77,7 +77,7 @@ class PamelaRewardModel(PreTrainedModel):
         super().__init__(config)
         self._revision: str | None = None  # of the model's own repository
         self.backbone: nn.Module | None = None  # loaded when pixels first need it, see load_backbone
-        self.user_embedding = nn.Embedding(len(config.users) + 1, config.hidden_size, padding_idx=0)
+        self.user_embedding = nn.Embedding(len(config.users) + 1, config.row_size, padding_idx=0)
         self.style = nn.Linear(config.hidden_size, 2, bias=False)  # shift and log-stretch of a person's scale use
         self.unknown_stretch = nn.Parameter(torch.zeros(1))  # log-stretch of an unknown person's predictions
         self.members = nn.ModuleList(PamelaFusion(config) for _ in range(config.num_fusion_members))
@@ -85,8 +85,6 @@ class PamelaRewardModel(PreTrainedModel):
             {_key(name): torch.zeros(len(values) - 1) for name, values in config.rating_scales.items()}
         )
         self.features = PamelaFeatures(config)
-        if config.personal_axes:
-            self.personal = nn.Linear(config.hidden_size, config.personal_axes, bias=False)
         self.post_init()
 
     @torch.no_grad()
@@ -124,8 +122,6 @@ class PamelaRewardModel(PreTrainedModel):
             init.normal_(module.style.weight[0], std=0.9 / math.sqrt(self.config.hidden_size))
             init.normal_(module.style.weight[1], std=0.1)
             init.zeros_(module.unknown_stretch)
-            if self.config.personal_axes:  # a row starts as the very weights of the axes
-                init.eye_(module.personal.weight)
         elif isinstance(module, PamelaFeatures):
             for name, buffer in module.named_buffers():
                 (init.ones_ if name.endswith("_scale") else init.zeros_)(buffer)
@@ -205,6 +201,17 @@ class PamelaRewardModel(PreTrainedModel):
         return digest.hexdigest()
 
     @torch.no_grad()
+    def set_tastes(self, tastes: Tensor) -> None:
+        """How much each trained participant likes each taste factor, `(U, taste_factors)`, into their rows, around the
+        mean: row 0 is the mean person."""
+        rows = self.user_embedding.weight
+        rows[1:, self.config.hidden_size :] = (tastes - tastes.mean(0)).to(rows)
+
+    def scale_use(self) -> Tensor:
+        """`(2, row_size)` what a unit of a row adds to the shift and log-stretch of the person's cutpoints."""
+        return F.pad(self.style.weight, (0, self.config.taste_factors))
+
+    @torch.no_grad()
     def match_linear(self, image_embeds: Tensor, text_embeds: Tensor | None = None) -> None:
         """Brings the linear reading of everyone's taste to the fusion networks' own mean and spread over the training
         images `(N, D)`, `(N, Dt)`."""
@@ -214,13 +221,10 @@ class PamelaRewardModel(PreTrainedModel):
         self.eval()
         image, text, has_prompt = self.encode(image_embeds, text_embeds, {})
         linear = self._with_prompts(*self.features.read(image, text, has_prompt), None, None)[:, -1].float()
-        self.config.linear_share = 0.0
-        try:
-            utility = self.score_matrix(image_embeds, text_embeds).utility[:, 0]
-        finally:
-            self.config.linear_share = share
-            self.train(was_training)
-        self.features.match_linear(linear, utility.float())
+        utility = self.score_matrix(image_embeds, text_embeds).utility[:, 0].float()
+        self.train(was_training)
+        networks = (utility - share * (linear + self.features.linear_offset)) / (1 - share)
+        self.features.match_linear(linear, networks)
 
     @torch.no_grad()
     def fit_cutpoints(self, scale: str, labels: Tensor) -> None:
@@ -270,16 +274,16 @@ class PamelaRewardModel(PreTrainedModel):
 
     # -- scoring -----------------------------------------------------------------------------------------------
     def embed_users(self, user_ids: Tensor | None, user_embeds: Tensor | None, n: int) -> Tensor:
-        """Rows `(n, hidden_size)` of people given as ids, as vectors, or not at all (everyone's taste)."""
+        """Rows `(n, row_size)` of people given as ids, as vectors, or not at all (everyone's taste)."""
         if user_embeds is not None:
-            if user_embeds.shape[-1] != self.config.hidden_size:
+            if user_embeds.shape[-1] != self.config.row_size:
                 raise ValueError(
                     f"user_embeds has shape {tuple(user_embeds.shape)}; a person's row of this model has "
-                    f"{self.config.hidden_size} numbers."
+                    f"{self.config.row_size} numbers."
                 )
             return user_embeds.to(self.device, self.dtype).expand(n, -1)
         if user_ids is None:
-            return self.user_embedding.weight.new_zeros(n, self.config.hidden_size)
+            return self.user_embedding.weight.new_zeros(n, self.config.row_size)
         top = len(self.config.users)
         if len(user_ids) and not 0 <= int(user_ids.min()) <= int(user_ids.max()) <= top:
             raise ValueError(f"user_ids must lie in 0..{top}; got {int(user_ids.min())}..{int(user_ids.max())}.")
@@ -345,7 +349,7 @@ class PamelaRewardModel(PreTrainedModel):
             image_embeds: `(N, image_embed_dim)` pooled features; or pixels as [`PamelaProcessor`] makes them.
             text_embeds: `(N, text_embed_dim)`; a row of zeros = no prompt. Or `input_ids`.
             prompt_mask: `(B,)` bool, False = score as if there were no prompt.
-            user_ids: `(B,)` rows of trained participants, 0 = unknown; or `user_embeds` `(B, hidden_size)`.
+            user_ids: `(B,)` rows of trained participants, 0 = unknown; or `user_embeds` `(B, row_size)`.
             demographic_ids, metadata_ids: `(B, fields)`, 0 = unknown. scale_ids: `(B,)`, default `default_scale`.
             image_index: `(B,)` which of the N images a pair is about; default: pair i is about image i.
             labels: `(B,)` level indices on the asked scale → `loss`.
@@ -362,7 +366,8 @@ class PamelaRewardModel(PreTrainedModel):
         """
         image, text, has_prompt = self.encode(image_embeds, text_embeds, encoder_inputs)
         n = len(image) if image_index is None else len(image_index)
-        rows = self._people(user_ids, user_embeds, n)
+        people = self._people(user_ids, user_embeds, n)
+        rows = self._for_networks(people)
         demographic_ids = self._ids(demographic_ids, n, len(self.config.demographics), "demographic_ids")
         metadata_ids = self._ids(metadata_ids, n, len(self.config.metadata), "metadata_ids")
         if image_index is not None:
@@ -376,7 +381,7 @@ class PamelaRewardModel(PreTrainedModel):
         ]
         utilities = torch.stack(utilities).float()  # (members, B)
         seen = self._with_prompts(*self.features.read(image, text, has_prompt), image_index, prompt_mask)
-        utilities = self._add_linear(utilities, rows, seen)
+        utilities = self._add_linear(utilities, people, seen)
         log_probs, levels = self.link(utilities, rows, scale_ids)
         out = self._summarize(utilities, log_probs, levels)
         if labels is not None:
@@ -413,20 +418,24 @@ class PamelaRewardModel(PreTrainedModel):
         read = PairTokens(read, image_index).pairs() * prompt_mask.unsqueeze(-1)
         return PairTokens(seen, image_index).pairs() + read
 
-    def _add_linear(self, utilities: Tensor, rows: PairTokens, seen: Tensor) -> Tensor:
-        """Utilities `(members, B)` with what is linear in the readings `(B, personal_axes + 1)`.
+    def _for_networks(self, people: PairTokens) -> PairTokens:
+        """The part of people's rows that the fusion networks and the link take."""
+        return PairTokens(people.distinct[:, : self.config.hidden_size], people.index)
 
-        Everyone's linear taste takes its share at inference only: it is fitted in closed form, and networks trained on
-        what it leaves over would learn from errors that it makes on no new image.
+    def _add_linear(self, utilities: Tensor, people: PairTokens, seen: Tensor) -> Tensor:
+        """Utilities `(members, B)` with what is linear in the readings `(B, taste_factors + 1)`.
+
+        Linear taste takes its share at inference only: it is fitted to the very ratings that the networks learn from,
+        and networks trained on what it leaves over would learn from errors that it makes on no new image.
         """
         share = 0.0 if self.training else self.config.linear_share
-        if share:
-            everyone = seen[:, -1].float() + self.features.linear_offset
-            utilities = (1 - share) * utilities + share * everyone
-        if self.config.personal_axes:
-            weights = rows.pairs(self.personal(rows.distinct))
-            utilities = utilities + self.config.personal_scale * (weights * seen[:, :-1]).sum(-1).float()
-        return utilities
+        if not share:
+            return utilities
+        linear = seen[:, -1].float() + self.features.linear_offset
+        if self.config.taste_factors:
+            tastes = people.pairs(people.distinct[:, self.config.hidden_size :])
+            linear = linear + (tastes * seen[:, :-1]).sum(-1).float()
+        return (1 - share) * utilities + share * linear
 
     def link(self, utilities: Tensor, rows: PairTokens, scale_ids: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Ordinal link of B pairs' utilities `(…, B)`: log-probabilities `(…, B, K)` and level values `(B, K)`.
@@ -480,7 +489,7 @@ class PamelaRewardModel(PreTrainedModel):
 
         Args:
             image_embeds, text_embeds, prompt_mask, metadata_ids: as in `forward`, N rows.
-            user_ids `(U,)` or user_embeds `(U, hidden_size)`, demographic_ids `(U, fields)`: the people.
+            user_ids `(U,)` or user_embeds `(U, row_size)`, demographic_ids `(U, fields)`: the people.
             scale: index of the rating scale; default: the config's `default_scale`.
             max_pairs: pairs in one pass; bounds the memory (a few kB a pair at the default sizes).
 
@@ -504,7 +513,8 @@ class PamelaRewardModel(PreTrainedModel):
             i, j = pair // u, pair % u
             low, high = int(i[0]), int(i[-1]) + 1
             i = i - low
-            people, demographics = PairTokens(rows, j), PairTokens(demographic_ids, j)
+            whole, demographics = PairTokens(rows, j), PairTokens(demographic_ids, j)
+            people = self._for_networks(whole)
             metadata = PairTokens(metadata_ids[low:high], i)
             prompted = None if has_prompt is None else has_prompt[low:high]
             utilities = [
@@ -520,7 +530,7 @@ class PamelaRewardModel(PreTrainedModel):
                 for member, side in zip(self.members, sides)
             ]
             asked = None if scale_ids is None else scale_ids[: len(pair)]
-            utilities = self._add_linear(torch.stack(utilities).float(), people, seen[low:high][i])
+            utilities = self._add_linear(torch.stack(utilities).float(), whole, seen[low:high][i])
             part = self._summarize(utilities, *self.link(utilities, people, asked))
             for name, value in out.items():
                 value[start : start + len(pair)] = part[name]

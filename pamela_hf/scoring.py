@@ -125,7 +125,7 @@ class Head(Protocol):
     """A person whom the model was not trained on, such as [`pamela_hf.heads.UserHead`]: a row and the base it is of."""
 
     name: str
-    row: np.ndarray  # (hidden_size,)
+    row: np.ndarray  # (row_size,)
     base_identity: str
 
 
@@ -270,7 +270,7 @@ class PamelaScorer:
         return self.config.base_identity
 
     def encode_people(self, n: int, user: Any, demographics: Any = None) -> dict[str, torch.Tensor]:
-        """Model inputs of `n` people: `user_ids (n,)`, or where heads are among them `user_embeds (n, hidden_size)`;
+        """Model inputs of `n` people: `user_ids (n,)`, or where heads are among them `user_embeds (n, row_size)`;
         and `demographic_ids (n, F)`.
 
         Raises:
@@ -294,10 +294,10 @@ class PamelaScorer:
                 f"{self.identity[:12]}…. Score with the base it was fitted on, or fit it again on this one."
             )
         row = torch.as_tensor(head.row)
-        if row.shape != (self.config.hidden_size,) or not torch.isfinite(row).all():
+        if row.shape != (self.config.row_size,) or not torch.isfinite(row).all():
             raise ValueError(
                 f"Head {head.name!r} has a row of shape {tuple(row.shape)}; this model's rows are "
-                f"({self.config.hidden_size},), finite."
+                f"({self.config.row_size},), finite."
             )
         return row
 
@@ -311,7 +311,7 @@ class PamelaScorer:
         """Predicts the ratings of a table (see [`pamela_hf.data.RatingData`]) from precomputed features.
 
         Args:
-            rows: participant_id → that person's row `(hidden_size,)`, for people the model was not trained on.
+            rows: participant_id → that person's row `(row_size,)`, for people the model was not trained on.
 
         Raises:
             EmbeddingError: the features are another encoder's, or an image has none.

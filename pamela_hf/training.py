@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 import yaml
 from accelerate import Accelerator
@@ -27,8 +28,9 @@ from .batches import epoch_batches, make_batch, row_penalty
 from .builder import load_ratings
 from .checkpoints import latest_checkpoint, write_checkpoint
 from .configuration_pamela import LOCAL_ENCODER, PamelaConfig
-from .data import DEMOGRAPHIC_FIELDS, METADATA_FIELDS, RatingData, consensus_targets, join_ratings
+from .data import DEMOGRAPHIC_FIELDS, METADATA_FIELDS, RatingData, join_ratings, standardized_scores
 from .embeddings import Embeddings, join_embeddings, load_embeddings
+from .factors_pamela import Ratings
 from .metrics import user_metrics
 from .modeling_pamela import PamelaRewardModel
 from .processing_pamela import PamelaProcessor, load_preprocessors
@@ -88,8 +90,8 @@ def build_config(config: TrainingConfig, data: RatingData, embeddings: Embedding
     }
     if "multiplicative" in off:
         values["interaction_rank"] = 0
-    if "personal_axes" in off:
-        values["personal_axes"] = 0
+    if off & {"taste_factors", "user"}:
+        values["taste_factors"] = 0
     if "linear" in off:
         values["linear_share"] = 0.0
     return PamelaConfig(**values)
@@ -111,7 +113,7 @@ def build_optimizer(model: PamelaRewardModel, config: TrainingConfig) -> torch.o
             continue
         if name.startswith(("user_embedding.", "unknown_stretch")):
             kind = "users"
-        elif parameter.dim() == 1 or name.startswith(("style.", "cutpoints.", "personal.")):
+        elif parameter.dim() == 1 or name.startswith(("style.", "cutpoints.")):
             kind = "vectors"
         else:
             kind = "matrices"
@@ -188,15 +190,14 @@ def train(
     weights = sources.to_numpy(np.float32)
     used = np.unique(arrays.image_rows)
     has_text = embeddings.text_embeds is not None and model_config.text_embed_dim > 0
-    ids = [embeddings.image_ids[row] for row in used]
-    consensus = consensus_targets(data.splits["train"])[["target", "raters"]].reindex(ids).fillna(0.0)
-    known = consensus["raters"].sum() > 0  # not where all ratings of a person are equal
-    model.features.fit(
+    tastes = model.features.fit(
         torch.from_numpy(embeddings.image_embeds[used]),
         torch.from_numpy(embeddings.text_embeds[used]) if has_text else None,
-        torch.from_numpy(consensus["target"].to_numpy(np.float64)) if known else None,
-        torch.from_numpy(consensus["raters"].to_numpy(np.float64)),
+        _tellings(data.splits["train"], arrays, used),
+        config.seed,
     )
+    if tastes is not None:
+        model.set_tastes(tastes)
     for i, scale in enumerate(model_config.rating_scales):
         model.fit_cutpoints(scale, torch.from_numpy(arrays.labels[arrays.scale_ids == i]))
     optimizer = build_optimizer(model, config)
@@ -218,6 +219,16 @@ def train(
     if config.log_with:
         accelerator.end_training()
     return trained
+
+
+def _tellings(train: pd.DataFrame, arrays: RatingArrays, used: np.ndarray) -> Ratings:
+    """The ratings that say which image is better (not those of people whose ratings are all equal), of the images
+    `used`, by people in the order of their rows."""
+    value = standardized_scores(train).to_numpy()
+    tell = np.isfinite(value)
+    person = np.maximum(arrays.user_ids[tell] - 1, 0)  # all are one person where the model is to know nobody
+    image = np.searchsorted(used, arrays.image_rows[tell])
+    return Ratings(*(torch.from_numpy(a) for a in (person, image, value[tell])), max(arrays.user_ids.max(), 1))
 
 
 class _Run:

@@ -14,7 +14,7 @@ import yaml
 from .configuration_pamela import PamelaConfig
 
 PIECES = (
-    "user", "demographics", "metadata", "prompt", "multiplicative", "personal_axes", "linear", "pairwise", "ordinal",
+    "user", "demographics", "metadata", "prompt", "multiplicative", "taste_factors", "linear", "pairwise", "ordinal",
 )  # fmt: skip
 
 
@@ -38,7 +38,7 @@ class TrainingConfig:
             in training, so that any may be missing later; 0 = never.
         source_weights: source name → weight of its ratings in the loss (default 1).
         without: pieces switched off by name, for ablations: user, demographics, metadata, prompt, multiplicative,
-            personal_axes, linear, pairwise, ordinal (squared error in its place).
+            taste_factors, linear, pairwise, ordinal (squared error in its place).
         early_stopping: a metric such as `val_seen/user_srocc`; the best epoch's model is kept and training stops
             after `patience` epochs without a better one. `null` = off, the last model is kept.
         checkpoint_every: steps between checkpoints; 0 = once an epoch. keep_checkpoints: how many stay.

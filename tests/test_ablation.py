@@ -51,10 +51,10 @@ def test_what_is_not_there_is_skipped_with_the_reason(sources):
     bare = {s: t.assign(**dict.fromkeys(("group", "style", "type"), np.nan)) for s, t in data.splits.items()}
     data = replace(data, splits=bare)
     embeddings.text_embeds[:] = 0
-    config = replace(TINY, pairwise_weight=0.0, without=["personal_axes"])
+    config = replace(TINY, pairwise_weight=0.0, without=["taste_factors"])
     found, skipped = plan(config, data, embeddings, VARIANTS, {"users": [3, 7], "images": [1000]})
     assert "metadata" in skipped["no_metadata"] and "prompt" in skipped["no_prompt"]
-    assert "pairwise_weight" in skipped["no_pairwise"] and "already" in skipped["no_personal_axes"]
+    assert "pairwise_weight" in skipped["no_pairwise"] and "already" in skipped["no_taste_factors"]
     assert skipped["users=7"] == "train has 7, which is `full`" and "images=1000" in skipped
     by_name = {variant.name: variant for variant in found}
     assert by_name["user_only"].without == ("demographics",) and by_name["users=3"].part == ("users", 3)

@@ -52,10 +52,7 @@ def seeing(siglip_encoder, trained_folder):
 
     model.set_backbone(AutoModel.from_pretrained(siglip_encoder))
     with torch.no_grad():
-        model.user_embedding.weight[1:] = 0.3 * torch.randn(6, 8)
-        if hasattr(model, "head_covariance"):
-            model.head_covariance.copy_(0.1 * torch.eye(len(model.head_covariance)))
-            model.fit_features(torch.randn(40, 32), torch.randn(40, 32))
+        model.user_embedding.weight[1:] = 0.3 * torch.randn(6, config.row_size)
     return PamelaScorer(model, PamelaProcessor(config, *load_preprocessors(str(siglip_encoder))))
 
 

@@ -47,7 +47,7 @@ def head(scorer, ratings, features):
 
 
 def scores_of(scorer, features, head=None):
-    row = torch.zeros(1, scorer.config.hidden_size) if head is None else torch.from_numpy(head.row)[None]
+    row = torch.zeros(1, scorer.config.row_size) if head is None else torch.from_numpy(head.row)[None]
     text = torch.from_numpy(features.text_embeds)
     out = scorer.model.score_matrix(torch.from_numpy(features.image_embeds), text, user_embeds=row)
     return out.utility[:, 0].numpy()
@@ -173,7 +173,7 @@ def test_people_of_all_kinds_side_by_side(scorer, head):
     assert torch.equal(encoded["user_embeds"][1], torch.from_numpy(head.row))
     assert not encoded["user_embeds"][2:].any()
     assert len(scorer.encode_people(3, head)["user_embeds"]) == 3
-    other = UserHead("x", head.row, "0" * 64)
+    other = UserHead("x", head.row, head.hidden_size, "0" * 64)
     with pytest.raises(ValueError, match="belongs to base 000000000000"):
         scorer.encode_people(1, other)
     with pytest.raises(HeadError, match="belongs to base"):
@@ -181,7 +181,7 @@ def test_people_of_all_kinds_side_by_side(scorer, head):
 
 
 def test_mixing_and_strength(head):
-    other = UserHead("o", -head.row, head.base_identity)
+    other = UserHead("o", -head.row, head.hidden_size, head.base_identity)
     assert np.allclose(UserHead.mix([head, other], name="us").row, 0)
     assert np.allclose(UserHead.mix([head, other], [3, 1], name="us").row, head.row / 2)
     assert np.allclose(head.with_strength(1.5).row, 1.5 * head.row)

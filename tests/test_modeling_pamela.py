@@ -8,6 +8,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModel, AutoProcessor
 
 from pamela_hf import PamelaConfig, PamelaProcessor, PamelaRewardModel
+from pamela_hf.factors_pamela import Ratings
 
 VOCABULARIES = {
     "users": ["ann", "bob", "cem"],
@@ -18,11 +19,18 @@ VOCABULARIES = {
 }
 
 
+def all_rate_all(values: torch.Tensor) -> Ratings:
+    """`(U, N)` as ratings."""
+    people, images = values.shape
+    person, image = torch.arange(people).repeat_interleave(images), torch.arange(images).repeat(people)
+    return Ratings(person, image, values.flatten(), people)
+
+
 def tiny_config(**changes) -> PamelaConfig:
     values = {
         "image_embed_dim": 12, "text_embed_dim": 6, "hidden_size": 8, "num_attention_heads": 2,
         "num_fusion_members": 2, "intermediate_size": 16, "interaction_rank": 3, "num_fusion_layers": 2,
-        "linear_share": 0.5, "personal_axes": 5,
+        "linear_share": 0.5, "taste_factors": 3, "factor_penalty": 0.1,
     }  # fmt: skip
     return PamelaConfig(**{**values, **VOCABULARIES, **changes})
 
@@ -33,7 +41,7 @@ def model() -> PamelaRewardModel:
     model = PamelaRewardModel(tiny_config()).eval()
     torch.nn.init.normal_(model.user_embedding.weight[1:])
     image, text = torch.randn(30, 12), torch.randn(30, 6)
-    model.features.fit(image, text, targets=torch.randn(30))
+    model.features.fit(image, text, all_rate_all(torch.randn(4, 12) @ image.T))
     model.match_linear(image, text)
     return model
 
@@ -79,7 +87,7 @@ def test_the_user_matters_through_each_of_its_ways(model, features):
     ways = {
         "attention": [m.user_proj.weight for m in model.members],
         "multiplication": [m.interaction_user.weight for m in model.members],
-        "axes": [model.personal.weight],
+        "linear taste": [model.features.image_readings, model.features.text_readings],
         "style": [model.style.weight],
     }
     kept = {name: [w.detach().clone() for w in weights] for name, weights in ways.items()}
@@ -96,8 +104,8 @@ def test_a_person_is_a_row_whatever_way_it_comes(model, features):
     by_id = model(**features, user_ids=ids)
     by_row = model(**features, user_embeds=model.user_embedding.weight[ids])
     torch.testing.assert_close(by_id.scores, by_row.scores)
-    with pytest.raises(ValueError, match=r"has 8\s+numbers"):
-        model(**features, user_embeds=torch.zeros(5, 9))
+    with pytest.raises(ValueError, match=r"has 11\s+numbers"):
+        model(**features, user_embeds=torch.zeros(5, 8))
     with pytest.raises(ValueError, match=r"0\.\.3"):
         model(**features, user_ids=torch.tensor([4, 0, 0, 0, 0]))
 
@@ -227,7 +235,7 @@ def test_pieces_can_be_left_out(features):
             metadata={},
             interaction_rank=0,
             linear_share=0.0,
-            personal_axes=0,
+            taste_factors=0,
         )
     ).eval()
     assert model(image_embeds=features["image_embeds"]).scores.shape == (5,)
@@ -238,7 +246,7 @@ def test_everyones_linear_taste_is_ridge_at_the_networks_own_spread():
     model = PamelaRewardModel(tiny_config(normalize_embeds=False, linear_penalty=1e-6, demographics={}, metadata={}))
     image, text = torch.randn(200, 12), torch.randn(200, 6)
     liked = image @ torch.randn(12) + text @ torch.randn(6)
-    model.features.fit(image, text, targets=liked, weights=torch.ones(200))
+    assert model.features.fit(image, text, all_rate_all(torch.stack([liked + 1, liked - 1]))).shape == (2, 3)
     model.match_linear(image, text)
     model.match_linear(image, text)  # once more changes nothing
     model.eval()
@@ -261,6 +269,30 @@ def test_everyones_linear_taste_is_ridge_at_the_networks_own_spread():
                 module.p = 0.0
         one.config.image_dropout = one.config.text_dropout = 0.0
     torch.testing.assert_close(model(image, text).utility, networks_alone(image, text).utility)
+
+
+def test_people_like_what_their_ratings_say_along_the_taste_factors():
+    """Forty people whose tastes differ along two directions each get their own back."""
+    torch.manual_seed(4)
+    people = {"users": [f"p{i:02}" for i in range(40)], "demographics": {}, "metadata": {}}
+    model = PamelaRewardModel(tiny_config(normalize_embeds=False, factor_penalty=1.0, **people)).eval()
+    image, text = torch.randn(200, 12), torch.randn(200, 6)
+    differ = torch.randn(40, 2) @ torch.randn(2, 12) @ image.T
+    tastes = model.features.fit(image, text, all_rate_all(differ + torch.randn(12) @ image.T))
+    with torch.no_grad():
+        model.user_embedding.weight[1:] = 0.0
+    model.set_tastes(tastes)
+
+    def own() -> torch.Tensor:
+        found = model.score_matrix(image, text, user_ids=torch.arange(41)).utility
+        return (found[:, 1:] - found[:, :1]).T  # the networks and everyone's taste are the same for all
+
+    before = own()
+    differ = differ - differ.mean(0)
+    assert torch.corrcoef(torch.stack([before.flatten(), differ.flatten()]))[0, 1] > 0.98
+    model.match_linear(image, text)
+    gains = own() / before
+    torch.testing.assert_close(gains, gains[0, 0].expand_as(gains), rtol=1e-2, atol=0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

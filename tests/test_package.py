@@ -12,7 +12,8 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "pamela_hf"
 # DESIGN: imports go downward only. Modules of one layer may import lower layers, and what is named here.
 LAYERS = {
-    "version": 0, "configuration_pamela": 0, "features_pamela": 0, "fusion_pamela": 0, "losses": 0, "data": 0,
+    "version": 0, "configuration_pamela": 0, "factors_pamela": 0, "features_pamela": 0, "fusion_pamela": 0,
+    "losses": 0, "data": 0,
     "images": 0, "metrics": 0,
     "simulated_vocabulary": 0, "simulated_traits": 0, "simulated_shapes": 0, "simulated_images": 0,
     "simulated_raters": 0, "simulation": 0, "simulated_encoder": 0,
@@ -42,7 +43,7 @@ SIDEWAYS = {
     "simulated_raters": {"simulated_traits", "simulated_vocabulary"},
     "simulated_shapes": {"simulated_traits", "simulated_vocabulary"},
     "simulated_traits": {"simulated_vocabulary"},
-    "features_pamela": {"configuration_pamela"},
+    "features_pamela": {"configuration_pamela", "factors_pamela"},
     "fusion_pamela": {"configuration_pamela"},
     "pipeline_pamela": {"prompt_output"},
     "prompt_report": {"prompt_charts"},

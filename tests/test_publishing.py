@@ -64,7 +64,7 @@ def make_model(folder: Path, encoder: Path, backbone: str, **changes) -> PamelaR
     config = PamelaConfig(
         backbone=backbone, backbone_config=encoder_model.config.to_dict(), image_embed_dim=32, text_embed_dim=32,
         hidden_size=8, num_attention_heads=2, num_fusion_members=1, intermediate_size=16, interaction_rank=3,
-        personal_axes=0, **{"users": PEOPLE, **changes},
+        taste_factors=0, **{"users": PEOPLE, **changes},
     )  # fmt: skip
     model = PamelaRewardModel(config).eval()
     torch.nn.init.normal_(model.user_embedding.weight[1:])
