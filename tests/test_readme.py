@@ -59,5 +59,8 @@ def test_commands_exist(line):
         parser = argparse.ArgumentParser()
         add_arguments(parser)
         parser.parse_args(words[2:])  # exits where an option does not exist
+    elif words[0] == "python":
+        done = subprocess.run([sys.executable, ROOT / words[1], "--help"], capture_output=True, text=True)
+        assert done.returncode == 0 and all(word in done.stdout for word in words if word.startswith("--"))
     else:
         assert words[0] == "pip"
