@@ -6,6 +6,7 @@ import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from itertools import chain
 from typing import Any
 
@@ -88,8 +89,7 @@ class CandidateImages:
 
     def _render(self, pairs: Sequence[tuple[str, int]]) -> list[Image.Image]:
         pipeline = self.pipe.pipeline
-        known = inspect.signature(pipeline.__call__).parameters
-        arguments = {**self.rendering, **({"output_type": "pil"} if "output_type" in known else {})}
+        arguments = {**self.rendering, **({"output_type": "pil"} if _knows_output_type(type(pipeline)) else {})}
         with _quiet(pipeline):
             out = pipeline(
                 prompt=[prompt for prompt, _ in pairs],
@@ -187,6 +187,11 @@ def _quiet(pipeline: DiffusionPipeline) -> Iterator[None]:
         yield
     finally:
         pipeline.set_progress_bar_config()
+
+
+@cache
+def _knows_output_type(pipeline: type) -> bool:
+    return "output_type" in inspect.signature(pipeline.__call__).parameters
 
 
 def _halving(function: Callable[[list], list], items: Sequence) -> list:

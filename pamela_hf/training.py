@@ -90,7 +90,7 @@ def build_config(config: TrainingConfig, data: RatingData, embeddings: Embedding
     }
     if "multiplicative" in off:
         values["interaction_rank"] = 0
-    if off & {"taste_factors", "user"}:
+    if off & {"taste_factors", "user", "linear"}:
         values["taste_factors"] = 0
     if "linear" in off:
         values["linear_share"] = 0.0

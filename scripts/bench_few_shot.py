@@ -1,0 +1,61 @@
+"""What a newcomer's k ratings are worth, drawn at random or asked for: `bench_few_shot.py --data DIR --models DIR`.
+
+--models holds seed0, seed1, … trained already (`bench_accuracy.py --models DIR` leaves them so). Values and bootstrap
+draws are averaged over seeds and draws of ratings; differences to k = 0, and of asking to drawing, are paired over
+people. By default only val_unseen is judged; --split test_unseen is read once for each claim.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from bench_rivals import judged, mean
+
+from pamela_hf.builder import load_ratings
+from pamela_hf.embeddings import load_embeddings
+from pamela_hf.few_shot import SELECT, FewShotFits
+from pamela_hf.metrics import Estimate
+from pamela_hf.scoring import PamelaScorer
+
+METRIC = "user_srocc"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, help="ratings folder with embeddings")
+    parser.add_argument("--models", type=Path, required=True, help="folder with seed0, seed1, …")
+    parser.add_argument("--split", default="val_unseen")
+    parser.add_argument("--few-shot", default="5,10,20,50,100", metavar="K,K")
+    parser.add_argument("--output", type=Path, help="JSON file to write as well")
+    args = parser.parse_args()
+    data = load_ratings(args.data)
+    embeddings = load_embeddings(data.embeddings)
+    ks = [int(k) for k in args.few_shot.split(",")]
+    scorers = [PamelaScorer.from_pretrained(model) for model in sorted(args.models.glob("seed*"))]
+    if not scorers:
+        parser.error(f"--models {args.models} holds no seed0, seed1, …; bench_accuracy.py --models trains them there.")
+    found = {}
+    for select in SELECT:
+        fits = FewShotFits(data.splits.get("support_unseen"), embeddings, ks, select=select)
+        seeds = [judged(scorer, args.split, data, embeddings, fits) for scorer in scorers]
+        found[select] = {suffix: mean([one[suffix] for one in seeds]) for suffix in seeds[0]}
+    result = {"split": args.split, "models": len(scorers), "k=0": found["random"][""][METRIC].as_dict()}
+    print(f"\n{args.split}, k = 0: {result['k=0']['value']:.3f}\n\n| k | random | minus k = 0 | asked minus random |")
+    print("|---|---|---|---|")
+    for k in ks:
+        drawn, asked = (found[select][f"@k={k}"][METRIC] for select in SELECT)
+        cells = {"random": drawn, "minus k=0": drawn - found["random"][""][METRIC], "asked minus random": asked - drawn}
+        result[f"k={k}"] = {name: estimate.as_dict() for name, estimate in cells.items()}
+        print(f"| {k} | {drawn.value:.3f} | {' | '.join(map(shown, list(cells.values())[1:]))} |", flush=True)
+    if args.output:
+        args.output.parent.mkdir(parents=True, exist_ok=True)
+        args.output.write_text(json.dumps(result, indent=1), encoding="utf-8")
+
+
+def shown(difference: Estimate) -> str:
+    cell = difference.as_dict()
+    return f"{cell['value']:+.3f} [{cell['ci_low']:+.3f}, {cell['ci_high']:+.3f}]"
+
+
+if __name__ == "__main__":
+    main()
