@@ -60,17 +60,19 @@ class PamelaFusionBlock(nn.Module):
         depends on its token alone while the query is the same for all pairs, so both sums are taken over distinct
         tokens first, and over those that come and go together before they are spread over the pairs.
         """
-        normed = [self.norm1(t.distinct) for t in tokens]
-        query = self._heads(self.q_proj(normed[0]))
+        sizes = [len(t.distinct) for t in tokens]
+        normed = self.norm1(torch.cat([t.distinct for t in tokens]))
+        query = self._heads(self.q_proj(normed[: sizes[0]]))
+        k, v = self._heads(self.k_proj(normed)), self._heads(self.v_proj(normed))
         query = query * query.shape[-1] ** -0.5
-        if len(query) > 1:  # the query differs between pairs, and by now so does everything else
+        if len(query) == 1:
+            logits = (query * k).sum(-1)
+        else:  # the query differs between pairs, and by now so does everything else
             query = tokens[0].pairs(query)
-        logits = [(query * self._heads(self.k_proj(n))).sum(-1) for n in normed]
-        highest = torch.stack([x.detach().amax(0) for x in logits]).amax(0)  # any constant will do; this is safe
+            logits = torch.cat([(query * part).sum(-1) for part in k.split(sizes)])
+        weight = (logits - logits.detach().amax(0)).exp().unsqueeze(-1)  # any constant will do; this is safe
         sums: dict[int, tuple[PairTokens, Tensor]] = {}
-        for token, n, x in zip(tokens, normed, logits):
-            weight = (x - highest).exp().unsqueeze(-1)
-            terms = torch.cat([weight * self._heads(self.v_proj(n)), weight], dim=-1)
+        for token, terms in zip(tokens, torch.cat([weight * v, weight], dim=-1).split(sizes)):
             key = id(token if token.index is None else token.index)
             sums[key] = (token, sums[key][1] + terms if key in sums else terms)
         both = sum(token.pairs(terms) for token, terms in sums.values())
