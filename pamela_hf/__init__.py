@@ -13,14 +13,19 @@ from .version import __version__
 if TYPE_CHECKING:
     from .builder import PamelaRatings, load_ratings
     from .heads import UserHead
+    from .pipeline_pamela import PamelaPromptPipeline
     from .scoring import PamelaScorer
 
 # loaded when first used, so that importing the package stays quick
-_LAZY = {"PamelaRatings": "builder", "load_ratings": "builder", "PamelaScorer": "scoring", "UserHead": "heads"}
+_LAZY = {
+    "PamelaPromptPipeline": "pipeline_pamela", "PamelaRatings": "builder", "PamelaScorer": "scoring",
+    "UserHead": "heads", "load_ratings": "builder",
+}  # fmt: skip
 
 __all__ = [
     "PamelaConfig",
     "PamelaProcessor",
+    "PamelaPromptPipeline",
     "PamelaRatings",
     "PamelaRewardModel",
     "PamelaRewardOutput",
