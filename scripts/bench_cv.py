@@ -1,0 +1,90 @@
+"""Cross-validation inside train, over themes and people: `bench_cv.py --data DIR [--rivals low_rank] [key=value …]`.
+
+val_* of OASIS has 105 images, too few to choose a recipe by; train has 567. In each of five folds the images of a fifth
+of the prompts and the ratings of a fifth of the people are held out. Judged on the held-out images: people of the
+training ("seen"), the same without their name ("no user"), and held-out people with 0, 10, 100 of their ratings of the
+other images ("unseen", "k=10", "k=100"). Per-person SROCC, averaged over the people of all folds; key=value go to the
+training, as in train.py. Neither val_* nor test_* is read.
+"""
+
+import argparse
+import dataclasses
+import json
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from sklearn.model_selection import GroupKFold
+
+from pamela_hf.baselines import load_baseline
+from pamela_hf.builder import load_ratings
+from pamela_hf.embeddings import load_embeddings
+from pamela_hf.evaluation import without_user
+from pamela_hf.few_shot import FewShotFits
+from pamela_hf.metrics import user_metrics
+from pamela_hf.scoring import PamelaScorer
+from pamela_hf.training import train
+from pamela_hf.training_config import TrainingConfig
+
+FOLDS = 5
+COLUMNS = ("seen", "no user", "unseen", "k=10", "k=100")
+
+
+def folds(table: pd.DataFrame) -> Iterator[tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame]]:
+    """Ratings to fit; to judge, of seen and of unseen people; and the unseen people's of the fitted images."""
+    prompts = table["prompt"].astype(object).fillna(table["image_id"].astype(object)).astype(str)
+    people = np.random.default_rng(0).permutation(table["participant_id"].astype(str).unique())
+    fold_of = table["participant_id"].astype(str).map({name: i % FOLDS for i, name in enumerate(people)})
+    for fold, (_, out) in enumerate(GroupKFold(FOLDS, shuffle=True, random_state=0).split(table, groups=prompts)):
+        image_out = np.isin(np.arange(len(table)), out)
+        new = (fold_of == fold).to_numpy()
+        parts = (~image_out & ~new, image_out & ~new, image_out & new, ~image_out & new)
+        yield tuple(table[part].reset_index(drop=True) for part in parts)
+
+
+def srocc(ratings: pd.DataFrame, scores: np.ndarray) -> list[float]:
+    found = user_metrics(scores, ratings["score"].to_numpy(), ratings["participant_id"].astype(str))
+    return list(np.asarray(found.values["user_srocc"], np.float64))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, help="ratings folder with embeddings")
+    parser.add_argument("--config", default=str(Path(__file__).parent / "configs" / "oasis.yaml"))
+    parser.add_argument("--rivals", default="", help="of the baselines that train here, beside ours")
+    parser.add_argument("--output", type=Path, help="JSON file to write as well")
+    parser.add_argument("overrides", nargs="*", metavar="key=value")
+    args = parser.parse_args()
+    data = load_ratings(args.data)
+    embeddings = load_embeddings(data.embeddings)
+    config = TrainingConfig.read(args.config, args.overrides)
+    names = ["pamela", *filter(None, args.rivals.split(","))]
+    values: dict[str, dict[str, list[float]]] = {name: {column: [] for column in COLUMNS} for name in names}
+    for fitted, seen, unseen, support in folds(data.splits["train"]):
+        few_shot = FewShotFits(support, embeddings, [10, 100], progress=False)
+        for name in names:
+            if name == "pamela":
+                with tempfile.TemporaryDirectory() as folder:
+                    part = dataclasses.replace(data, splits={"train": fitted})
+                    scorer = PamelaScorer(train(config, part, embeddings, Path(folder) / "model"))
+            else:
+                scorer = load_baseline(name).fit(fitted, embeddings, level_values=data.level_values, seed=config.seed)
+            found = values[name]
+            nobody = without_user(seen)
+            for column, asked, told in (("seen", seen, seen), ("no user", seen, nobody), ("unseen", unseen, unseen)):
+                found[column] += srocc(asked, scorer.predict(told, embeddings).scores)
+            for column, draws in few_shot(scorer, "unseen", unseen).items():
+                found[column] += [v for rows, said in draws for v in srocc(unseen.iloc[rows], said.scores)]
+    print(f"\n| | {' | '.join(COLUMNS)} |\n|---|{'---|' * len(COLUMNS)}")
+    result = {name: {c: float(np.nanmean(v)) for c, v in found.items() if v} for name, found in values.items()}
+    for name, row in result.items():
+        print(f"| {name} | {' | '.join(f'{row[c]:.4f}' if c in row else '–' for c in COLUMNS)} |")
+    if args.output:
+        args.output.parent.mkdir(parents=True, exist_ok=True)
+        args.output.write_text(json.dumps(result, indent=1), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
