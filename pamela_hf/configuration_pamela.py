@@ -31,7 +31,7 @@ class PamelaConfig(PreTrainedConfig):
         num_attention_heads (`int`): heads of each block.
         intermediate_size (`int`): width of a block's feed-forward part.
         interaction_rank (`int`): factors of each member's multiplicative user × image term; 0 = off.
-        unknown_width (`float`): length of a row, in units of its numbers, within which a person counts as hardly known:
+        unknown_width (`float`): length of the networks' part of a row within which a person counts as hardly known:
             predictions there are as uncertain as for row 0, beyond it as for trained people.
         linear_share (`float`): share of linear taste in the utility, beside the fusion networks; 0 = off.
         linear_axes (`int`): principal axes of the features on which everyone's linear taste is fitted, by ridge

@@ -25,7 +25,7 @@ FORMAT = 1  # of head.json
 CONFIG, WEIGHTS, ABOUT, CARD = "adapter_config.json", "adapter_model.safetensors", "head.json", "README.md"
 FILES = (CONFIG, WEIGHTS, ABOUT, CARD)
 MAX_BYTES = {CONFIG: 64 << 10, WEIGHTS: 256 << 10, ABOUT: 64 << 10}
-MAX_LENGTH = 1e3  # of a row; trained people's have lengths about 1
+MAX_LENGTH = 1e3  # of a row; trained people's have lengths about 5
 ROW = "base_model.model.user_embedding.token_adapter.trainable_tokens_delta"
 LORA_TARGET = "members.0.blocks.0.q_proj"
 LORA_A, LORA_B = (f"base_model.model.{LORA_TARGET}.lora_{x}.weight" for x in "AB")
@@ -252,5 +252,5 @@ def _row(path: Path, content: bytes) -> tuple[np.ndarray, int]:
     if np.any(tensors[LORA_A]) or np.any(tensors[LORA_B]):
         raise HeadError(f"{path} holds a LoRA that changes the base. A head is one row; nothing was loaded.")
     if float(np.linalg.norm(row[0].astype(np.float64))) > MAX_LENGTH:
-        raise HeadError(f"{path}: the row is longer than {MAX_LENGTH:g}; trained people's are about 1. Fit it again.")
+        raise HeadError(f"{path}: the row is longer than {MAX_LENGTH:g}; trained people's are about 5. Fit it again.")
     return row[0].copy(), hidden
