@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from .configuration_pamela import PamelaConfig
 from .factors_pamela import Ratings, factorize
 
+MAX_GAIN = 100.0  # it is about 4 where people agree on something
+
 
 class PamelaFeatures(nn.Module):
     """Standardized features of images and prompts, and `read`ings of them: directions along which utility is linear.
@@ -103,6 +105,8 @@ class PamelaFeatures(nn.Module):
         """Rescales the readings, all alike, and shifts the last so that its values, `linear (N,)` of the training
         images, have the mean and spread of what the networks say of the same images, `utility (N,)`."""
         gain = (utility.std() / linear.std().clamp_min(1e-12)).nan_to_num(0.0)
+        if gain > MAX_GAIN:  # people agree on nothing: scaling that up would blow up what they differ in
+            gain = torch.ones_like(gain)
         for name in self.dims:
             getattr(self, f"{name}_readings").mul_(gain)
         self.linear_offset.copy_(utility.mean() - gain * linear.mean())

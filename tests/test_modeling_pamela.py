@@ -295,6 +295,19 @@ def test_people_like_what_their_ratings_say_along_the_taste_factors():
     torch.testing.assert_close(gains, gains[0, 0].expand_as(gains), rtol=1e-2, atol=0)
 
 
+def test_people_who_agree_on_nothing_get_no_huge_utilities():
+    torch.manual_seed(5)
+    model = PamelaRewardModel(tiny_config(users=["a", "b"], factor_penalty=0.01)).eval()
+    image, text = torch.randn(60, 12), torch.randn(60, 6)
+    one = image @ torch.randn(12)
+    model.set_tastes(model.features.fit(image, text, all_rate_all(torch.stack([one, -one]) / one.std())))
+    for _ in range(3):
+        model.match_linear(image, text)
+    utility = model.score_matrix(image, text, user_ids=torch.arange(3)).utility
+    assert utility.isfinite().all() and utility.abs().max() < 20
+    assert torch.corrcoef(torch.stack([utility[:, 1], one]))[0, 1] > 0.5
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_round_trip_keeps_scores_and_identity(model, features, tmp_path, dtype):
     model.save_pretrained(tmp_path)
