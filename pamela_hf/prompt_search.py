@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -99,16 +100,16 @@ class Candidate:
     @property
     def score(self) -> float:
         """Mean over the seeds; NaN if any is."""
-        return float(np.mean(self.scores))
+        return fmean(self.scores)
 
     @property
     def std(self) -> float:
         """The reward's uncertainty of that mean, rating units: the root mean square of its std, over √seeds."""
-        return float(np.sqrt(np.mean(np.square(self.stds)) / len(self.stds)))
+        return math.sqrt(fmean(std**2 for std in self.stds) / len(self.stds))
 
     @property
     def adherence(self) -> float:
-        return float(np.mean(self.adherences))
+        return fmean(self.adherences)
 
     def trial(self) -> Trial:
         return Trial(self.prompt, self.parent, self.iteration, self.score, self.adherence, self.eligible)

@@ -3,8 +3,9 @@
 val_* of OASIS has 105 images, too few to choose a recipe by; train has 567. In each of five folds the images of a fifth
 of the prompts and the ratings of a fifth of the people are held out. Judged on the held-out images: people of the
 training ("seen"), the same without their name ("no user"), and held-out people with 0, 10, 100 of their ratings of the
-other images ("unseen", "k=10", "k=100"). Per-person SROCC, averaged over the people of all folds; key=value go to the
-training, as in train.py. Neither val_* nor test_* is read.
+other images ("unseen", "k=10", "k=100"). SROCC of each person, averaged over folds and draws, then over people; of
+rivals also ours minus theirs with its paired 95 % interval over people. key=value go to the training, as in train.py.
+Neither val_* nor test_* is read.
 """
 
 import argparse
@@ -23,7 +24,7 @@ from pamela_hf.builder import load_ratings
 from pamela_hf.embeddings import load_embeddings
 from pamela_hf.evaluation import without_user
 from pamela_hf.few_shot import FewShotFits
-from pamela_hf.metrics import user_metrics
+from pamela_hf.metrics import paired_bootstrap, user_metrics
 from pamela_hf.scoring import PamelaScorer
 from pamela_hf.training import train
 from pamela_hf.training_config import TrainingConfig
@@ -44,9 +45,14 @@ def folds(table: pd.DataFrame) -> Iterator[tuple[pd.DataFrame, pd.DataFrame, pd.
         yield tuple(table[part].reset_index(drop=True) for part in parts)
 
 
-def srocc(ratings: pd.DataFrame, scores: np.ndarray) -> list[float]:
+def srocc(ratings: pd.DataFrame, scores: np.ndarray) -> pd.Series:
+    """Of each participant."""
     found = user_metrics(scores, ratings["score"].to_numpy(), ratings["participant_id"].astype(str))
-    return list(np.asarray(found.values["user_srocc"], np.float64))
+    return pd.Series(found.values["user_srocc"], found.participants, dtype=np.float64)
+
+
+def by_person(parts: list[pd.Series]) -> pd.Series:
+    return pd.concat(parts).groupby(level=0).mean()
 
 
 def main() -> None:
@@ -61,7 +67,7 @@ def main() -> None:
     embeddings = load_embeddings(data.embeddings)
     config = TrainingConfig.read(args.config, args.overrides)
     names = ["pamela", *filter(None, args.rivals.split(","))]
-    values: dict[str, dict[str, list[float]]] = {name: {column: [] for column in COLUMNS} for name in names}
+    values: dict[str, dict[str, list[pd.Series]]] = {name: {column: [] for column in COLUMNS} for name in names}
     for fitted, seen, unseen, support in folds(data.splits["train"]):
         few_shot = FewShotFits(support, embeddings, [10, 100], progress=False)
         for name in names:
@@ -74,13 +80,19 @@ def main() -> None:
             found = values[name]
             nobody = without_user(seen)
             for column, asked, told in (("seen", seen, seen), ("no user", seen, nobody), ("unseen", unseen, unseen)):
-                found[column] += srocc(asked, scorer.predict(told, embeddings).scores)
+                found[column].append(srocc(asked, scorer.predict(told, embeddings).scores))
             for column, draws in few_shot(scorer, "unseen", unseen).items():
-                found[column] += [v for rows, said in draws for v in srocc(unseen.iloc[rows], said.scores)]
+                found[column] += [srocc(unseen.iloc[rows], said.scores) for rows, said in draws]
+    people = {name: {c: by_person(v) for c, v in found.items() if v} for name, found in values.items()}
+    result: dict[str, dict] = {name: {c: float(v.mean()) for c, v in row.items()} for name, row in people.items()}
     print(f"\n| | {' | '.join(COLUMNS)} |\n|---|{'---|' * len(COLUMNS)}")
-    result = {name: {c: float(np.nanmean(v)) for c, v in found.items() if v} for name, found in values.items()}
     for name, row in result.items():
         print(f"| {name} | {' | '.join(f'{row[c]:.4f}' if c in row else '–' for c in COLUMNS)} |")
+    for name, row in list(people.items())[1:]:
+        less = {c: paired_bootstrap(people["pamela"][c], v.reindex(people["pamela"][c].index)) for c, v in row.items()}
+        cells = [f"{d['value']:+.4f} [{d['ci_low']:+.4f}, {d['ci_high']:+.4f}]" for d in less.values()]
+        print(f"| pamela less {name} | {' | '.join(cells)} |")
+        result[f"pamela less {name}"] = less
     if args.output:
         args.output.parent.mkdir(parents=True, exist_ok=True)
         args.output.write_text(json.dumps(result, indent=1), encoding="utf-8")
