@@ -147,9 +147,7 @@ def model_card(
     )
 
 
-def pipeline_card(
-    config: PamelaConfig, repo_id: str, *, license: str, renderer: str, index: Mapping[str, Any]
-) -> str:
+def pipeline_card(config: PamelaConfig, repo_id: str, *, license: str, renderer: str, index: Mapping[str, Any]) -> str:
     """README.md of a pipeline repository.
 
     Args:

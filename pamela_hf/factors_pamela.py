@@ -56,9 +56,7 @@ class TasteFactors:
         _, moved, factor = self._posterior(x, ratings, prior, ratings.counted(len(x)))
         return prior + torch.cholesky_solve(moved[:, :, None], factor)[:, :, 0]
 
-    def _posterior(
-        self, x: Tensor, ratings: Ratings, prior: Tensor, counted: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def _posterior(self, x: Tensor, ratings: Ratings, prior: Tensor, counted: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Residuals `(n,)`, their products with the directions `(U, r)`, and the Cholesky factor of the posterior
         precision times the noise `(U, r, r)`: by Woodbury's identity only r × r matrices are inverted."""
         along, rank = x @ self.directions.T, len(self.directions)

@@ -62,9 +62,7 @@ def adapter_config(base: str | None) -> dict[str, Any]:
     }
 
 
-def write_head(
-    folder: str | os.PathLike, row: np.ndarray, hidden_size: int, about: dict[str, Any], card: str
-) -> None:
+def write_head(folder: str | os.PathLike, row: np.ndarray, hidden_size: int, about: dict[str, Any], card: str) -> None:
     """Writes a head's folder beside its place and then swaps it in: whoever reads sees the old head or the new one.
     `hidden_size`: the base's, which PEFT wants to see in a LoRA of zeros.
 

@@ -269,17 +269,16 @@ class PamelaProcessor(ProcessorMixin):
 
     def _field_ids(self, kind: str, rows: Sequence[Mapping[str, Any] | None]) -> torch.Tensor:
         fields = list(getattr(self.config, kind))
-        ids = torch.zeros(len(rows), len(fields), dtype=torch.long)
-        for i, row in enumerate(rows):
+        ids = []
+        for row in rows:
             row = dict(row or {})
             if kind == "demographics" and "age" in row and "age_binned" in fields:
                 age = row.pop("age")
                 row.setdefault("age_binned", _age_bin(age, self.config.demographics["age_binned"]))
             if extra := [k for k in row if k not in fields]:
                 raise ValueError(f"{kind}: {extra[0]!r} is not a field of this model; it has {fields}.")
-            for j, field in enumerate(fields):
-                ids[i, j] = self.field_id(kind, field, row.get(field))
-        return ids
+            ids.append([self.field_id(kind, field, row.get(field)) for field in fields])
+        return torch.tensor(ids, dtype=torch.long).reshape(len(rows), len(fields))
 
     @staticmethod
     def _align(name: str, value: Any, n: int) -> list[Any]:

@@ -57,7 +57,7 @@ class CandidateImages:
         self.search: PromptSearch | None = None
         self.kept: dict[tuple[str, int], Image.Image] = {}  # without a folder: images that may yet be asked for
         self._texts: torch.Tensor | None = None
-        self._features: dict[str, np.ndarray] = {}  # of parts of prompts
+        self._features: dict[str, torch.Tensor] = {}  # of parts of prompts
 
     def evaluate(self, pairs: Sequence[tuple[str, int]]) -> list[tuple[float, float, float]]:
         """Renders what is not rendered yet, then scores all of it in one forward; NaN for blanked images."""
@@ -145,8 +145,12 @@ class CandidateImages:
         new = [part for part in dict.fromkeys(chain(*parts)) if part not in self._features]
         for start in range(0, len(new), 64):
             texts = new[start : start + 64]
-            self._features.update(zip(texts, F.normalize(self._encode_texts(texts), dim=-1).cpu().numpy()))
-        return np.stack([np.sum([self._features[part] for part in of], axis=0) for of in parts])
+            self._features.update(zip(texts, F.normalize(self._encode_texts(texts), dim=-1).cpu()))
+        column = {part: k for k, part in enumerate(self._features)}
+        counts = torch.zeros(len(prompts), len(column))
+        for row, of in zip(counts, parts):
+            row[[column[part] for part in of]] = 1.0
+        return (counts @ torch.stack(list(self._features.values()))).numpy()
 
     def images_of(self, prompt: str) -> list[Image.Image]:
         """The images of a prompt at every seed: the unoptimized one or the winner."""

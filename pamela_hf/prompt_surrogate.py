@@ -7,7 +7,7 @@ this model picks those that are likely to score well or of which little is known
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.linalg import solve_triangular
+import torch
 
 from .refiners import prompt_parts
 
@@ -26,7 +26,8 @@ class PromptSurrogate:
     """A Gaussian process with a radial kernel over standardized features.
 
     Its length scale and the share of noise are those, of a small grid, under which the scores seen are most likely
-    (Rasmussen and Williams, *Gaussian Processes for Machine Learning*, eq. 5.8).
+    (Rasmussen and Williams, *Gaussian Processes for Machine Learning*, eq. 5.8). In torch, since the threads that numpy
+    computes with keep a core busy for a while after they are done: the reward took twice as long on two cores.
 
     Args:
         features: `(n, D)` of all prompts, known ones first; `None` = [`word_features`] of `prompts`.
@@ -37,44 +38,43 @@ class PromptSurrogate:
     NOISES = (0.03, 0.1, 0.3, 0.6)  # variance of the noise, of the scores' variance
 
     def __init__(self, features: np.ndarray | None, prompts: Sequence[str]):
-        x = word_features(prompts) if features is None else np.asarray(features, np.float64)
+        x = torch.from_numpy(np.asarray(word_features(prompts) if features is None else features, np.float64))
         x = x - x.mean(0)
-        norms = np.square(x).sum(1)
-        distance = np.maximum(norms[:, None] + norms[None, :] - 2 * x @ x.T, 0)
-        self._distance = distance / max(
-            float(np.median(distance[distance > 1e-12])) if (distance > 1e-12).any() else 1, 1e-12
-        )
+        norms = x.square().sum(1)
+        distance = (norms[:, None] + norms[None, :] - 2 * x @ x.T).clamp_min(0)
+        apart = distance[distance > 1e-12]
+        self._distance = distance / (apart.median() if len(apart) else 1.0)
 
     def fit(self, scores: Sequence[float]) -> None:
         """Learns from the first prompts' scores, finite and at least one."""
-        y = np.asarray(scores, np.float64)
-        self._n, self._mean, spread = len(y), y.mean(), y.std()
+        y = torch.tensor(scores, dtype=torch.float64)
+        self._n, self._mean, spread = len(y), float(y.mean()), float(y.std(correction=0))
         self._spread = spread if spread > 1e-9 else 1.0
-        y = (y - self._mean) / self._spread
-        best = -np.inf
+        y = ((y - self._mean) / self._spread)[:, None]
+        best, identity = -np.inf, torch.eye(self._n, dtype=y.dtype)
         for length in self.LENGTHS:
-            kernel = np.exp(-0.5 * self._distance[: self._n, : self._n] / length**2)
+            kernel = (-0.5 * self._distance[: self._n, : self._n] / length**2).exp()
             for noise in self.NOISES:
-                factor = np.linalg.cholesky(kernel + (noise + 1e-8) * np.eye(self._n))
-                z = solve_triangular(factor, y, lower=True)
-                likelihood = -0.5 * z @ z - np.log(np.diag(factor)).sum()
+                factor = torch.linalg.cholesky(kernel + (noise + 1e-8) * identity)
+                z = torch.linalg.solve_triangular(factor, y, upper=False)
+                likelihood = float(-0.5 * z.square().sum() - factor.diagonal().log().sum())
                 if likelihood > best:
                     best, self._noise, kept = likelihood, noise, (length, factor, z)
         length, factor, z = kept
-        kernel = np.exp(-0.5 * self._distance[:, self._n :] / length**2)
-        cross = solve_triangular(factor, kernel[: self._n], lower=True)
-        self._mu = cross.T @ z
+        kernel = (-0.5 * self._distance[:, self._n :] / length**2).exp()
+        cross = torch.linalg.solve_triangular(factor, kernel[: self._n], upper=False)
+        self._mu = (cross.T @ z)[:, 0]
         self._cov = kernel[self._n :] - cross.T @ cross
 
     @property
     def mean(self) -> np.ndarray:
         """Expected scores of the prompts not yet seen, rating units."""
-        return self._mean + self._spread * self._mu
+        return (self._mean + self._spread * self._mu).numpy()
 
     @property
     def std(self) -> np.ndarray:
         """Standard deviation of those expectations, rating units."""
-        return self._spread * np.sqrt(np.maximum(np.diag(self._cov), 0))
+        return (self._spread * self._cov.diagonal().clamp_min(0).sqrt()).numpy()
 
     def by_upper_bound(self, count: int, exploration: float, rng: np.random.Generator) -> list[int]:
         """`count` distinct prompts not yet seen (0 = the first), each with the highest mean + exploration · std.
@@ -83,22 +83,22 @@ class PromptSurrogate:
         spend itself on neighbours (Desautels et al., *Parallelizing exploration–exploitation tradeoffs in Gaussian
         process bandit optimization*, 2014).
         """
-        cov, chosen = self._cov.copy(), []
+        cov, chosen = self._cov.clone(), []
         for _ in range(count):
-            bound = self._mu + exploration * np.sqrt(np.maximum(np.diag(cov), 0))
+            bound = self._mu + exploration * cov.diagonal().clamp_min(0).sqrt()
             bound[chosen] = -np.inf
-            k = int(np.argmax(bound))
+            k = int(bound.argmax())
             chosen.append(k)
-            cov -= np.outer(cov[:, k], cov[k]) / (cov[k, k] + self._noise)
+            cov -= torch.outer(cov[:, k], cov[k]) / (cov[k, k] + self._noise)
         return chosen
 
     def by_sampling(self, count: int, exploration: float, rng: np.random.Generator) -> list[int]:
         """`count` distinct prompts, each the best under one draw of what the scores might be (Thompson sampling)."""
-        values, vectors = np.linalg.eigh(self._cov)
-        root = vectors * np.sqrt(np.maximum(values, 0))
+        values, vectors = torch.linalg.eigh(self._cov)
+        root = vectors * values.clamp_min(0).sqrt()
         chosen: list[int] = []
         for _ in range(count):
-            draw = self._mu + exploration * (root @ rng.standard_normal(len(root)))
+            draw = self._mu + exploration * (root @ torch.from_numpy(rng.standard_normal(len(root))))
             draw[chosen] = -np.inf
-            chosen.append(int(np.argmax(draw)))
+            chosen.append(int(draw.argmax()))
         return chosen

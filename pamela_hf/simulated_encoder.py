@@ -81,13 +81,7 @@ def _targets(prompts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
             start = len(SCALARS)
             values[row, start + GROUPS.index(named["group"])] = 4.0
             mask[row, start : start + len(GROUPS)] = 1.0
-        family = (
-            STYLE_FAMILY[named["style"]]
-            if "style" in named
-            else "photo"
-            if named.get("type") != "Art"
-            else None
-        )
+        family = STYLE_FAMILY[named["style"]] if "style" in named else "photo" if named.get("type") != "Art" else None
         if family is not None:
             start = len(SCALARS) + len(GROUPS)
             values[row, start + FAMILIES.index(family)] = 2.5
@@ -129,13 +123,9 @@ def train_tiny_encoder(
 
     out_dir = Path(out_dir)
     if out_dir.exists() and (not out_dir.is_dir() or any(out_dir.iterdir())):
-        raise FileExistsError(
-            f"out_dir={str(out_dir)!r} is not an empty folder: name a new one, or remove it first"
-        )
+        raise FileExistsError(f"out_dir={str(out_dir)!r} is not an empty folder: name a new one, or remove it first")
     if len(images) != len(prompts) or len(images) < batch_size:
-        raise ValueError(
-            f"{len(images)} images and {len(prompts)} prompts: as many of each, at least {batch_size}"
-        )
+        raise ValueError(f"{len(images)} images and {len(prompts)} prompts: as many of each, at least {batch_size}")
     tokenizer = _tokenizer(prompts)
     image_processor = SiglipImageProcessorPil(
         size={"height": size, "width": size},
@@ -178,9 +168,7 @@ def train_tiny_encoder(
         parameters = [*model.parameters(), *heads.parameters()]
         steps = epochs * (len(images) // batch_size)
         optimizer = torch.optim.AdamW(parameters, lr=4e-3, weight_decay=0.02, betas=(0.9, 0.98))
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, max_lr=4e-3, total_steps=steps, pct_start=0.15
-        )
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=4e-3, total_steps=steps, pct_start=0.15)
 
         def read(predicted: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
             scale = mask[rows] * weight
@@ -244,11 +232,7 @@ def _warm_start(embeddings, pixels) -> None:
     import torch
 
     width, _, patch, _ = embeddings.patch_embedding.weight.shape
-    few = (
-        torch.nn.functional.unfold(pixels[:300], patch, stride=patch)
-        .permute(0, 2, 1)
-        .reshape(-1, 3 * patch * patch)
-    )
+    few = torch.nn.functional.unfold(pixels[:300], patch, stride=patch).permute(0, 2, 1).reshape(-1, 3 * patch * patch)
     few = few[torch.randperm(len(few))[:8000]]
     mean = few.mean(0)
     _, singular, directions = torch.linalg.svd(few - mean, full_matrices=False)
@@ -261,9 +245,7 @@ def _warm_start(embeddings, pixels) -> None:
     with torch.no_grad():
         embeddings.patch_embedding.weight[:kept] = filters.view(kept, 3, patch, patch)
         embeddings.patch_embedding.bias[:kept] = -filters @ mean
-        embeddings.position_embedding.weight.copy_(
-            torch.cat([f(a) for a in angles for f in (torch.sin, torch.cos)], 1)
-        )
+        embeddings.position_embedding.weight.copy_(torch.cat([f(a) for a in angles for f in (torch.sin, torch.cos)], 1))
 
 
 def simulated_pairs(count: int = 4_000, seed: int = 1, size: int = 64) -> tuple[list[Image.Image], list[str]]:
@@ -307,9 +289,7 @@ def simulated_features(
         ]
         read = [
             model.get_text_features(
-                **tokenizer(
-                    list(prompts[k : k + 256]), padding="max_length", truncation=True, return_tensors="pt"
-                )
+                **tokenizer(list(prompts[k : k + 256]), padding="max_length", truncation=True, return_tensors="pt")
             ).pooler_output
             for k in range(0, len(prompts), 256)
         ]

@@ -45,9 +45,7 @@ def _palette(traits: Traits, rng: np.random.Generator) -> dict[str, tuple[int, i
     for role in _MILD:
         t = min(max(traits.warmth + 0.06 * rng.standard_normal(), 0.0), 1.0) * 2.0 - 1.0
         color = _mix(_MILD[role], _WARM[role] if t > 0 else _COLD[role], abs(t) * (2.0 - abs(t)))
-        palette[role] = tuple(
-            min(max(c + j, 0), 255) for c, j in zip(color, rng.integers(-14, 15, 3).tolist())
-        )
+        palette[role] = tuple(min(max(c + j, 0), 255) for c, j in zip(color, rng.integers(-14, 15, 3).tolist()))
     if traits.brightness > 0.3:  # windows glow at night only
         palette["w"] = _mix(palette["haze"], palette["far"], 0.5)
     return palette
@@ -235,9 +233,7 @@ def _compose(traits: Traits, rng: np.random.Generator, side: int) -> tuple[Image
         for k in range(6):  # far hills or roofs, so that the horizon is more than a line
             fx, fw = side * (k / 5.0), side * (0.12 + 0.1 * rng.random())
             fh = side * (0.03 + 0.06 * rng.random()) * (0.3 + 1.4 * traits.density)
-            draw.pieslice(
-                (fx - fw, horizon - fh, fx + fw, horizon + fh), 180, 360, fill=_mix(palette["far"], low, 0.4)
-            )
+            draw.pieslice((fx - fw, horizon - fh, fx + fw, horizon + fh), 180, 360, fill=_mix(palette["far"], low, 0.4))
     if wall == "stars" or (wall == "sky" and traits.brightness < 0.3):
         _wall(draw, "stars", horizon, side, palette)
     else:
@@ -309,9 +305,7 @@ def _brush(pixels: np.ndarray, traits: Traits, rng: np.random.Generator) -> np.n
         facets = 18 + int(24 * rough)
         seeds = rng.random((facets, 2)).astype(np.float32) * size
         grid = np.mgrid[0:size, 0:size].astype(np.float32)
-        nearest = ((grid[0][..., None] - seeds[:, 0]) ** 2 + (grid[1][..., None] - seeds[:, 1]) ** 2).argmin(
-            -1
-        )
+        nearest = ((grid[0][..., None] - seeds[:, 0]) ** 2 + (grid[1][..., None] - seeds[:, 1]) ** 2).argmin(-1)
         moves = (rng.standard_normal((facets, 2)) * 5.0 * unit).astype(int)[nearest]
         pixels = _displace(pixels, moves[..., 0], moves[..., 1])
         pixels = pixels * (1.0 + 0.16 * rng.standard_normal(facets)[nearest][..., None])
@@ -381,11 +375,7 @@ def render(prompt: str | Traits, seed: int = 0, size: int = 64) -> Image.Image:
     pivot = float(pixels.mean())
     pixels = pivot + (pixels - pivot) * (0.36 + 1.15 * traits.contrast)
     target = 0.16 + 0.62 * traits.brightness
-    pixels = (
-        pixels * (0.35 + 0.65 * target / max(pivot, 0.05))
-        if target < pivot
-        else pixels + 0.75 * (target - pivot)
-    )
+    pixels = pixels * (0.35 + 0.65 * target / max(pivot, 0.05)) if target < pivot else pixels + 0.75 * (target - pivot)
     # A frame around an old master, a paper margin around a print.
     margin = {"classical": (0.62, 0.47, 0.22), "graphic": (0.93, 0.9, 0.82)}.get(traits.family)
     if margin is not None:

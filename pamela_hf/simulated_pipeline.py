@@ -59,7 +59,5 @@ class SimulatedPipeline(DiffusionPipeline):
         generators = generator if isinstance(generator, (list, tuple)) else [generator] * len(prompts)
         if len(generators) != len(prompts):
             raise ValueError(f"generator has {len(generators)} entries for {len(prompts)} prompts.")
-        images = [
-            render(text, 0 if g is None else g.initial_seed(), size) for text, g in zip(prompts, generators)
-        ]
+        images = [render(text, 0 if g is None else g.initial_seed(), size) for text, g in zip(prompts, generators)]
         return ImagePipelineOutput(images=images) if return_dict else (images,)

@@ -97,10 +97,7 @@ NATIONALITIES: tuple[str, ...] = (
 def _features(traits: Sequence[Traits]) -> np.ndarray:
     """The trait features of taste, shape (N, F): scalars in [-.5, .5], products, squares, group and family
     one-hots."""
-    scalars = (
-        np.array([[getattr(t, name) for name in SCALARS] for t in traits], float).reshape(-1, len(SCALARS))
-        - 0.5
-    )
+    scalars = np.array([[getattr(t, name) for name in SCALARS] for t in traits], float).reshape(-1, len(SCALARS)) - 0.5
     column = {name: scalars[:, k] for k, name in enumerate(SCALARS)}
     products = [4.0 * column[a] * column[b] for a, b in _PRODUCTS]
     squares = [4.0 * column[a] ** 2 - 0.4 for a in _SQUARES]
@@ -118,11 +115,7 @@ def _consensus(traits: Sequence[Traits], features: np.ndarray) -> np.ndarray:
 
 
 def _as_traits(prompt_or_traits: str | Traits, seed: int) -> Traits:
-    return (
-        prompt_or_traits
-        if isinstance(prompt_or_traits, Traits)
-        else traits_from_prompt(prompt_or_traits, seed)
-    )
+    return prompt_or_traits if isinstance(prompt_or_traits, Traits) else traits_from_prompt(prompt_or_traits, seed)
 
 
 @dataclass(frozen=True)

@@ -29,8 +29,7 @@ def _star(x: float, y: float, r: float, arms: int, role: str, inner: float = 0.4
 
 def _bloom(x: float, y: float, r: float, role: str, heart: str = "b") -> Shape:
     petals = [
-        _oval(x + r * cos(2 * pi * k / 6), y + r * sin(2 * pi * k / 6), r * 0.62, r * 0.62, role)
-        for k in range(6)
+        _oval(x + r * cos(2 * pi * k / 6), y + r * sin(2 * pi * k / 6), r * 0.62, r * 0.62, role) for k in range(6)
     ]
     return [*petals, _oval(x, y, r * 0.5, r * 0.5, heart)]
 
@@ -152,10 +151,7 @@ _PIZZA: Shape = [
     _oval(0, 0.42, 0.62, 0.42, "l", "disc"),
     _oval(0, 0.42, 0.5, 0.34, "n", "disc"),
     _oval(0, 0.42, 0.44, 0.29, "b", "disc"),
-    *[
-        _oval(0.27 * cos(t), 0.42 + 0.17 * sin(t), 0.075, 0.06, "a", "disc")
-        for t in (0.3, 1.5, 2.6, 3.9, 5.2)
-    ],
+    *[_oval(0.27 * cos(t), 0.42 + 0.17 * sin(t), 0.075, 0.06, "a", "disc") for t in (0.3, 1.5, 2.6, 3.9, 5.2)],
     *[_oval(0.16 * cos(t), 0.42 + 0.1 * sin(t), 0.04, 0.03, "g", "disc") for t in (0.9, 3.1, 4.6)],
 ]
 _BOWL: Shape = [
@@ -263,10 +259,7 @@ _FRUIT: Shape = [
         "c",
     ),
     ("line", [(-0.34, 0.72), (-0.18, 0.6), (-0.26, 0.36)], "c", 0.05),
-    *[
-        _oval(x, y, 0.13, 0.13, role)
-        for x, y, role in ((0.1, 0.38, "a"), (0.34, 0.4, "b"), (0.22, 0.52, "a"))
-    ],
+    *[_oval(x, y, 0.13, 0.13, role) for x, y, role in ((0.1, 0.38, "a"), (0.34, 0.4, "b"), (0.22, 0.52, "a"))],
     ("poly", [(-0.06, 0.34), (0.52, 0.34), (0.38, 0.06), (0.08, 0.06)], "l"),
     _oval(-0.1, 0.15, 0.11, 0.11, "g"),
     _oval(0.66, 0.15, 0.12, 0.11, "b"),

@@ -78,9 +78,7 @@ class Traits:
         if self.style is not None and self.style not in STYLES:
             raise ValueError(f"style={self.style!r}: choose None or one of {', '.join(STYLES)}")
         if self.type != ("Photorealism" if self.style is None else "Art"):
-            raise ValueError(
-                f"type={self.type!r} with style={self.style!r}: 'Art' has a style, 'Photorealism' none"
-            )
+            raise ValueError(f"type={self.type!r} with style={self.style!r}: 'Art' has a style, 'Photorealism' none")
 
     @property
     def family(self) -> str:

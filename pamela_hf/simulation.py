@@ -110,11 +110,7 @@ def _phrase_choices(kind: str) -> dict[str, list[str]]:
     other = "Art" if kind == "Photorealism" else "Photorealism"
     banned = {phrase for phrase, value in VOCABULARY["type"].items() if value == other}
     banned |= set(VOCABULARY["style"]) | set(VOCABULARY["group"])
-    brush = {
-        p
-        for p in VOCABULARY["roughness"]
-        if "brush" in p or "palette" in p or "drawing" in p or p == "gouache"
-    }
+    brush = {p for p in VOCABULARY["roughness"] if "brush" in p or "palette" in p or "drawing" in p or p == "gouache"}
     banned |= brush if kind == "Photorealism" else {"film grain", "grainy", "3d render"}
     return {name: [p for p in VOCABULARY[name] if p not in banned] for name in SCALARS}
 
@@ -209,9 +205,7 @@ def plan_world(
             )
         pairs[split] = _assign(rng, who, what, count, rated if split != "support_unseen" else rated.copy())
     if rated.min() == 0:
-        raise ValueError(
-            f"ratings={ratings} leave {int((rated == 0).sum())} images without any: ask for more ratings"
-        )
+        raise ValueError(f"ratings={ratings} leave {int((rated == 0).sum())} images without any: ask for more ratings")
 
     part_of = {int(i): part for part, members in of.items() for i in members}
     drawn = [
@@ -304,9 +298,7 @@ def write_world(
 
     out = Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise FileExistsError(
-            f"out={str(out)!r} exists and is not an empty folder: name a new one, or remove it first"
-        )
+        raise FileExistsError(f"out={str(out)!r} exists and is not an empty folder: name a new one, or remove it first")
     plan = plan_world(people, images, ratings, seed, support_unseen)
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.partial-", dir=out.parent))
@@ -347,9 +339,7 @@ def world_images(world: str | os.PathLike[str]) -> list[WorldImage]:
     world, found = Path(world), {}
     files = sorted((world / "annotations").glob("simulated_*.json"))
     if not files:
-        raise FileNotFoundError(
-            f"world={str(world)!r} has no annotations/simulated_*.json: make one with write_world"
-        )
+        raise FileNotFoundError(f"world={str(world)!r} has no annotations/simulated_*.json: make one with write_world")
     for file in files:
         split = file.stem.removeprefix("simulated_")
         part = "train" if split == "support_unseen" else split.split("_")[0]

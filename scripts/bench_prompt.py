@@ -270,7 +270,6 @@ def main() -> None:
     parser.add_argument("--only", choices=PARTS, action="append")
     parser.add_argument("--options", default="{}", help="JSON of further arguments of the pipeline")
     args = parser.parse_args()
-    torch.set_num_threads(1)
     bench, figures, only = Bench(args), {"part": args.part}, args.only or PARTS
     options = json.loads(args.options)
     seeds, n, greedy = options.get("num_seeds", 1), np.arange(args.people), {}

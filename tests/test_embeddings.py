@@ -134,9 +134,7 @@ def test_orientation_and_modes_give_the_same_features(siglip_encoder, tmp_path):
 def test_another_encoders_cache_is_refused_and_says_what_differs(any_encoder, folder, tmp_path):
     encoder = FrozenEncoder(str(any_encoder), device="cpu")
     made = embed(encoder, folder, tmp_path / "e.safetensors")
-    good = PamelaConfig(
-        backbone="owner/enc", preprocessing=made.preprocessing, image_embed_dim=32, text_embed_dim=32
-    )
+    good = PamelaConfig(backbone="owner/enc", preprocessing=made.preprocessing, image_embed_dim=32, text_embed_dim=32)
     made.backbone = "owner/enc"
     check_encoder(good, made)
     for change, message in [

@@ -62,10 +62,7 @@ def files_of(folder):
 def user_srocc(predicted, rated, users):
     """Mean per-user Spearman correlation."""
     return np.mean(
-        [
-            np.corrcoef(rankdata(predicted[users == u]), rankdata(rated[users == u]))[0, 1]
-            for u in np.unique(users)
-        ]
+        [np.corrcoef(rankdata(predicted[users == u]), rankdata(rated[users == u]))[0, 1] for u in np.unique(users)]
     )
 
 
@@ -138,9 +135,7 @@ def test_everything_written_says_it_is_simulated(world):
 
     out, plan = world
     assert "simulated" in (out / "README.md").read_text(encoding="utf-8").lower()
-    assert all(
-        "simulated" in p.name for folder in ("annotations", "images") for p in (out / folder).iterdir()
-    )
+    assert all("simulated" in p.name for folder in ("annotations", "images") for p in (out / folder).iterdir())
     assert all(person.participant_id.startswith("simulated_") for person in plan.people)
     image = plan.images[0]
     with Image.open(out / image.path) as picture:
@@ -182,15 +177,10 @@ def test_images_and_ratings_are_the_same_in_another_process():
 
 
 def test_prompts_are_read_by_their_words():
-    named = traits_named_in(
-        "A CAT, symmetrical composition, worm's-eye view, close-up, oil painting, at night"
-    )
+    named = traits_named_in("A CAT, symmetrical composition, worm's-eye view, close-up, oil painting, at night")
     assert named["group"] == "animal" and named["type"] == "Art"
     assert (
-        named["symmetry"] > 0.9
-        and named["elevation"] < 0.1
-        and named["closeness"] > 0.8
-        and named["brightness"] < 0.15
+        named["symmetry"] > 0.9 and named["elevation"] < 0.1 and named["closeness"] > 0.8 and named["brightness"] < 0.15
     )
     assert set(traits_named_in("golden hour")) == {"warmth", "brightness", "contrast"}
     assert traits_named_in("a dog in the style of Synthetic_Cubism")["style"] == "Synthetic_Cubism"
@@ -253,8 +243,7 @@ def test_ratings_one_by_one_are_the_matrix(full):
     assert [[p.rate(i.prompt, i.seed) for i in images] for p in people] == matrix.tolist()
     first = full.pairs["train"][0]
     assert (
-        full.people[first[0]].rate(full.images[first[1]].prompt, full.images[first[1]].seed)
-        == full.ratings["train"][0]
+        full.people[first[0]].rate(full.images[first[1]].prompt, full.images[first[1]].seed) == full.ratings["train"][0]
     )
     for a, b in zip(simulated_participants(3), simulated_participants(5)):
         assert a.participant_id == b.participant_id and np.array_equal(a.weights, b.weights)
@@ -282,9 +271,7 @@ def test_calibration_means_follow_the_released_aggregates(full):
     assert rated[style == ""].mean() == pytest.approx(3.255, abs=0.08)
     assert np.mean(style != "") == pytest.approx(0.352, abs=0.02)
     by_style = {s: rated[style == s].mean() for s in STYLES}
-    assert min(by_style, key=by_style.get) == "Minimalism" and by_style["Minimalism"] == pytest.approx(
-        1.890, abs=0.2
-    )
+    assert min(by_style, key=by_style.get) == "Minimalism" and by_style["Minimalism"] == pytest.approx(1.890, abs=0.2)
     assert by_style["Romanticism"] == pytest.approx(3.656, abs=0.2)
     assert sorted(by_style, key=by_style.get)[-3:].count("Romanticism") == 1
 
@@ -294,9 +281,7 @@ def test_people_differ_and_hardly_anyone_likes_abstract_images(full):
     matrix = rate_matrix(full.people, traits, seeds)
     abstract = np.array([t.group == "abstract" for t in traits])
     assert np.mean(matrix[:, abstract].mean(1) > 3.0) < 0.06
-    night = [
-        p.true_liking("a street, at night", 1) - p.true_liking("a street, bright", 1) for p in full.people
-    ]
+    night = [p.true_liking("a street, at night", 1) - p.true_liking("a street, bright", 1) for p in full.people]
     assert min(night) < -0.3 and max(night) > 0.3
 
 
@@ -368,9 +353,7 @@ def test_encoder_loads_by_the_auto_classes(short_encoder):
     model = AutoModel.from_pretrained(short_encoder)
     tokenizer = AutoTokenizer.from_pretrained(short_encoder)
     image_processor = AutoImageProcessor.from_pretrained(short_encoder)
-    ids = tokenizer(["a cat, golden hour"], padding="max_length", max_length=64, return_tensors="pt")[
-        "input_ids"
-    ]
+    ids = tokenizer(["a cat, golden hour"], padding="max_length", max_length=64, return_tensors="pt")["input_ids"]
     pixels = image_processor(images=[render("a cat", 1, 100)], return_tensors="pt")["pixel_values"]
     assert type(model).__name__ == "SiglipModel" and ids.shape == (1, 64) and pixels.shape == (1, 3, 64, 64)
     assert int(ids[0, -1]) == tokenizer.eos_token_id and tokenizer.unk_token_id not in ids[0].tolist()
