@@ -4,6 +4,7 @@ much of the unoptimized prompt is still in the image. Whatever goes wrong with a
 
 import inspect
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -80,11 +81,13 @@ class CandidateImages:
             images = {pair: image for pair, image in found.items() if image is not None}
         missing = [pair for pair in pairs if pair not in images]
         for start in range(0, len(missing), self.batch_size):
-            part = missing[start : start + self.batch_size]
-            for pair, image in zip(part, _halving(self._render, part)):
+            part, began = missing[start : start + self.batch_size], time.perf_counter()
+            rendered = _halving(self._render, part)
+            seconds = (time.perf_counter() - began) / len(part)
+            for pair, image in zip(part, rendered):
                 images[pair] = image
                 if self.folder is not None:
-                    self.folder.save_image(image, *pair)
+                    self.folder.save_image(image, *pair, render_seconds=seconds)
         return [images[pair] for pair in pairs]
 
     def _render(self, pairs: Sequence[tuple[str, int]]) -> list[Image.Image]:

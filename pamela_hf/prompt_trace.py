@@ -14,6 +14,7 @@ import hashlib
 import json
 import math
 import os
+import time
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -90,8 +91,9 @@ class RunFolder:
         self._trace = _Lines(self.path / "trace.jsonl", self._image_digest)
         self._step = self._row = 0  # how much of both the run that goes on has repeated
         # What the trace builds on has to be on the disk before it, not before the next image is rendered.
-        self._disk = ThreadPoolExecutor(1, thread_name_prefix="fsync")
+        self._disk = ThreadPoolExecutor(1, thread_name_prefix="disk")
         self._unsynced: list[Future[None]] = []
+        self._save_seconds = math.inf  # what the last image took
 
     def __enter__(self) -> "RunFolder":
         return self
@@ -162,14 +164,29 @@ class RunFolder:
         except (ImageError, OSError, SyntaxError, ValueError):
             return None
 
-    def save_image(self, image: Image.Image, prompt: str, seed: int) -> None:
-        """Writes the image of the pair, whole or not at all; it reaches the disk in the background."""
+    def save_image(self, image: Image.Image, prompt: str, seed: int, render_seconds: float = 0.0) -> None:
+        """Writes the image of the pair, whole or not at all; it reaches the disk in the background.
+
+        Where rendering takes much longer than writing, `render_seconds` an image, the image is written in the
+        background, too, while the next one is rendered; else a kill might cost more than one image. What goes wrong
+        there is raised with the next image, or when the rows are added.
+        """
+        if self._unsynced and self._unsynced[-1].done():
+            self._unsynced[-1].result()
+        written: Future[BinaryIO] = self._disk.submit(self._write_image, image, prompt, seed)
+        self._unsynced.append(self._disk.submit(lambda: _sync(written.result())))
+        if render_seconds < 2 * self._save_seconds:
+            written.result()
+
+    def _write_image(self, image: Image.Image, prompt: str, seed: int) -> BinaryIO:
+        """The open file, to be brought to the disk and closed."""
+        start = time.perf_counter()
         text = PngInfo()
         for key, value in (("prompt", prompt), ("seed", str(seed)), ("Source", self.note)):
             text.add_itxt(key, value) if value else None
         path = self.path / self.image_name(prompt, seed)
         part = path.with_suffix(".part")
-        file = open(part, "wb")  # closed once it is on the disk
+        file = open(part, "wb")
         try:
             # 1024 × 1024 pixels: 76 ms and 1.7 MB; the default takes 196 ms for as much
             image.save(file, "PNG", pnginfo=text, compress_level=1, compress_type=zlib.Z_RLE)
@@ -178,7 +195,8 @@ class RunFolder:
         except BaseException:
             file.close()
             raise
-        self._sync_later(file)
+        self._save_seconds = time.perf_counter() - start
+        return file
 
     def _image_digest(self, row: Mapping[str, Any]) -> bytes:
         if row["image"] != self.image_name(row["prompt"], row["seed"]):

@@ -18,10 +18,10 @@ ALL_TERMS = [term for terms in TERMS.values() for term in terms]
 class World:
     """Scores a prompt by the worth of its terms, plus what a seed is worth; saves a small image of its own."""
 
-    def __init__(self, seed: int = 0, folder: RunFolder | None = None, noise: float = 0.1):
+    def __init__(self, seed: int = 0, folder: RunFolder | None = None, noise: float = 0.1, seconds: float = 0.0):
         rng = np.random.default_rng(seed)
         self.worth = dict(zip(ALL_TERMS, rng.normal(0, 0.3, len(ALL_TERMS))))
-        self.folder, self.noise, self.rendered = folder, noise, []
+        self.folder, self.noise, self.seconds, self.rendered = folder, noise, seconds, []
 
     def score(self, prompt: str, seed: int) -> float:
         jitter = np.random.default_rng([seed, len(prompt)]).normal(0, self.noise)
@@ -33,8 +33,9 @@ class World:
             if self.folder is None or self.folder.load_image(prompt, seed) is None:
                 self.rendered.append((prompt, seed))
                 if self.folder is not None:
+                    time.sleep(self.seconds)
                     image = Image.new("RGB", (8, 8), (len(prompt) % 256, seed % 256, 9))
-                    self.folder.save_image(image, prompt, seed)
+                    self.folder.save_image(image, prompt, seed, self.seconds)
             out.append((self.score(prompt, seed), 0.5, 1.0 / (1 + 0.1 * len(known_terms(prompt)))))
         return out
 

@@ -4,20 +4,22 @@ import errno
 import json
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from test_prompt_search import PROMPT, Answers, World, search
 
 from pamela_hf.prompt_search import STRATEGIES
 from pamela_hf.prompt_trace import RunFolder, TraceError, read_trace
 
 
-def run_in(path: Path, world_seed: int = 0, on_evaluate=None, **options):
+def run_in(path: Path, world_seed: int = 0, on_evaluate=None, seconds: float = 0.0, **options):
     with RunFolder(path, {"prompt": PROMPT, **options}) as folder:
-        world = World(world_seed, folder)
+        world = World(world_seed, folder, seconds=seconds)
 
         def evaluate(pairs):
             if on_evaluate is not None:
@@ -89,9 +91,12 @@ def test_a_run_cut_off_anywhere_resumes_to_the_same_trace(tmp_path, strategy, mo
         assert left == whole, stop
 
 
-def killed_runs(tmp_path: Path, kills: int) -> None:
-    """Forks that are killed at random moments, each resumed until one ends; every trace is the uninterrupted one."""
-    options = {"strategy": "ucb", "num_iterations": 4, "num_candidates": 4}
+def killed_runs(tmp_path: Path, kills: int, seconds: float) -> None:
+    """Forks that are killed at random moments, each resumed until one ends; every trace is the uninterrupted one.
+
+    `seconds`: what an image takes; images of slow ones are written while the next is rendered.
+    """
+    options = {"strategy": "ucb", "num_iterations": 4, "num_candidates": 4, "seconds": seconds}
     run_in(tmp_path / "whole", **options)
     whole, rng, done, runs = contents(tmp_path / "whole"), np.random.default_rng(0), 0, 0
     rendered = tmp_path / "rendered"
@@ -106,10 +111,10 @@ def killed_runs(tmp_path: Path, kills: int) -> None:
                     os.environ["RENDERED"] = str(rendered)
                     original = RunFolder.save_image
 
-                    def noted(self, image, prompt, seed, original=original):
+                    def noted(self, *image, original=original):
                         with open(os.environ["RENDERED"], "ab") as file:
                             file.write(b"x")
-                        original(self, image, prompt, seed)
+                        original(self, *image)
 
                     RunFolder.save_image = noted
                     run_in(path, **options)
@@ -128,13 +133,39 @@ def killed_runs(tmp_path: Path, kills: int) -> None:
         assert len(rendered.read_bytes()) <= 17 + own  # at most one image a kill is rendered again
 
 
-def test_killed_runs_resume_to_the_same_trajectory(tmp_path):
-    killed_runs(tmp_path, 12)
+@pytest.mark.parametrize("seconds", [0.0, 0.005])
+def test_killed_runs_resume_to_the_same_trajectory(tmp_path, seconds):
+    killed_runs(tmp_path, 12, seconds)
 
 
 @pytest.mark.faults
-def test_two_hundred_killed_runs_resume_to_the_same_trajectory(tmp_path):
-    killed_runs(tmp_path, 200)
+@pytest.mark.parametrize("seconds", [0.0, 0.005])
+def test_two_hundred_killed_runs_resume_to_the_same_trajectory(tmp_path, seconds):
+    killed_runs(tmp_path, 200, seconds)
+
+
+def test_an_image_is_written_while_the_next_one_is_rendered_where_that_takes_longer(tmp_path, monkeypatch):
+    real, go = Image.Image.save, threading.Event()
+    image = Image.new("RGB", (8, 8))
+    with RunFolder(tmp_path / "run", {}) as folder:
+        folder.save_image(image, "a", 0, render_seconds=9.0)  # how long writing takes is not known yet
+        assert folder.load_image("a", 0) is not None
+        monkeypatch.setattr(Image.Image, "save", lambda *given, **named: go.wait(9) and real(*given, **named))
+        folder.save_image(image, "b", 0, render_seconds=9.0)
+        assert folder.load_image("b", 0) is None
+        go.set()
+        rows = [{"iteration": 0, "parent": None, "prompt": p, "seed": 0, "score": 1.0, "std": 0.1, "adherence": 1.0,
+                     "image": folder.image_name(p, 0)} for p in "ab"]  # fmt: skip
+        assert len(folder.add_rows(rows)) == 2 and folder.load_image("b", 0) is not None
+
+        def full(*given, **named):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(Image.Image, "save", full)
+        folder.save_image(image, "c", 0, render_seconds=9.0)
+        with pytest.raises(OSError, match="No space left"):
+            folder.add_rows([{**rows[0], "prompt": "c", "image": folder.image_name("c", 0)}])
+    assert len(read_trace(tmp_path / "run")) == 2
 
 
 def test_a_language_model_is_not_asked_again(tmp_path):
