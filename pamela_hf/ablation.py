@@ -17,7 +17,8 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
@@ -27,6 +28,7 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
+from transformers.utils import logging
 
 from .ablation_report import PER_PERSON, ablation_report, render_ablation
 from .data import RatingData
@@ -269,7 +271,8 @@ class _Grid:
         if variant.part is not None:
             table = nested_part(data.splits["train"], *variant.part, seed=config.seed)
             data = replace(data, splits={**data.splits, "train": table})
-        scorer = PamelaScorer(train(config, data, self.embeddings, self.work, progress=False))
+        with _no_bars_but_ours():
+            scorer = PamelaScorer(train(config, data, self.embeddings, self.work, progress=False))
         judged = {split: self._judge(scorer, split) for split in self.splits}
         counts = _counts(data.splits["train"])
         return {"splits": judged, "train": counts, "seconds": round(perf_counter() - start, 1)}
@@ -327,3 +330,15 @@ def _counts(table: pd.DataFrame) -> dict[str, int]:
         "participants": int(table["participant_id"].nunique()),
         "images": int(table["image_id"].nunique()),
     }
+
+
+@contextmanager
+def _no_bars_but_ours() -> Iterator[None]:
+    """transformers draws a bar for each model saved, across that of the grid."""
+    before = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if before:
+            logging.enable_progress_bar()

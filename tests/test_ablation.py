@@ -142,9 +142,11 @@ def _forbid(monkeypatch):
     monkeypatch.setattr(ablation, "train", trains)
 
 
-def test_nothing_is_trained_twice_and_damage_is_mended(ratings_folder, tmp_path, monkeypatch):
+def test_nothing_is_trained_twice_and_damage_is_mended(ratings_folder, tmp_path, monkeypatch, capfd):
     options = {**GRID, "variants": ["full"], "users": [], "seeds": [0]}
-    first = run(ratings_folder, tmp_path, **options)
+    first = run(ratings_folder, tmp_path, **{**options, "progress": True})
+    bars = capfd.readouterr().err
+    assert "ablations" in bars and "shards" not in bars  # the grid's bar, and none across it
     path = next((tmp_path / "cells").glob("*.json"))
     whole, real = path.read_text(), ablation.train
     with monkeypatch.context() as patched:
