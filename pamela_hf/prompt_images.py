@@ -129,6 +129,7 @@ class CandidateImages:
             adherence = encoder_adherence(embeds, self._texts).tolist()
         return [(float(s), float(d), float(a)) for s, d, a in zip(scores, std, adherence)]
 
+    @torch.inference_mode()
     def _encode_texts(self, texts: Sequence[str]) -> torch.Tensor:
         backbone = self.pipe.reward_model.load_backbone()
         config = self.pipe.processor.encoder_config
@@ -161,6 +162,7 @@ class CandidateImages:
         return [self.folder.load_image(*pair) if self.folder is not None else self.kept[pair] for pair in pairs]
 
 
+@torch.inference_mode()
 def encode_pictures(pipe: Any, images: Sequence[Image.Image]) -> torch.Tensor:
     """Features `(B, D)` of images, by the encoder of a `PamelaPromptPipeline`'s reward."""
     backbone = pipe.reward_model.load_backbone()

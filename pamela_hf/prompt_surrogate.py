@@ -94,8 +94,8 @@ class PromptSurrogate:
 
     def by_sampling(self, count: int, exploration: float, rng: np.random.Generator) -> list[int]:
         """`count` distinct prompts, each the best under one draw of what the scores might be (Thompson sampling)."""
-        values, vectors = torch.linalg.eigh(self._cov)
-        root = vectors * values.clamp_min(0).sqrt()
+        jitter = 1e-6 * torch.eye(len(self._cov), dtype=self._cov.dtype)  # rounding may leave eigenvalues below 0
+        root = torch.linalg.cholesky(self._cov + jitter)
         chosen: list[int] = []
         for _ in range(count):
             draw = self._mu + exploration * (root @ torch.from_numpy(rng.standard_normal(len(root))))

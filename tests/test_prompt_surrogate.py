@@ -22,4 +22,6 @@ def test_the_surrogate_survives_one_score_and_equal_prompts():
     surrogate = PromptSurrogate(None, ["a", "a", "a", "a b"])
     surrogate.fit([3.0])
     assert np.isfinite(surrogate.mean).all() and np.isfinite(surrogate.std).all()
+    for pick in (surrogate.by_sampling, surrogate.by_upper_bound):
+        assert sorted(pick(3, 1.0, np.random.default_rng(0))) == [0, 1, 2]
     assert word_features(["a b, c", "c"]).shape == (2, 4)
