@@ -209,7 +209,7 @@ def test_a_killed_run_resumes_to_the_same_files(pipe, tmp_path):
     pipe(PROMPT, "ann", **call, output=tmp_path / "whole")
     whole, rng = files(tmp_path / "whole"), np.random.default_rng(0)
     for k in range(4):
-        while True:
+        for life in range(1, 100):  # ever longer, so that a slow machine gets through a step in the end
             pid = os.fork()
             if not pid:
                 try:
@@ -218,12 +218,14 @@ def test_a_killed_run_resumes_to_the_same_files(pipe, tmp_path):
                     os._exit(0)
                 except BaseException:
                     os._exit(1)
-            time.sleep(float(rng.uniform(0.01, 0.2)))
+            time.sleep(float(rng.uniform(0.01, 0.2)) * (1 + life / 10))
             os.kill(pid, signal.SIGKILL)
             _, status = os.waitpid(pid, 0)
             if os.WIFEXITED(status):
                 assert os.WEXITSTATUS(status) == 0
                 break
+        else:
+            pytest.fail("99 lives were not enough: a resumed run hangs")
         left = {name: data for name, data in files(tmp_path / f"run{k}").items() if not name.endswith(".part")}
         assert left == whole
 
