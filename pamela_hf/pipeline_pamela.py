@@ -11,6 +11,7 @@ import inspect
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -287,7 +288,7 @@ class PamelaPromptPipeline(DiffusionPipeline):
         run = CandidateImages(self, prompt, user, folder, rendering, render_batch_size, reward_prompt, adherence, told)
         total = (1 + config.num_iterations * config.num_candidates) * config.num_seeds
         total = min(total, config.max_images or total)
-        try:
+        with folder or nullcontext(), run:
             with self.progress_bar(total=total) as bar:
 
                 def on_row(index: int, row: dict[str, Any]) -> None:
@@ -309,9 +310,6 @@ class PamelaPromptPipeline(DiffusionPipeline):
             out = make_output(result, run, as_judge(judge))
             if folder is not None:
                 write_result(folder, arguments, user, result, out, note, scorer.score_range)
-        finally:
-            if folder is not None:
-                folder.__exit__()
         self.maybe_free_model_hooks()
         return out if return_dict else out.to_tuple()
 

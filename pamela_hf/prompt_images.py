@@ -6,6 +6,7 @@ import inspect
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
 from itertools import chain
@@ -32,7 +33,9 @@ UNRELATED_PROMPTS = (
 
 
 class CandidateImages:
-    """Renders and scores the candidates of one run; `search` is set once there is one.
+    """Renders and scores the candidates of one run; use it in a `with` statement. `search` is set once there is one.
+
+    An image is made ready for the encoder in the background, while the next one is rendered.
 
     Args:
         pipe: a `PamelaPromptPipeline`. prompt: the unoptimized one. user: whose taste. folder: of the run, or `None`.
@@ -59,26 +62,40 @@ class CandidateImages:
         self.kept: dict[tuple[str, int], Image.Image] = {}  # without a folder: images that may yet be asked for
         self._texts: torch.Tensor | None = None
         self._features: dict[str, torch.Tensor] = {}  # of parts of prompts
+        self._background = ThreadPoolExecutor(1, thread_name_prefix="pictures")
+
+    def __enter__(self) -> "CandidateImages":
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._background.shutdown(cancel_futures=True)
 
     def evaluate(self, pairs: Sequence[tuple[str, int]]) -> list[tuple[float, float, float]]:
         """Renders what is not rendered yet, then scores all of it in one forward; NaN for blanked images."""
-        images = self._images(pairs)
+        images, prepared = self._images(pairs)
         if self.folder is None:
             keep = {c.prompt for c in (*self.search.candidates[:1], self.search.best)} if self.search.candidates else ()
             self.kept = {pair: image for pair, image in self.kept.items() if pair[0] in keep}
             self.kept.update(zip(pairs, images))
-        usable = [k for k, image in enumerate(images) if not _is_blank(image)]
-        figures = _halving(lambda part: self._score([images[k] for k in part], [pairs[k][0] for k in part]), usable)
+        usable = [k for k, pixels in enumerate(prepared) if pixels is not None]
+
+        def score(part: list[int]) -> list[tuple[float, float, float]]:
+            embeds = encode_pixels(self.pipe, [prepared[k] for k in part])
+            return self._score(embeds, [images[k] for k in part], [pairs[k][0] for k in part])
+
+        figures = _halving(score, usable)
         out = [(math.nan, math.nan, math.nan)] * len(pairs)
         for k, values in zip(usable, figures):
             out[k] = values
         return out
 
-    def _images(self, pairs: Sequence[tuple[str, int]]) -> list[Image.Image]:
+    def _images(self, pairs: Sequence[tuple[str, int]]) -> tuple[list[Image.Image], list[dict | None]]:
+        """Images and their pixels as the encoder takes them; `None` for a blank one."""
         images: dict[tuple[str, int], Image.Image] = {}
         if self.folder is not None:
             found = {pair: self.folder.load_image(*pair) for pair in pairs}
             images = {pair: image for pair, image in found.items() if image is not None}
+        waiting = {pair: self._background.submit(self._prepare, image) for pair, image in images.items()}
         missing = [pair for pair in pairs if pair not in images]
         for start in range(0, len(missing), self.batch_size):
             part, began = missing[start : start + self.batch_size], time.perf_counter()
@@ -86,9 +103,13 @@ class CandidateImages:
             seconds = (time.perf_counter() - began) / len(part)
             for pair, image in zip(part, rendered):
                 images[pair] = image
+                waiting[pair] = self._background.submit(self._prepare, image)
                 if self.folder is not None:
                     self.folder.save_image(image, *pair, render_seconds=seconds)
-        return [images[pair] for pair in pairs]
+        return [images[pair] for pair in pairs], [waiting[pair].result() for pair in pairs]
+
+    def _prepare(self, image: Image.Image) -> dict[str, torch.Tensor] | None:
+        return None if _is_blank(image) else prepare_picture(self.pipe, image)
 
     def _render(self, pairs: Sequence[tuple[str, int]]) -> list[Image.Image]:
         pipeline = self.pipe.pipeline
@@ -111,9 +132,10 @@ class CandidateImages:
         flags = getattr(out, "nsfw_content_detected", None) or [False] * len(pairs)
         return [_as_image(image, type(pipeline).__name__, bool(flag)) for image, flag in zip(images, flags)]
 
-    def _score(self, images: list[Image.Image], prompts: list[str]) -> list[tuple[float, float, float]]:
+    def _score(
+        self, embeds: torch.Tensor, images: list[Image.Image], prompts: list[str]
+    ) -> list[tuple[float, float, float]]:
         told = {"candidate": prompts, "original": [self.prompt] * len(prompts), "none": None}[self.reward_prompt]
-        embeds = encode_pictures(self.pipe, images)
         scores, std = self.scorer.score(
             image_embeds=embeds, prompts=told, user=self.user, batch_size=len(images), **self.told
         )
@@ -162,12 +184,17 @@ class CandidateImages:
         return [self.folder.load_image(*pair) if self.folder is not None else self.kept[pair] for pair in pairs]
 
 
+def prepare_picture(pipe: Any, image: Image.Image) -> dict[str, torch.Tensor]:
+    """The image's pixels, `(1, …)`, as the encoder of a `PamelaPromptPipeline`'s reward takes them."""
+    return dict(pipe.processor.image_processor(image, return_tensors="pt"))
+
+
 @torch.inference_mode()
-def encode_pictures(pipe: Any, images: Sequence[Image.Image]) -> torch.Tensor:
-    """Features `(B, D)` of images, by the encoder of a `PamelaPromptPipeline`'s reward."""
+def encode_pixels(pipe: Any, prepared: Sequence[Mapping[str, torch.Tensor]]) -> torch.Tensor:
+    """Features `(B, D)` of images ([`prepare_picture`]), in one forward."""
     backbone = pipe.reward_model.load_backbone()
     like = next(backbone.parameters())
-    inputs = pipe.processor.image_processor(list(images), return_tensors="pt")
+    inputs = {name: torch.cat([pixels[name] for pixels in prepared]) for name in prepared[0]}
     inputs = {k: v.to(like.device, like.dtype if v.is_floating_point() else v.dtype) for k, v in inputs.items()}
     return encode_images(backbone, **inputs)
 
@@ -231,7 +258,9 @@ def _as_image(image: Any, maker: str, blanked: bool) -> Image.Image:
             "with output_type='pil', not one that stops at latents."
         )
     # a flagged image is made black, which is how it is known again when the run is resumed
-    return Image.new("RGB", image.size) if blanked else image.convert("RGB")
+    if blanked:
+        return Image.new("RGB", image.size)
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _is_blank(image: Image.Image) -> bool:

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 
 from .pipeline_pamela import PamelaPromptOutput, PamelaPromptPipeline
 from .prompt_comparison import write_comparison
-from .prompt_images import encode_pictures
+from .prompt_images import encode_pixels, prepare_picture
 from .prompt_trace import write_whole
 from .refiners import prompt_key, prompt_parts
 
@@ -165,4 +165,4 @@ def _cosine(a: torch.Tensor, b: torch.Tensor) -> float:
 
 @torch.no_grad()
 def _features(pipe: PamelaPromptPipeline, images: Sequence[Any]) -> torch.Tensor:
-    return F.normalize(encode_pictures(pipe, images).float(), dim=-1)
+    return F.normalize(encode_pixels(pipe, [prepare_picture(pipe, image) for image in images]).float(), dim=-1)
