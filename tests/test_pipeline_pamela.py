@@ -4,6 +4,7 @@ import json
 import math
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 from tiny_pipelines import PROMPT, SMALL, around, tiny_chat_model, tiny_chat_tokenizer, tiny_klein
+from tqdm.auto import tqdm
 
 from pamela_hf.pipeline_pamela import PamelaPromptPipeline
 from pamela_hf.prompt_trace import TraceError, read_trace
@@ -214,6 +216,8 @@ def test_a_killed_run_resumes_to_the_same_files(pipe, tmp_path):
             if not pid:
                 try:
                     torch.set_num_threads(1)
+                    # tqdm's own is shared with forks: killed while it holds it, a child would stop all that come after
+                    tqdm.set_lock(threading.RLock())
                     pipe(PROMPT, "ann", **call, output=tmp_path / f"run{k}")
                     os._exit(0)
                 except BaseException:
