@@ -9,11 +9,11 @@ import contextlib
 import ctypes
 import hashlib
 import json
-import math
 import os
 import re
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,16 @@ import numpy as np
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
 FORMAT = 1  # of head.json
 CONFIG, WEIGHTS, ABOUT, CARD = "adapter_config.json", "adapter_model.safetensors", "head.json", "README.md"
 FILES = (CONFIG, WEIGHTS, ABOUT, CARD)
 MAX_BYTES = {CONFIG: 64 << 10, WEIGHTS: 256 << 10, ABOUT: 64 << 10}
+LEFT_ALONE = (".git", ".gitattributes", ".gitignore", ".cache", ".huggingface", ".DS_Store")  # other tools'
 MAX_LENGTH = 1e3  # of a row; trained people's have lengths about 5
 ROW = "base_model.model.user_embedding.token_adapter.trainable_tokens_delta"
 LORA_TARGET = "members.0.blocks.0.q_proj"
@@ -63,16 +69,16 @@ def adapter_config(base: str | None) -> dict[str, Any]:
 
 
 def write_head(folder: str | os.PathLike, row: np.ndarray, hidden_size: int, about: dict[str, Any], card: str) -> None:
-    """Writes a head's folder beside its place and then swaps it in: whoever reads sees the old head or the new one.
-    `hidden_size`: the base's, which PEFT wants to see in a LoRA of zeros.
+    """Writes a head's folder beside its place and then swaps it in: whoever reads sees the old head or the new one,
+    and of several who write at a time one comes after the other. `hidden_size`: the base's, which PEFT wants to see in
+    a LoRA of zeros.
 
     Raises:
-        HeadError: `folder` is a file, or holds something that is no head.
+        HeadError: `folder` is a file, or the current directory, or holds something that is no head.
     """
-    folder = Path(folder)
-    recover(folder)
-    if folder.exists() and not (folder.is_dir() and (not any(folder.iterdir()) or (folder / ABOUT).is_file())):
-        raise HeadError(f"{folder} holds something that is no head and stays as it is. Choose another folder.")
+    folder = Path(os.path.realpath(folder))
+    if folder == Path.cwd():
+        raise HeadError(f"{folder} is the current directory, which cannot be swapped. Give a folder of its own.")
     zeros = np.zeros((1, hidden_size), np.float32)
     weights = save_tensors({ROW: row[None].astype(np.float32), LORA_A: zeros, LORA_B: zeros.T.copy()}, {"format": "pt"})
     about = {"format": FORMAT, **about, "weights_sha256": hashlib.sha256(weights).hexdigest()}
@@ -83,43 +89,63 @@ def write_head(folder: str | os.PathLike, row: np.ndarray, hidden_size: int, abo
         CARD: card.encode(),
     }
     folder.parent.mkdir(parents=True, exist_ok=True)
-    staged = Path(tempfile.mkdtemp(prefix=f".{folder.name}.part-", dir=folder.parent))
-    try:
-        staged.chmod(0o755)
-        for name, content in contents.items():
-            with open(staged / name, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-        _sync(staged)
-        if not folder.exists():
-            os.rename(staged, folder)
-        elif not _exchange(staged, folder):
-            old = _old(folder)
-            os.rename(folder, old)
-            try:
+    with _locked(folder.parent):
+        recover(folder)
+        if folder.exists() and not (folder.is_dir() and (not any(folder.iterdir()) or (folder / ABOUT).is_file())):
+            raise HeadError(f"{folder} holds something that is no head and stays as it is. Choose another folder.")
+        staged = Path(tempfile.mkdtemp(prefix=f".{folder.name}.part-", dir=folder.parent))
+        try:
+            staged.chmod(0o755)
+            for name, content in contents.items():
+                with open(staged / name, "wb") as file:
+                    file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())
+            _sync(staged)
+            if not folder.exists():
                 os.rename(staged, folder)
-            except BaseException:
-                os.rename(old, folder)
-                raise
-            shutil.rmtree(old, ignore_errors=True)
-        _sync(folder.parent)
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
+            elif not _exchange(staged, folder):
+                old = _old(folder)
+                os.rename(folder, old)
+                try:
+                    os.rename(staged, folder)
+                except BaseException:
+                    os.rename(old, folder)
+                    raise
+                shutil.rmtree(old, ignore_errors=True)
+            _sync(folder.parent)
+        finally:
+            shutil.rmtree(staged, ignore_errors=True)
 
 
 def recover(folder: Path) -> None:
-    """Clears up after a save that was killed: a head moved aside goes back, unfinished ones are removed."""
+    """Clears up after a save that was killed: a head moved aside goes back, unfinished ones are removed. Under the
+    parent's lock: what another process is writing looks no different."""
     old = _old(folder)
     if old.is_dir():
         if folder.exists():
             shutil.rmtree(old, ignore_errors=True)
         else:
             os.rename(old, folder)
-    if folder.parent.is_dir():
-        for part in folder.parent.iterdir():
-            if part.name.startswith(f".{folder.name}.part-"):
-                shutil.rmtree(part, ignore_errors=True)
+    for part in folder.parent.iterdir():
+        if part.name.startswith(f".{folder.name}.part-"):
+            shutil.rmtree(part, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _locked(parent: Path, shared: bool = False) -> Iterator[None]:
+    """Holds the folder itself locked, so that no lock file is left, and a kill frees it. Not on Windows or a file
+    system without such locks, where two who write one head at a time may still meet."""
+    descriptor = None
+    with contextlib.suppress(OSError):
+        if fcntl is not None:
+            descriptor = os.open(parent, os.O_RDONLY)
+            fcntl.flock(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 def _old(folder: Path) -> Path:
@@ -156,36 +182,43 @@ def read_head(folder: str | os.PathLike) -> tuple[np.ndarray, int, dict[str, Any
         HeadError: no head; a file that does not belong, such as a pickle; a file that is damaged or too large; a
             missing, extra or misshapen tensor; a number that is not finite; an impossible name.
     """
-    folder = Path(folder)
-    if not folder.exists():
-        recover(folder)
+    folder = Path(os.path.realpath(folder))
+    if not folder.exists() and _old(folder).is_dir():
+        with _locked(folder.parent):
+            recover(folder)
     if not folder.is_dir():
         raise HeadError(f"{folder} is no folder. A head is a folder with {', '.join(FILES)}; fit one with fit_user.")
-    for path in sorted(folder.iterdir()):
-        if path.name not in FILES and not path.name.startswith("."):
-            raise HeadError(f"{folder} holds {path.name!r}, which no head has; nothing was loaded. Remove it, or don't "
-                            "trust this head.")  # fmt: skip
-    for name in MAX_BYTES:
-        path = folder / name
-        if not path.is_file():
-            raise HeadError(f"{folder} lacks {name}; it is no whole head. Fit or download it again.")
-        if path.stat().st_size > MAX_BYTES[name]:
-            raise HeadError(f"{path} has {path.stat().st_size:,} bytes; a head's has {MAX_BYTES[name]:,} at most.")
-    about = _about(folder / ABOUT)
-    _check_config(folder / CONFIG)
-    weights = (folder / WEIGHTS).read_bytes()
-    row, hidden_size = _row(folder / WEIGHTS, weights)
-    if about["weights_sha256"] != hashlib.sha256(weights).hexdigest():
+    contents: dict[str, bytes] = {}
+    with _locked(folder.parent, shared=True):
+        for path in sorted(folder.iterdir()):
+            if path.name not in FILES + LEFT_ALONE:
+                raise HeadError(
+                    f"{folder} holds {path.name!r}, which no head has; nothing was loaded. Remove it, or don't trust "
+                    "this head."
+                )
+        for name in MAX_BYTES:
+            path = folder / name
+            if path.is_symlink():
+                raise HeadError(f"{path} is a link, and a head's folder holds none. Copy the file itself there.")
+            if not path.is_file():
+                raise HeadError(f"{folder} lacks {name}; it is no whole head. Fit or download it again.")
+            if path.stat().st_size > MAX_BYTES[name]:
+                raise HeadError(f"{path} has {path.stat().st_size:,} bytes; a head's has {MAX_BYTES[name]:,} at most.")
+            contents[name] = path.read_bytes()
+    about = _about(folder / ABOUT, contents[ABOUT])
+    _check_config(folder / CONFIG, contents[CONFIG])
+    row, hidden_size = _row(folder / WEIGHTS, contents[WEIGHTS])
+    if about["weights_sha256"] != hashlib.sha256(contents[WEIGHTS]).hexdigest():
         raise HeadError(f"{folder / WEIGHTS} is not what {ABOUT} was written for (sha256 differs). Get the head again.")
     return row, hidden_size, about
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_json(path: Path, content: bytes) -> dict[str, Any]:
     def refuse(token: str) -> None:
         raise ValueError(f"{token} is no number")
 
     try:
-        values = json.loads(path.read_bytes().decode("utf-8"), parse_constant=refuse)
+        values = json.loads(content.decode("utf-8"), parse_constant=refuse)
     except (ValueError, RecursionError) as error:
         raise HeadError(f"{path} is damaged ({str(error)[:100]}). Get the head again.") from None
     if not isinstance(values, dict):
@@ -193,8 +226,8 @@ def _read_json(path: Path) -> dict[str, Any]:
     return values
 
 
-def _about(path: Path) -> dict[str, Any]:
-    about = _read_json(path)
+def _about(path: Path, content: bytes) -> dict[str, Any]:
+    about = _read_json(path, content)
     if about.get("format") != FORMAT:
         raise HeadError(f"{path}: format {about.get('format')!r}; this version reads {FORMAT}. Fit the head again.")
     check_name(about.get("name"))
@@ -205,18 +238,50 @@ def _about(path: Path) -> dict[str, Any]:
     if base is not None and not (isinstance(base, str) and _HUB_ID.fullmatch(base) and ".." not in base):
         raise HeadError(f"{path}: base {str(base)[:80]!r} is no Hub id. Fit or download the head again.")
     uncertainty = about.get("row_std")
-    if not isinstance(uncertainty, list) or not all(
-        isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v) and 0 <= v <= MAX_LENGTH
-        for v in uncertainty
-    ):
+    if not isinstance(uncertainty, list) or not all(_is_number(v) and v >= 0 for v in uncertainty):
         raise HeadError(f"{path}: row_std must be a list of finite numbers of 0 or more. Fit the head again.")
     if not isinstance(about.get("about"), dict):
         raise HeadError(f"{path}: about is missing. Fit or download the head again.")
+    for key, value in about["about"].items():
+        if key not in _SUMMARIES or not _SUMMARIES[key](value):
+            raise HeadError(
+                f"{path}: about[{key[:80]!r}] is {str(value)[:80]!r}, which no head says of itself. Nothing was loaded."
+            )
     return about
 
 
-def _check_config(path: Path) -> None:
-    config = _read_json(path)
+def _is_number(value: Any) -> bool:
+    """Finite, and of a size that figures of a head have."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= MAX_LENGTH
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31
+
+
+def _are_numbers(values: Any) -> bool:
+    return isinstance(values, dict) and all(value is None or _is_number(value) for value in values.values())
+
+
+def _are_groups(fields: Any) -> bool:
+    return isinstance(fields, dict) and all(_are_numbers(values) for values in fields.values())
+
+
+_SUMMARIES = {
+    **dict.fromkeys(("ratings", "likes", "choices", "images", "mixed_from"), _is_count),
+    "strength": lambda value: _is_number(value) and value >= 0,
+    "prior_scale": lambda value: value is None or _is_number(value),
+    "uses_demographics": lambda value: isinstance(value, bool),
+    "held_out": lambda value: value is None or _are_numbers(value),
+    "distance": lambda value: value is None or _are_numbers(value),
+    "likes_more": _are_groups,
+    "unsure": _are_groups,
+    "notes": lambda value: isinstance(value, list) and all(isinstance(v, str) and len(v) <= 1000 for v in value),
+}  # what `about` may say, see UserHead.describe
+
+
+def _check_config(path: Path, content: bytes) -> None:
+    config = _read_json(path, content)
     for key, wanted in adapter_config(None).items():
         if key != "base_model_name_or_path" and config.get(key) != wanted:
             found = str(config.get(key))[:80]

@@ -8,6 +8,7 @@ import pickle
 import signal
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -175,6 +176,47 @@ def test_killed_while_saving(head, tmp_path, kills):
     assert kill_while_saving(head, tmp_path / "mine" / "head", kills) > kills / 10
 
 
+def test_several_save_and_read_one_head_at_a_time(head, tmp_path):
+    folder, other = tmp_path / "mine" / "head", head.with_strength(0.5)
+    done = []
+
+    def write(one):
+        for _ in range(60):
+            one.save(folder)
+        done.append(one)
+
+    def read():
+        found = 0
+        while len(done) < 2:
+            try:
+                row = UserHead.load(folder).row
+            except HeadError as error:  # not there yet
+                assert not found and "is no folder" in str(error)
+                continue
+            assert np.array_equal(row, head.row) or np.array_equal(row, other.row)
+            found += 1
+        return found
+
+    with ThreadPoolExecutor(4) as pool:
+        writers, readers = [pool.submit(write, one) for one in (head, other)], [pool.submit(read) for _ in range(2)]
+        for writer in writers:
+            writer.result()
+        assert all(reader.result() > 10 for reader in readers)
+    assert os.listdir(folder.parent) == ["head"]
+
+
+def test_saving_through_a_link_keeps_it_and_the_current_directory_is_refused(head, tmp_path, monkeypatch):
+    head.save(tmp_path / "real")
+    (tmp_path / "link").symlink_to("real")
+    head.with_strength(0.5).save(tmp_path / "link")
+    assert (tmp_path / "link").is_symlink() and sorted(os.listdir(tmp_path)) == ["link", "real"]
+    np.testing.assert_array_equal(UserHead.load(tmp_path / "real").row, head.row / 2)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(HeadError, match="current directory"):
+        head.save(".")
+
+
 # -- hostile heads -------------------------------------------------------------------------------------------------
 HOSTILE_CONFIG = [
     {"auto_mapping": {"base_model_class": "Evil", "parent_library": "evil_canary"}},
@@ -208,7 +250,22 @@ HOSTILE_CONFIG = [
     {"__class__": "evil_canary.Config"},
     {"inference_mode": False},
 ]
-HOSTILE_ABOUT = [{"base": "http://127.0.0.1:9/x"}, {"base": "../x"}, {"name": "/etc/passwd"}, {"about": "evil_canary"}]
+HOSTILE_ABOUT = [
+    {"base": "http://127.0.0.1:9/x"},
+    {"base": "../x"},
+    {"name": "/etc/passwd"},
+    {"about": "evil_canary"},
+    {"about": {"name": "somebody else"}},
+    {"about": {"raw_ratings": [1, 5]}},
+    {"about": {"strength": "x"}},
+    {"about": {"ratings": 10**400}},
+    {"about": {"ratings": -1}},
+    {"about": {"held_out": [1]}},
+    {"about": {"likes_more": {"group": 1}}},
+    {"about": {"notes": ["x" * 2000]}},
+    {"row_std": [10**400]},
+    {"row_std": [-1.0]},
+]
 
 
 def test_thirty_hostile_configs_import_nothing_and_ask_nobody(head, tmp_path, fresh_process):
@@ -239,7 +296,7 @@ for folder in sorted(Path(sys.argv[1]).iterdir()):
         refused += 1
 print(refused, asked, sorted(set(sys.modules) - before))
 """
-    assert fresh_process(code, tmp_path / "hostile", canary).strip() == "34 [] []"
+    assert fresh_process(code, tmp_path / "hostile", canary).strip() == f"{30 + len(HOSTILE_ABOUT)} [] []"
     assert not (tmp_path / "ran").exists()
 
 
@@ -266,7 +323,7 @@ def payloads(ran):
 def test_no_pickle_is_opened_whatever_it_is_called(head, tmp_path):
     ran, tried = tmp_path / "ran", 0
     for payload in payloads(ran):
-        for name in ("adapter_model.bin", "adapter_model.pt", "adapter_model.pth", "adapter_model.pkl", WEIGHTS):
+        for name in ("adapter_model.bin", "adapter_model.pt", "adapter_model.pth", ".hidden.pkl", WEIGHTS):
             head.save(tmp_path / "head")
             (tmp_path / "head" / name).write_bytes(payload)
             with pytest.raises(HeadError):
@@ -274,6 +331,14 @@ def test_no_pickle_is_opened_whatever_it_is_called(head, tmp_path):
             (tmp_path / "head" / name).unlink()
             tried += 1
     assert tried == 60 and not ran.exists()
+
+
+def test_a_link_to_weights_elsewhere_is_refused(head, tmp_path):
+    head.save(tmp_path / "head")
+    (tmp_path / "head" / WEIGHTS).rename(tmp_path / WEIGHTS)
+    (tmp_path / "head" / WEIGHTS).symlink_to(tmp_path / WEIGHTS)
+    with pytest.raises(HeadError, match="is a link"):
+        UserHead.load(tmp_path / "head")
 
 
 def test_numbers_that_are_none_or_huge_are_refused(head, tmp_path):
