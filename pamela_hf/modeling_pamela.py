@@ -76,6 +76,7 @@ class PamelaRewardModel(PreTrainedModel):
     def __init__(self, config: PamelaConfig):
         super().__init__(config)
         self._revision: str | None = None  # of the model's own repository
+        self._own_hashes: set[str] = set()  # of the weights that config.base_identity names, in each precision
         self.backbone: nn.Module | None = None  # loaded when pixels first need it, see load_backbone
         self.user_embedding = nn.Embedding(len(config.users) + 1, config.row_size, padding_idx=0)
         self.style = nn.Linear(config.hidden_size, 2, bias=False)  # shift and log-stretch of a person's scale use
@@ -167,6 +168,7 @@ class PamelaRewardModel(PreTrainedModel):
                 "the model again."
             )
         model._revision = revision
+        model._own_hashes = model._hashes()
         return (model, info) if asked else model
 
     def set_backbone(self, backbone: nn.Module) -> None:
@@ -184,20 +186,30 @@ class PamelaRewardModel(PreTrainedModel):
 
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
         """As in transformers; writes the base identity, and the encoder when it has no home but this model's folder."""
-        if self.config.base_identity is None:
-            self.config.base_identity = self.compute_base_identity()
+        identity = self.base_identity()
+        if identity != self.config.base_identity:  # else the weights may be a cast of those that the name was made from
+            self.config.base_identity, self._own_hashes = identity, self._hashes()
         super().save_pretrained(save_directory, **kwargs)
         if self.config.backbone == LOCAL_ENCODER:
             self.load_backbone().save_pretrained(os.path.join(save_directory, LOCAL_ENCODER[2:]))
 
-    def compute_base_identity(self) -> str:
-        """sha256 over all that gives a person's row its meaning, in float32: every tensor but the rows themselves, the
-        encoder and the rating scales' cutpoints."""
+    def base_identity(self) -> str:
+        """The base identity: the config's as long as the weights are those that were loaded or saved with it, cast or
+        not; of weights that were changed since, their own."""
+        own = self.compute_base_identity()
+        return self.config.base_identity or own if own in self._own_hashes else own
+
+    def _hashes(self) -> set[str]:
+        return {self.compute_base_identity(dtype) for dtype in (torch.float32, torch.bfloat16, torch.float16)}
+
+    def compute_base_identity(self, dtype: torch.dtype = torch.float32) -> str:
+        """sha256 over all that gives a person's row its meaning, as `dtype` holds it: every tensor but the rows
+        themselves, the encoder and the rating scales' cutpoints."""
         digest = hashlib.sha256()
         for name, tensor in sorted(self.state_dict().items()):
             if not name.startswith(("backbone.", "user_embedding.", "cutpoints.")):
                 digest.update(name.encode())
-                digest.update(tensor.detach().cpu().float().contiguous().numpy().tobytes())
+                digest.update(tensor.detach().cpu().to(dtype).float().contiguous().numpy().tobytes())
         return digest.hexdigest()
 
     @torch.no_grad()

@@ -262,12 +262,10 @@ class PamelaScorer:
 
     @property
     def identity(self) -> str:
-        """The base identity: sha256 over all that gives a person's row its meaning."""
-        if self.config.base_identity is None:
-            if self._identity is None:
-                self._identity = self.model.compute_base_identity()
-            return self._identity
-        return self.config.base_identity
+        """The base identity: sha256 over all that gives a person's row its meaning, as it is when first asked for."""
+        if self._identity is None:
+            self._identity = self.model.base_identity()
+        return self._identity
 
     def encode_people(self, n: int, user: Any, demographics: Any = None) -> dict[str, torch.Tensor]:
         """Model inputs of `n` people: `user_ids (n,)`, or where heads are among them `user_embeds (n, row_size)`;

@@ -9,6 +9,7 @@ from transformers import AutoConfig, AutoModel, AutoProcessor
 
 from pamela_hf import PamelaConfig, PamelaProcessor, PamelaRewardModel
 from pamela_hf.factors_pamela import Ratings
+from pamela_hf.scoring import PamelaScorer
 
 VOCABULARIES = {
     "users": ["ann", "bob", "cem"],
@@ -318,6 +319,24 @@ def test_round_trip_keeps_scores_and_identity(model, features, tmp_path, dtype):
     torch.testing.assert_close(again(**features).scores, model(**features).scores, **close)
     again.save_pretrained(tmp_path / "cast")
     assert AutoConfig.from_pretrained(tmp_path / "cast").base_identity == model.config.base_identity
+
+
+def test_saving_changed_weights_renews_the_identity_and_a_cast_keeps_it(model, tmp_path):
+    model.save_pretrained(tmp_path / "base")
+    base = model.config.base_identity
+    for dtype in (torch.bfloat16, torch.float16):
+        cast = PamelaRewardModel.from_pretrained(tmp_path / "base").to(dtype)
+        cast.save_pretrained(tmp_path / "cast")
+        again = PamelaRewardModel.from_pretrained(tmp_path / "cast")
+        assert again.base_identity() == PamelaScorer(again).identity == base
+    for changed in (PamelaRewardModel.from_pretrained(tmp_path / "base"), model, again):
+        with torch.no_grad():
+            for parameter in changed.members.parameters():
+                parameter.mul_(-1)
+        assert changed.base_identity() == PamelaScorer(changed).identity != base
+        changed.save_pretrained(tmp_path / "changed")
+        saved = PamelaRewardModel.from_pretrained(tmp_path / "changed").config.base_identity
+        assert saved == changed.compute_base_identity() != base
 
 
 def test_identity_ignores_rows_and_scales_and_sees_everything_else(model):
