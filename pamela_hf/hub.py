@@ -4,6 +4,7 @@ A push takes files by an allow-list, scans them, and makes one commit: afterward
 in the new one, whatever the network does meanwhile. A pull names one commit and checks every file against its hash.
 """
 
+import filecmp
 import fnmatch
 import hashlib
 import json
@@ -100,6 +101,7 @@ def push_folder(
         dry_run: collect and scan, but send no request.
         token: access token; default: the one that `huggingface_hub` finds (HF_TOKEN, `hf auth login`).
         private_values: words that no file and no file's name may hold, see :func:`pamela_hf.hub_scan.scan_files`.
+            Files of this very package may: whoever has it has them.
 
     Raises:
         HubError: nothing to push; a link or a pickle among the files; something in them that must not be published;
@@ -115,7 +117,8 @@ def push_folder(
             (staged / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(folder / name, staged / name)
         secrets, words = _tokens_in_use(secret), [*private_values, str(folder.resolve()), str(Path.cwd())]
-        found = [str(finding) for finding in scan_files(staged, files, secrets=secrets, private=words)]
+        public = [name for name in files if _is_own_source(staged / name)]
+        found = [str(finding) for finding in scan_files(staged, files, secrets=secrets, private=words, public=public)]
         found += [f"the message: {what}" for what in scan_text(message, secrets=secrets, private=words)]
         if found:
             raise HubError(
@@ -310,6 +313,13 @@ def _allowed(folder: Path, allow: Sequence[str]) -> tuple[list[str], list[str]]:
         if _is_refused(name):
             raise HubError(f"{name}: {PurePosixPath(name).suffix} files can run code when loaded. Use safetensors.")
     return files, sorted(set(names) - set(files))
+
+
+def _is_own_source(file: Path) -> bool:
+    """Whether a file is, byte for byte, one of this package's own."""
+    return file.suffix == ".py" and any(
+        filecmp.cmp(file, source, shallow=False) for source in Path(__file__).parent.rglob(file.name)
+    )
 
 
 def _file_hashes(path: Path) -> tuple[str, str]:

@@ -7,7 +7,7 @@ columns. It knows nothing of what the files are for.
 import base64
 import re
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,7 +57,12 @@ class Finding:
 
 
 def scan_files(
-    folder: Path, files: Iterable[str], *, secrets: Iterable[str] = (), private: Iterable[str] = ()
+    folder: Path,
+    files: Iterable[str],
+    *,
+    secrets: Iterable[str] = (),
+    private: Iterable[str] = (),
+    public: Collection[str] = (),
 ) -> list[Finding]:
     """What in `files` of `folder` must not be published: one finding for each file and kind.
 
@@ -67,13 +72,15 @@ def scan_files(
         secrets: access tokens in use; found anywhere, inside a longer word too.
         private: what is nobody's business (one's own raters' names, image ids); found as whole words. Words of
             fewer than 3 characters are not looked for: they occur by chance.
+        public: those of `files` that everybody has already: `private` is not looked for inside them.
     """
-    scan = _Scan([s for s in secrets if s], [p for p in private if len(p) > 2])
+    secrets = [s for s in secrets if s]
+    scan, scan_public = _Scan(secrets, [p for p in private if len(p) > 2]), _Scan(secrets, [])
     found: dict[tuple[str, str], Finding] = {}
     for name in files:
         for what in scan.text(name.encode()):
             found.setdefault((name, what), Finding(name, what, "in its name"))
-        for what, where in scan.file(folder / name):
+        for what, where in (scan_public if name in public else scan).file(folder / name):
             found.setdefault((name, what), Finding(name, what, where))
     return list(found.values())
 

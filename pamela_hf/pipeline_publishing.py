@@ -54,11 +54,13 @@ def push_pipeline(
         keep_ids, pseudonyms: as in :func:`publishing.push_model`.
 
     Raises:
-        HubError: no saved pipeline, pickles in it; and what `push_model` raises.
+        HubError: no saved pipeline, pickles in it or links out of it; and what `push_model` raises.
     """
     folder = Path(folder)
     index = _index(folder)
     for file in folder.rglob("*"):
+        if not file.resolve().is_relative_to(folder.resolve()):
+            raise HubError(f"{file} is a link out of the folder. Put the file itself there.")
         if file.suffix.lower() in REFUSED_SUFFIXES:
             raise HubError(
                 f"{file.relative_to(folder)}: {file.suffix} files can run code when loaded. Save the pipeline anew: "

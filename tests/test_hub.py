@@ -262,6 +262,12 @@ def test_what_must_not_be_published_stops_the_push(folder):
     with pytest.raises(HubError, match=r"the message: local path"):
         push_folder(folder, "me/x", allow=ALLOW, dry_run=True, message="from /home/someone/x")
     push_folder(folder, "me/x", allow=ALLOW, dry_run=True)
+    source = (TESTS.parent / "pamela_hf" / "pipeline_pamela.py").read_bytes()
+    (folder / "pipeline_pamela.py").write_bytes(source)
+    push_folder(folder, "me/x", allow=["*.py"], dry_run=True, private_values=["simulated_0003"])
+    (folder / "pipeline_pamela.py").write_bytes(source + b"#")
+    with pytest.raises(HubError, match="private value"):
+        push_folder(folder, "me/x", allow=["*.py"], dry_run=True, private_values=["simulated_0003"])
 
 
 def test_the_scan_looks_into_gzip_parquet_and_safetensors(tmp_path):

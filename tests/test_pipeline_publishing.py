@@ -1,6 +1,7 @@
 """A pushed `PamelaPromptPipeline`, as strangers find it with diffusers: with the package and without it."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -124,6 +125,35 @@ def test_only_a_saved_pipeline_without_pickles_is_pushed(pipes, tmp_path):
             push_pipeline(folder, "me/x", dry_run=True)
     finally:
         pickle.unlink()
+
+
+def test_links_out_of_the_folder_are_refused(pipes, tmp_path):
+    folder, _ = pipes["procedural"]
+    (tmp_path / "diary.txt").write_text("canary")
+    for link, target in ((folder / "pipeline" / "notes.txt", "diary.txt"), (folder / "processor" / "more", ".")):
+        link.symlink_to(tmp_path / target)
+        try:
+            with pytest.raises(HubError, match="link out of the folder"):
+                push_pipeline(folder, "me/x", dry_run=True)
+        finally:
+            link.unlink()
+
+
+def test_names_that_the_packages_own_sources_hold_stop_no_push(pipes, tmp_path):
+    """The demo's raters bear the names that docstrings use as examples."""
+    folder = tmp_path / "pipe"
+    shutil.copytree(pipes["procedural"][0], folder)
+    config = json.loads((folder / "reward_model" / "config.json").read_text())
+    users = ["simulated_0001", "simulated_0003", "zoë"]
+    for place in ("reward_model", "processor"):
+        (folder / place / "config.json").write_text(json.dumps({**config, "users": users}))
+    home = Pseudonyms(tmp_path / "pseudonyms.json")
+    result = push_pipeline(folder, "me/x", pseudonyms=home, dry_run=True)
+    assert "_pamela_hf/pipeline_pamela.py" in result.files
+    (folder / "pipeline" / "extra").mkdir()
+    (folder / "pipeline" / "extra" / "words.txt").write_text("simulated_0003")  # any other file still may not
+    with pytest.raises(HubError, match="private value"):
+        push_pipeline(folder, "me/x", pseudonyms=home, dry_run=True)
 
 
 def test_saved_configurations_of_the_original_stay_as_they_are(pipes, tmp_path):
