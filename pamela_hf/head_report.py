@@ -22,12 +22,14 @@ FEWEST = 3  # images behind anything that is said of a group
 
 def held_out(answers: Answers, said: Said, covariance: np.ndarray) -> dict[str, Any] | None:
     """Rank correlation of a person's ratings with scores fitted on the others: `{"srocc", "ci_low", "ci_high",
-    "everyone", "folds"}`; `None` with fewer than `MIN_RATINGS` ratings, or none that differ.
+    "everyone", "folds"}`; `None` with fewer than `MIN_RATINGS` rated images, or no ratings that differ.
 
-    Images of one prompt stay in one fold. The interval (95 %) resamples ratings; `everyone` is row 0's correlation.
+    An image rated more than once counts once, with its mean rating. Images of one prompt stay in one fold. The interval
+    (95 %) resamples images; `everyone` is row 0's correlation.
     """
-    n = len(said.rated)
-    if n < MIN_RATINGS or np.ptp(said.scores) == 0:
+    rated, first, which, times = np.unique(said.rated, return_index=True, return_inverse=True, return_counts=True)
+    scores, n = np.bincount(which, said.scores) / times, len(rated)
+    if n < MIN_RATINGS or np.ptp(scores) == 0:
         return None
     group = np.arange(len(said.keys))
     if said.text_embeds is not None and said.text_embeds.any():
@@ -38,20 +40,19 @@ def held_out(answers: Answers, said: Said, covariance: np.ndarray) -> dict[str, 
     _, group = np.unique(group, return_inverse=True)
     fold_of_group = np.random.default_rng(0).permutation(group.max() + 1) % FOLDS
     fold = fold_of_group[group]
-    if len(np.unique(fold[said.rated])) < 2:
+    if len(np.unique(fold[rated])) < 2:
         return None
-    folds = np.concatenate([fold[answers.image], fold[answers.pairs[:, 0]]])
-    personal = held_out_utilities(answers, covariance, folds)[:n]
-    everyone = answers.utility[said.rated]
+    personal = held_out_utilities(answers, covariance, fold)[first]
+    everyone = answers.utility[rated]
     rng = np.random.default_rng(0)
     drawn = rng.integers(0, n, (DRAWS, n))
-    draws = correlation(rankdata(personal[drawn], axis=1), rankdata(said.scores[drawn], axis=1))
+    draws = correlation(rankdata(personal[drawn], axis=1), rankdata(scores[drawn], axis=1))
     low, high = np.nanquantile(draws, [0.025, 0.975])
     figures = {
-        "srocc": correlation(rankdata(personal), rankdata(said.scores)),
+        "srocc": correlation(rankdata(personal), rankdata(scores)),
         "ci_low": low,
         "ci_high": high,
-        "everyone": correlation(rankdata(everyone), rankdata(said.scores)),
+        "everyone": correlation(rankdata(everyone), rankdata(scores)),
     }
     return {**{key: round(float(value), 4) for key, value in figures.items()}, "folds": FOLDS}
 
@@ -80,9 +81,9 @@ def what_stands_out(
     before = np.einsum("nh,hg,ng->n", slope, prior, slope)
     likes_more: dict[str, dict[str, float]] = {}
     unsure: dict[str, dict[str, float]] = {}
-    for field in scorer.config.metadata:
-        values = np.array([str(row.get(field)) if row.get(field) is not None else "" for row in said.metadata])
-        for value in sorted(set(values.tolist()) - {""}):
+    for field, known in scorer.config.metadata.items():
+        values = np.array(["" if row.get(field) is None else str(row[field]) for row in said.metadata])
+        for value in sorted(known):  # a value the model doesn't know may be anything of the owner's, and teaches nothing
             here = values == value
             if here.sum() < FEWEST:
                 continue

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from huggingface_hub import constants
+from huggingface_hub.file_download import repo_folder_name
 from scipy.linalg import block_diag
 
 from .embeddings import Embeddings
@@ -166,7 +168,7 @@ class UserHead:
 
         Keys: `name`; `ratings`, `likes`, `choices`, `images`: how many; `held_out`: `{"srocc", "ci_low", "ci_high",
         "everyone"}`, the rank correlation of ratings with scores from the other ratings, by cross-validation, and that
-        of everyone's taste, or `None` with fewer than 6 different ratings; `distance`: `{"rank_correlation",
+        of everyone's taste, or `None` with fewer than 6 rated images; `distance`: `{"rank_correlation",
         "rating_units"}` between this person's and everyone's scores of these images; `likes_more`: metadata field →
         value → how much more than others, in rating units; `unsure`: field → value → share of the prior doubt that
         is left; `notes`: what was odd about the answers.
@@ -374,7 +376,12 @@ def _scorer(model: PamelaScorer | PamelaRewardModel | str | os.PathLike) -> Pame
 
 
 def _hub_id(model: PamelaRewardModel) -> str | None:
-    """The Hub id a model was loaded from; `None` for a folder of this machine, whose name is nobody's business."""
+    """The Hub id a model was loaded from; `None` for a folder of this machine, whose name is nobody's business.
+
+    A folder's name may look like an id, and be gone from sight after a chdir; what came from the Hub is in its cache.
+    """
     name = str(getattr(model, "name_or_path", "") or "")
-    plain = name.count("/") == 1 and not name.startswith((".", "/", "~")) and not os.path.exists(name)
-    return name if plain else None
+    if name.count("/") != 1 or name.startswith((".", "/", "~")) or os.path.exists(name):
+        return None
+    cached = Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=name, repo_type="model"), "snapshots")
+    return name if any(cached.glob("*/config.json")) else None

@@ -242,12 +242,15 @@ def _maximize(problem: _Problem, precision: np.ndarray, x: np.ndarray) -> tuple[
 
 
 def held_out_utilities(answers: Answers, covariance: np.ndarray, folds: np.ndarray) -> np.ndarray:
-    """`(n,)` utility of each rated image by the row fitted on the answers of the other folds; `folds (n + m,)`."""
+    """`(n,)` utility of each rated image by the row fitted on the answers about images of other folds alone: a choice
+    counts where neither of its images is held out. `folds (N,)`: of each image."""
     out = np.empty(len(answers.image))
-    for fold in np.unique(folds):
-        row = fit_row(answers.subset(folds != fold), covariance).row
-        at = answers.image[folds[: len(out)] == fold]
-        out[folds[: len(out)] == fold] = answers.utility[at] + answers.slope[at] @ row
+    for fold in np.unique(folds[answers.image]):
+        apart = folds != fold
+        row = fit_row(answers.subset(np.concatenate([apart[answers.image], apart[answers.pairs].all(1)])), covariance).row
+        held = ~apart[answers.image]
+        at = answers.image[held]
+        out[held] = answers.utility[at] + answers.slope[at] @ row
     return out
 
 

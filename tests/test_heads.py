@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import shutil
 
 import numpy as np
 import pytest
@@ -104,6 +105,50 @@ def test_odd_answers_give_a_sane_head_and_a_word(scorer, features, answers, note
     assert np.isfinite(head.row).all()
     everyone, personal = scores_of(scorer, features), scores_of(scorer, features, head)
     assert correlation(everyone, personal) > 0.8
+
+
+def test_held_out_is_held_out_of_choices_too(scorer, features):
+    """Ratings are noise and choices repeat them: what is known of other images foretells nothing."""
+    ids, found = list(features.image_ids), []
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        mine, scores = rng.choice(ids, 24, replace=False), rng.integers(1, 6, 24)
+        choices = [(a, b) for a, x in zip(mine, scores) for b, y in zip(mine, scores) if x > y]
+        head = UserHead.fit(scorer, list(zip(mine, scores)), choices=choices, name="n", embeddings=features)
+        found.append(head.about["held_out"]["srocc"])
+    assert np.mean(found) < 0.2
+
+
+def test_held_out_counts_images_not_repeats(scorer, features, ratings):
+    twice = [("img001", 1)] * 5 + [("img002", 5)] * 5
+    assert UserHead.fit(scorer, twice, name="n", embeddings=features).about["held_out"] is None
+    once = UserHead.fit(scorer, ratings, name="n", embeddings=features).about["held_out"]
+    again = UserHead.fit(scorer, [*ratings, *ratings], name="n", embeddings=features).about["held_out"]
+    assert again["everyone"] == once["everyone"]
+    assert again["ci_high"] - again["ci_low"] > 0.7 * (once["ci_high"] - once["ci_low"])
+
+
+def test_only_groups_that_the_model_knows_are_written(scorer, features, ratings, tmp_path):
+    said = {image: {"group": "animal" if i % 2 else "/mnt/photos/anna"} for i, (image, _) in enumerate(ratings)}
+    head = UserHead.fit(scorer, ratings, name="n", embeddings=features, metadata=said)
+    assert set(head.about["likes_more"]["group"]) == set(head.about["unsure"]["group"]) == {"animal"}
+    head.save(tmp_path / "head")
+    assert not any(b"anna" in (tmp_path / "head" / name).read_bytes() for name in FILES)
+
+
+def test_a_base_is_named_only_if_it_came_from_the_hub(trained_folder, ratings, features, tmp_path, monkeypatch):
+    cache = tmp_path / "cache"
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
+    sha = "0123456789" * 4
+    for folder in (tmp_path / "here" / "secretdir" / "model", cache / "models--me--base" / "snapshots" / sha):
+        shutil.copytree(trained_folder, folder, ignore=shutil.ignore_patterns("checkpoints"))
+    (cache / "models--me--base" / "refs").mkdir()
+    (cache / "models--me--base" / "refs" / "main").write_text(sha)
+    monkeypatch.chdir(tmp_path / "here")
+    local = PamelaScorer.from_pretrained("secretdir/model", device="cpu")
+    monkeypatch.chdir(tmp_path)
+    for scorer, base in ((local, None), (PamelaScorer.from_pretrained("me/base", device="cpu"), "me/base")):
+        assert UserHead.fit(scorer, ratings, name="n", embeddings=features).base == base
 
 
 def test_scales_are_mapped(scorer, features, ratings):
