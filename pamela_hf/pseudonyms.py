@@ -6,6 +6,8 @@ import secrets
 from collections.abc import Iterable
 from pathlib import Path
 
+from filelock import FileLock
+
 PATTERN = "user_{:04d}"
 
 
@@ -34,18 +36,7 @@ class Pseudonyms:
         self.file = Path(file) if file is not None else default_mapping_file()
         self._taken = set(taken)
         self.mapping: dict[str, str] = {}
-        if self.file.exists():
-            try:
-                mapping = json.loads(self.file.read_text(encoding="utf-8"))
-                right = isinstance(mapping, dict) and all(isinstance(v, str) for v in mapping.values())
-            except ValueError:
-                right = False
-            if not right or len(set(mapping.values())) < len(mapping):
-                raise ValueError(
-                    f"{self.file} is not a mapping of names to pseudonyms. Restore it from a backup; without it "
-                    "published pseudonyms can no longer be matched to your raters."
-                )
-            self.mapping = mapping
+        self._read()
 
     def assign(self, names: Iterable[str], *, save: bool = True) -> dict[str, str]:
         """name → pseudonym of each of `names`; new ones get the next numbers, in random order.
@@ -54,6 +45,32 @@ class Pseudonyms:
         `save=False` (a dry run) nothing is written, and new names may get other numbers next time.
         """
         names = list(dict.fromkeys(names))
+        self._read()
+        if save and not self.mapping.keys() >= set(names):
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(self.file.with_name(f".{self.file.name}.lock")):  # another push may give some out just now
+                self._read()
+                mapping = self.mapping | self._given(names)
+                self._write(mapping)
+                self.mapping = mapping
+        return self._given(names)
+
+    def _read(self) -> None:
+        if not self.file.exists():
+            return
+        try:
+            mapping = json.loads(self.file.read_text(encoding="utf-8"))
+            right = isinstance(mapping, dict) and all(isinstance(v, str) for v in mapping.values())
+        except ValueError:
+            right = False
+        if not right or len(set(mapping.values())) < len(mapping):
+            raise ValueError(
+                f"{self.file} is not a mapping of names to pseudonyms. Restore it from a backup; without it "
+                "published pseudonyms can no longer be matched to your raters."
+            )
+        self.mapping = mapping
+
+    def _given(self, names: list[str]) -> dict[str, str]:
         given = dict(self.mapping)
         new = [name for name in names if name not in given]
         secrets.SystemRandom().shuffle(new)
@@ -64,13 +81,9 @@ class Pseudonyms:
                 number += 1
             given[name] = PATTERN.format(number)
             used.add(given[name])
-        if new and save:
-            self._write(given)
-            self.mapping = given
         return {name: given[name] for name in names}
 
     def _write(self, mapping: dict[str, str]) -> None:
-        self.file.parent.mkdir(parents=True, exist_ok=True)
         part = self.file.with_name(f".{self.file.name}.{os.getpid()}.part")
         part.unlink(missing_ok=True)
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -339,6 +340,14 @@ def test_pseudonyms_stay_the_same_and_stay_at_home(tmp_path):
     assert {k: second[k] for k in first} == first and len(set(second.values())) == 3
     assert Pseudonyms(file).assign(["new"], save=False)["new"] not in second.values()
     assert "new" not in json.loads(file.read_text())
+    # two pushes at a time
+    one, other = Pseudonyms(file), Pseudonyms(file)
+    given = one.assign(["eve"]) | other.assign(["flo"])
+    assert json.loads(file.read_text()) == second | given and len({*second.values(), *given.values()}) == 5
+    with ThreadPoolExecutor(8) as pool:
+        many = list(pool.map(lambda k: Pseudonyms(file).assign([f"rater{k // 2}"]), range(40)))
+    kept = json.loads(file.read_text())
+    assert all(kept[name] == pseudonym for part in many for name, pseudonym in part.items()) and len(kept) == 25
     file.write_text('{"ann": "user_0001", "bob": "user_0001"}')
     with pytest.raises(ValueError, match="not a mapping"):
         Pseudonyms(file)
