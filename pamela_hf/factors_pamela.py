@@ -7,12 +7,15 @@ Bishop 1999, *Probabilistic Principal Component Analysis*) under ridge penalties
 closed form. Fitting all jointly, without integrating the t_u out, overfits.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 STEPS = 100
+# variance: a few ratings can be fitted exactly, but nobody rates the same to a tenth of a standard deviation twice
+MIN_NOISE = 0.01
 
 
 @dataclass
@@ -110,15 +113,16 @@ def factorize(
 
     def loss() -> Tensor:
         optimizer.zero_grad()
-        found.noise = log_noise.exp()
+        level = log_noise.clamp_min(math.log(MIN_NOISE))
+        found.noise = level.exp()
         left, moved, factor = found._posterior(x, ratings, who @ found.known, counted)
         explained = (moved * torch.cholesky_solve(moved[:, :, None], factor)[:, :, 0]).sum()
         value = 0.5 * (left.square().sum() - explained) / found.noise
-        value = value + factor.diagonal(dim1=1, dim2=2).log().sum() + 0.5 * (n - rank).sum() * log_noise
+        value = value + factor.diagonal(dim1=1, dim2=2).log().sum() + 0.5 * (n - rank).sum() * level
         penalties = ((found.weights, everyone_penalty), (found.directions, penalty), (found.known, known_penalty))
         value = value + sum(0.5 * unit * strength * one.square().sum() for one, strength in penalties)
         value.backward()
         return value
 
     optimizer.step(loss)
-    return TasteFactors(*(one.detach() for one in free), log_noise.detach().exp())
+    return TasteFactors(*(one.detach() for one in free), log_noise.detach().exp().clamp_min(MIN_NOISE))

@@ -84,7 +84,7 @@ class PamelaFeatures(nn.Module):
         """Fits means and scales; returns all images' joint features, centred and of mean squared length 1, and the
         weight of each kind in them."""
         given = {"image": image, "text": text}
-        given = {name: given[name].float() for name in self.dims if given[name] is not None}
+        given = {n: given[n].float() for n in self.dims if given[n] is not None and given[n].any()}
         shares = {"image": 1 - self.config.text_share if "text" in given else 1.0, "text": self.config.text_share}
         parts, weights = [], {}
         for name, value in given.items():
@@ -94,7 +94,9 @@ class PamelaFeatures(nn.Module):
             mean = known.mean(0)
             getattr(self, f"{name}_mean").copy_(mean)
             # one scale for all dimensions, so that their relative weight stays the encoder's
-            getattr(self, f"{name}_scale").copy_((known - mean).square().mean().sqrt().clamp_min(1e-12))
+            spread, size = (known - mean).square().mean().sqrt(), known.square().mean().sqrt()
+            # where all are the same, any scale will do that doesn't blow up rounding errors and what others differ in
+            getattr(self, f"{name}_scale").copy_(spread if spread > 1e-5 * size else size)
             weights[name] = (shares[name] / self.dims[name]) ** 0.5
             parts.append(self.standardize(name, value).float() * there.to(self.linear_offset.device) * weights[name])
         joint = torch.cat(parts, dim=1)

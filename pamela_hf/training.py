@@ -73,13 +73,15 @@ def build_config(config: TrainingConfig, data: RatingData, embeddings: Embedding
     def fields(kind: str, columns: Sequence[str]) -> dict[str, list[str]]:
         return {} if kind in off else {c: v for c in columns if len(v := vocabulary(c)) > 1}
 
-    text_dim = 0 if embeddings.text_embeds is None or "prompt" in off else embeddings.text_embeds.shape[1]
+    # where no training image has a prompt there is nothing to learn of prompts: the model takes none
+    text = None if "prompt" in off else embeddings.text_embeds
+    prompted = text is not None and text[embeddings.rows(train["image_id"].astype(str).unique())].any()
     values = {
         "backbone": embeddings.backbone,
         "backbone_revision": embeddings.revision,
         "preprocessing": embeddings.preprocessing,
         "image_embed_dim": embeddings.image_embeds.shape[1],
-        "text_embed_dim": text_dim,
+        "text_embed_dim": text.shape[1] if prompted else 0,
         "users": [] if "user" in off else vocabulary("participant_id"),
         "demographics": fields("demographics", DEMOGRAPHIC_FIELDS),
         "metadata": fields("metadata", METADATA_FIELDS),

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from pamela_hf.factors_pamela import Ratings, TasteFactors, factorize
+from pamela_hf.factors_pamela import MIN_NOISE, Ratings, TasteFactors, factorize
 
 
 def some_ratings(people: int, images: int, seed: int = 0) -> tuple[Ratings, np.ndarray, np.ndarray]:
@@ -85,3 +85,13 @@ def test_the_seed_decides_the_start_only(world):
     assert torch.equal(a.directions, b.directions) and not torch.allclose(a.directions, c.directions)
     one, other = (f.tastes(x, ratings) @ f.directions for f in (a, c))
     torch.testing.assert_close(one, other, atol=1e-2, rtol=0)
+
+
+@pytest.mark.parametrize(("people", "images"), [(1, 2), (1, 3), (1, 5), (2, 2), (3, 4)])
+def test_ratings_that_can_be_fitted_exactly_still_have_noise(people, images):
+    rng = np.random.default_rng(people * images)
+    x = torch.from_numpy(rng.normal(size=(images, images)))
+    person, image = (torch.from_numpy(a.ravel()) for a in np.indices((people, images)))
+    ratings = Ratings(person, image, torch.from_numpy(rng.normal(size=people * images)), people)
+    found = factorize(x, ratings, rank=16, penalty=0.01, everyone_penalty=0.01)
+    assert found.noise >= MIN_NOISE and found.tastes(x, ratings).isfinite().all()

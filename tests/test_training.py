@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import shutil
@@ -210,6 +211,40 @@ def test_resume_refuses_another_configuration(sources, tmp_path):
         train(small_config(epochs=1, seed=1, learning_rate=1e-3), *sources, tmp_path / "run", resume=True)
     with pytest.raises(FileExistsError, match="--resume"):
         train(small_config(epochs=1), *sources, tmp_path / "run")
+
+
+def test_ratings_of_images_without_prompts_train_a_model_without_a_text_side(sources, tmp_path):
+    data, embeddings = sources
+    without = dataclasses.replace(embeddings, text_embeds=np.zeros_like(embeddings.text_embeds))
+    model = train(small_config(epochs=1), data, without, tmp_path / "run", progress=False)
+    assert model.config.text_embed_dim == 0 and all(v.isfinite().all() for v in model.state_dict().values())
+    image, text = (torch.from_numpy(a) for a in (embeddings.image_embeds, embeddings.text_embeds))
+    with torch.no_grad():  # a prompt, of which it knows nothing, changes nothing
+        assert torch.equal(model(image_embeds=image).scores, model(image_embeds=image, text_embeds=text).scores)
+
+
+def test_one_prompt_for_all_does_not_blow_up_what_others_differ_in(sources, tmp_path):
+    data, embeddings = sources
+    text = np.tile(embeddings.text_embeds[1], (len(embeddings), 1))
+    alike = dataclasses.replace(embeddings, text_embeds=text)
+    model = train(small_config(epochs=1), data, alike, tmp_path / "run", progress=False)
+    image, other = (torch.from_numpy(a) for a in (embeddings.image_embeds, embeddings.text_embeds))
+    with torch.no_grad():
+        assert (model(image, other).utility - model(image, torch.from_numpy(text)).utility).abs().max() < 5
+
+
+@pytest.mark.parametrize(("people", "images"), [(1, 2), (1, 3), (1, 5), (2, 2)])
+def test_a_handful_of_ratings_train(people, images, sources, tmp_path):
+    data, embeddings = sources
+    table = data.splits["train"]
+    few = table["participant_id"].isin([f"p{i:02d}" for i in range(people)])
+    few &= table["image_id"].isin([f"img{5 * i:03d}" for i in range(1, images + 1)])
+    few = dataclasses.replace(data, splits={"train": table[few].reset_index(drop=True)})
+    assert len(few.splits["train"]) == people * images
+    model = train(small_config(epochs=1), few, embeddings, tmp_path / "run", progress=False)
+    with torch.no_grad():
+        out = model(*(torch.from_numpy(a) for a in (embeddings.image_embeds, embeddings.text_embeds)))
+    assert out.utility.isfinite().all() and out.utility.abs().max() < 50
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_step_and_names_the_batch(sources, tmp_path, monkeypatch):
