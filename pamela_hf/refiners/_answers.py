@@ -9,8 +9,10 @@ from . import Trial
 from .instructions import DIGEST_BARRED, DIGEST_BEST, DIGEST_WORST, FIRST_REQUEST, REQUEST, SYSTEM
 
 _MAX_ANSWER = 100_000  # characters of one answer that are looked at
+# always matches, to the end if need be: what failed would be tried again from every quote inside, in quadratic time
+_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)("?)', re.DOTALL)
 _LABEL = re.compile(
-    r"^\s*(?:[-*•–>#]+\s*)?(?:\(?\d{1,3}[.):\]]\s+|(?:variant|prompt|option)\s*\d*\s*[:.–-]\s*)?", re.IGNORECASE
+    r"^\s*(?:[-*•–>#]+\s*)?(?:\(?\d{1,3}[.):\]]\s+|(?:variant|prompt|option)\s*(?:\d+\s*)?[:.–-]\s*)?", re.IGNORECASE
 )
 _TALK = re.compile(
     r"^(?:sure|certainly|of course|okay|ok|here (?:are|is)|these are|below (?:are|is)|"
@@ -62,7 +64,7 @@ def parse_variants(answer: Any) -> list[str]:
     # an array that was cut off, or has a comma too many: its whole strings are still there
     start = text.find("[")
     if start >= 0:
-        quoted = re.findall(r'"((?:[^"\\]|\\.){3,}?)"', text[start:])
+        quoted = [q for q, closed in _QUOTED.findall(text[start:]) if closed and len(q) > 2]
         if found := [s for q in quoted if (s := _unescaped(q)) not in ("variants", "prompts", "prompt")]:
             return found
     lines = [_LABEL.sub("", line, count=1).strip() for line in text.splitlines()]

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -135,6 +136,18 @@ def test_answers_in_any_form_are_understood(answer):
 )
 def test_answers_without_a_variant_are_none(answer):
     assert [text for text in map(clean_prompt, parse_variants(answer)) if text] in ([], ["null"])
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ['["a' + '\\"' * 50_000, '["a", "' + "\\" * 99_999, '["' * 50_000, "prompt" + " " * 100_000 + "x",
+     "{" + '"' * 100_000, "<think>" * 15_000, "```" * 33_000, "prompt " + "1" * 100_000, "[" + '"abc' * 25_000],
+    ids=range(9),
+)  # fmt: skip
+def test_the_time_for_an_answer_grows_with_its_length_only(answer):
+    start = time.process_time()
+    assert len(parse_variants(answer)) < 50_000
+    assert time.process_time() - start < 2  # minutes, where it grows with the square
 
 
 def fuzz_answers(count: int) -> None:
