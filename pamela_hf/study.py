@@ -22,7 +22,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
-from scipy.sparse.csgraph import connected_components
+from scipy.sparse.csgraph import NegativeCycleError, bellman_ford, connected_components
 from scipy.stats import t as student_t
 
 ELO_PER_LOGIT = 400 / np.log(10)
@@ -157,7 +157,8 @@ def fit(wins: np.ndarray, ties: np.ndarray, prior_sd: float = PRIOR_SD) -> tuple
         prior_sd: Elo; standard deviation of a normal prior around the mean.
 
     Returns:
-        Elo (..., C) with mean 1000, and log ν (...), −inf where there is no tie.
+        Elo (..., C) with mean 1000, and log ν (...), −inf where there is no tie. Where all n are tied every Elo is
+        1000 and log ν, which has no maximum, is log 4n.
 
     Raises:
         ArithmeticError: it did not converge.
@@ -165,6 +166,7 @@ def fit(wins: np.ndarray, ties: np.ndarray, prior_sd: float = PRIOR_SD) -> tuple
     n_ties = ties.sum((-1, -2)) / 2
     decided = wins.sum((-1, -2))
     tied = n_ties > 0
+    free = tied & (decided > 0)
     theta = np.zeros(wins.shape[:-1])
     log_nu = np.where(tied, np.log(2 * np.maximum(n_ties, 0.5) / np.maximum(decided, 0.5)), -np.inf)
     penalty = (ELO_PER_LOGIT / prior_sd) ** 2
@@ -173,9 +175,9 @@ def fit(wins: np.ndarray, ties: np.ndarray, prior_sd: float = PRIOR_SD) -> tuple
         gradient, information = score_and_information(theta, log_nu, wins, ties)
         gradient[..., :c] -= penalty * theta
         information[..., range(c), range(c)] += penalty
-        # log ν is no parameter without ties, and barely one where all are tied: a floor keeps the solve regular.
-        information[..., c, c] = np.where(tied, information[..., c, c] + 1e-6, 1.0)
-        gradient[..., c] = np.where(tied, gradient[..., c] - 1e-6 * np.where(tied, log_nu, 0), 0.0)
+        # log ν is no parameter without ties, nor where all are tied; a floor keeps the solve regular close to that.
+        information[..., c, c] = np.where(free, information[..., c, c] + 1e-6, 1.0)
+        gradient[..., c] = np.where(free, gradient[..., c] - 1e-6 * np.where(free, log_nu, 0), 0.0)
         step = np.linalg.solve(information, gradient[..., None])[..., 0]
         # the mean is 0 at the maximum, and only a wide prior's rounding moves it
         step[..., :c] -= step[..., :c].mean(-1, keepdims=True)
@@ -191,6 +193,11 @@ def fit(wins: np.ndarray, ties: np.ndarray, prior_sd: float = PRIOR_SD) -> tuple
 def check_comparable(conditions: Sequence[str], wins: np.ndarray, ties: np.ndarray) -> None:
     """Raises StudyError unless every condition has a finite Elo: it met the others, won and lost (Ford 1957).
 
+    A tie holds a condition up as a win does, but only where ν is finite. It is not if, around every circle of
+    conditions each of which beat or tied with the next, there are no more wins than ties: moving the winners apart by
+    2 and log ν by 1 then makes no choice less likely, and what never happened ever less. Twelve wins, four ties and no
+    loss are such choices. Nothing but ties is let pass: by symmetry all are equal.
+
     wins, ties: (C, C), summed over people.
     """
     if len(conditions) < 2:
@@ -203,6 +210,8 @@ def check_comparable(conditions: Sequence[str], wins: np.ndarray, ties: np.ndarr
             f"Nobody compared these groups of conditions with each other: {' | '.join(parts)}. Their Elo has no common "
             "scale. Collect comparisons between them, or analyse each group by itself with --conditions."
         )
+    ties_count = not ties.any() or not wins.any() or _more_wins_than_ties_in_a_circle(wins, ties)
+    held_up = held_up if ties_count else wins > 0
     n, group = connected_components(held_up, directed=True, connection="strong")
     for k in np.argsort(np.bincount(group)) if n > 1 else ():  # name the few rather than the many
         inside = group == k
@@ -211,9 +220,19 @@ def check_comparable(conditions: Sequence[str], wins: np.ndarray, ties: np.ndarr
         if not (lost.any() and won.any()):
             met = int((wins + wins.T + ties)[inside][:, ~inside].sum())
             raise StudyError(
-                f"{names} never {'won' if lost.any() else 'lost'} or tied a single one of {met} comparisons with the "
-                "other conditions, so no finite Elo fits. Collect more choices, or leave out with --conditions."
+                f"{names} never {'won' if lost.any() else 'lost'}{' or tied' if ties_count else ''} a single one of "
+                f"{met} comparisons with the other conditions{'' if ties_count else ', and ties alone are not enough'}"
+                ", so no finite Elo fits. Collect more choices, or leave out with --conditions."
             )
+
+
+def _more_wins_than_ties_in_a_circle(wins: np.ndarray, ties: np.ndarray) -> bool:
+    lengths = np.where(wins > 0, -1.0, np.where(ties > 0, 1.0, 0.0))  # 0: no way
+    try:
+        bellman_ford(lengths, directed=True)
+    except NegativeCycleError:
+        return True
+    return False
 
 
 def bootstrap_weights(n_people: int, draws: int, seed: int) -> np.ndarray:

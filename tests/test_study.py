@@ -64,6 +64,21 @@ def test_two_conditions_have_the_elo_of_their_odds():
     assert cell["elo"]["ci_low"] is None  # one person tells nothing about others
 
 
+def test_nothing_but_ties_makes_all_equal():
+    for n in (1, 54, 990, 12345):
+        ties = n * (1.0 - np.eye(5))
+        elo, log_nu = fit(np.zeros((2, 5, 5)), np.stack([ties, 7 * ties]))
+        np.testing.assert_allclose(elo, 1000, atol=1e-6)
+        assert np.isfinite(log_nu).all()
+    tied = "".join(f"ann {pair} t\n" for pair in ("a b", "a c", "b c"))
+    study = choices(
+        tied * 30 + "".join(f"{p} {a} {b} {c}\n" for p in ("bob", "eve") for a, b in ("ab", "bc", "ca") for c in "lrt")
+    )
+    assert analyse(study, 500)["conditions"]["a"]["elo"]["ci_low"] is not None  # some draws are of ann alone
+    alone = study_report(choices(tied), 50, simulations=0)
+    assert [row["elo"]["value"] for row in alone["conditions"].values()] == [1000, 1000, 1000] and study_table(alone)
+
+
 def test_every_fit_of_a_batch_is_its_own():
     rng = np.random.default_rng(1)
     wins = rng.poisson(2, (50, 4, 4)) * ~np.eye(4, dtype=bool)
@@ -169,6 +184,13 @@ def test_what_cannot_have_an_elo_is_refused_by_name():
         analyse(choices("ann self a l\nann self a l\nbob self b l\nbob a b l\nbob b a l"))
     with pytest.raises(StudyError, match="b never won or tied a single one of 2"):
         analyse(choices("ann b a r\nbob b self r\nbob a self l\nbob self a l"))
+    # with ν free, twelve wins, four ties and no loss are ever likelier the farther apart the two are
+    with pytest.raises(StudyError, match=r"never (won|lost) a single one of 16 .* ties alone are not enough"):
+        analyse(choices("ann a b l\n" * 12 + "ann a b t\n" * 4))
+    with pytest.raises(StudyError, match="b never won a single one of 2"):
+        analyse(choices("ann a b l\nann b c t\nann a c t"))
+    ordered = analyse(choices("ann a b l\nann b c l\nann a c t"))  # more wins than ties in the circle bound ν
+    assert list(ordered["conditions"]) == ["a", "b", "c"]
     with pytest.raises(StudyError, match="one condition, 'a'"):
         analyse(choices("ann a a l"))
     with pytest.raises(StudyError, match="'c'; there are a, b"):
