@@ -218,6 +218,21 @@ def check_encoder(config: PamelaConfig, embeddings: Embeddings, where: str = "th
         )
 
 
+def check_encoder_folder(folder: str | os.PathLike, embeddings: Embeddings) -> None:
+    """Raises EmbeddingError unless the encoder in `folder` made `embeddings`, in whatever precision it ran."""
+    made = embeddings.revision
+    precisions = (torch.float32, torch.bfloat16, torch.float16) if made else ()
+    hashes = (weights_hash(AutoModel.from_pretrained(folder, dtype=d, use_safetensors=True)) for d in precisions)
+    same = made is None or made in hashes  # a cast of the weights has a hash of its own
+    fingerprint = preprocessing_fingerprint(*load_preprocessors(str(folder)))
+    if not same or embeddings.preprocessing not in (None, fingerprint):
+        what = "its preprocessing differs" if same else "its weights differ"
+        raise EmbeddingError(
+            f"encoder={str(folder)!r} did not make the features: {what}. Name the folder that they were "
+            f"made with, or embed with this one: python scripts/embed.py --encoder {folder}"
+        )
+
+
 class FrozenEncoder:
     """An encoder with its preprocessing: images or prompts in, pooled features out.
 

@@ -29,7 +29,7 @@ from .builder import load_ratings
 from .checkpoints import latest_checkpoint, write_checkpoint
 from .configuration_pamela import LOCAL_ENCODER, PamelaConfig
 from .data import DEMOGRAPHIC_FIELDS, METADATA_FIELDS, RatingData, join_ratings, standardized_scores
-from .embeddings import Embeddings, join_embeddings, load_embeddings
+from .embeddings import Embeddings, check_encoder_folder, join_embeddings, load_embeddings
 from .factors_pamela import Ratings
 from .metrics import user_metrics
 from .modeling_pamela import PamelaRewardModel
@@ -161,8 +161,8 @@ def train(
     Raises:
         FileExistsError: `output` holds a model, or a run that `resume` would go on with.
         FloatingPointError: a loss that is not finite; nothing was updated with it.
-        ValueError: no train split, ratings that are no level of their scale, features of another encoder than the
-            configuration's, a weight for a source that is not there.
+        ValueError: no train split, ratings that are no level of their scale, features of another encoder than
+            `encoder` or the configuration's, a weight for a source that is not there.
     """
     output = Path(output)
     if "train" not in data.splits or not len(data.splits["train"]):
@@ -174,6 +174,8 @@ def train(
             f"The features were made by {embeddings.backbone!r}; the configuration says encoder={config.encoder!r}. "
             "Embed with that one (pamela embed --config YAML), or leave `encoder` out."
         )
+    if encoder is not None and embeddings.backbone == LOCAL_ENCODER:
+        check_encoder_folder(encoder, embeddings)
     AcceleratorState._reset_state()  # an earlier run in this process may have used another precision
     accelerator = Accelerator(
         mixed_precision=config.mixed_precision,
@@ -260,7 +262,7 @@ class _Run:
             disable=not (progress and accelerator.is_main_process),
         )
         shown: dict[str, float] = {}
-        while self.step < self.total:
+        while self.step < self.total and not self.stopped():
             epoch, first = divmod(self.step, self.steps_per_epoch)
             for step, parts in enumerate(epoch_batches(self.arrays, config, epoch)):
                 if step < first:
@@ -282,10 +284,12 @@ class _Run:
                     self.keep_best(metrics, epoch)
                 if at_end if not config.checkpoint_every else self.step % config.checkpoint_every == 0:
                     self.checkpoint()
-                if at_end and config.early_stopping and epoch - self.best["epoch"] >= config.patience:
-                    bar.close()
-                    return
         bar.close()
+
+    def stopped(self) -> bool:
+        """Whether early stopping ended the run with the last whole epoch; a resumed run may find that it did."""
+        last = self.step // self.steps_per_epoch - 1
+        return self.config.early_stopping is not None and last - self.best["epoch"] >= self.config.patience
 
     def take_step(self, parts: list[np.ndarray], epoch: int, step: int) -> float:
         config, accelerator = self.config, self.accelerator
@@ -379,16 +383,15 @@ class _Run:
 
     def resume(self) -> None:
         found = latest_checkpoint(self.output / "checkpoints")
-        if found is None:
-            return
-        self.accelerator.load_state(str(found.path / "state"))
-        self.step = found.state["step"]
-        self.best = {**found.state["best"], "state": found.best_state}
+        if found is not None:
+            self.accelerator.load_state(str(found.path / "state"))
+            self.step = found.state["step"]
+            self.best = {**found.state["best"], "state": found.best_state}
         if self.accelerator.is_main_process:  # what was logged after the checkpoint happens again
             path = self.output / "metrics.jsonl"
             lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
             kept = [line for line in lines if _logged_step(line) <= self.step]
-            path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+            _write_whole(path, "".join(line + "\n" for line in kept))
 
 
 def _logged_step(line: str) -> float:
@@ -398,14 +401,26 @@ def _logged_step(line: str) -> float:
         return math.inf  # cut off while it was written
 
 
+def _write_whole(path: Path, text: str) -> None:
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(text, encoding="utf-8")
+    os.replace(part, path)
+
+
 def _claim(output: Path, config: TrainingConfig, resume: bool, accelerator: Accelerator) -> None:
     """Refuses a folder with other work in it; notes down what this run is."""
     text = yaml.safe_dump(dataclasses.asdict(config), sort_keys=False)
     note = output / "training_config.yaml"
     if note.exists() and not resume:
         raise FileExistsError(f"{output} holds a training run. Go on with it by --resume, or choose another output.")
+    if not note.exists() and (output / "config.json").exists():
+        raise FileExistsError(f"{output} holds a model that is not of a training run here. Choose another output.")
     if note.exists():
         before = yaml.safe_load(note.read_text(encoding="utf-8"))
+        if not isinstance(before, dict):
+            raise ValueError(
+                f"{note} does not say what this run was: it is damaged. Delete the folder, or choose another output."
+            )
         changed = {k for k, v in dataclasses.asdict(config).items() if before.get(k) != v}
         if changed:
             raise ValueError(
@@ -415,7 +430,7 @@ def _claim(output: Path, config: TrainingConfig, resume: bool, accelerator: Acce
     accelerator.wait_for_everyone()
     if accelerator.is_main_process and not note.exists():
         output.mkdir(parents=True, exist_ok=True)
-        note.write_text(text, encoding="utf-8")
+        _write_whole(note, text)
     accelerator.wait_for_everyone()
 
 

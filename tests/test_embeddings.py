@@ -12,6 +12,7 @@ from pamela_hf.embeddings import (
     Embeddings,
     FrozenEncoder,
     check_encoder,
+    check_encoder_folder,
     compute_embeddings,
     join_embeddings,
     load_embeddings,
@@ -148,6 +149,19 @@ def test_another_encoders_cache_is_refused_and_says_what_differs(any_encoder, fo
     encoder.preprocessing = "other"
     with pytest.raises(EmbeddingError, match="preprocessing"):
         embed(encoder, folder, tmp_path / "e.safetensors")
+
+
+def test_an_encoders_folder_is_known_by_its_weights_in_any_precision(any_encoder, folder, tmp_path):
+    for dtype in ("float32", "bfloat16", "float16"):
+        encoder = FrozenEncoder(str(any_encoder), device="cpu", dtype=dtype)
+        check_encoder_folder(any_encoder, embed(encoder, folder, tmp_path / f"{dtype}.safetensors"))
+    made = Embeddings(["a"], np.ones((1, 3)), revision=encoder.revision, preprocessing="0" * 16)
+    with pytest.raises(EmbeddingError, match="its preprocessing differs"):
+        check_encoder_folder(any_encoder, made)
+    made.revision = "0" * 16
+    with pytest.raises(EmbeddingError, match="its weights differ"):
+        check_encoder_folder(any_encoder, made)
+    check_encoder_folder(any_encoder, Embeddings(["a"], np.ones((1, 3))))  # it doesn't say what made it
 
 
 def test_damage_is_noticed(tmp_path):

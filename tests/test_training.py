@@ -17,9 +17,10 @@ from transformers import AutoModel, AutoProcessor
 
 from pamela_hf.batches import epoch_batches, make_batch
 from pamela_hf.checkpoints import CheckpointError, latest_checkpoint
+from pamela_hf.embeddings import EmbeddingError
 from pamela_hf.metrics import user_metrics
 from pamela_hf.scoring import PamelaScorer, encode_ratings
-from pamela_hf.training import build_config, load_sources, train
+from pamela_hf.training import _Run, build_config, load_sources, train
 from pamela_hf.training_config import TrainingConfig
 
 ROOT = Path(__file__).parent.parent
@@ -285,6 +286,51 @@ def test_early_stopping_keeps_the_best_epoch(sources, tmp_path):
         train(small_config(early_stopping="val_seen/taste"), *sources, tmp_path / "other", progress=False)
 
 
+def test_an_early_stopped_run_that_is_resumed_stays_stopped(sources, tmp_path):
+    """Killed after the last checkpoint and before the model was written; and resumed although it is finished."""
+    data, embeddings = sources
+    worse = dataclasses.replace(data, splits={s: data.splits[s] for s in ("train", "val_unseen")})
+    config = small_config(epochs=12, learning_rate=0.2, early_stopping="val_unseen/user_srocc", patience=1)
+    train(config, worse, embeddings, tmp_path / "run", progress=False)
+    log, whole = (tmp_path / "run" / "metrics.jsonl").read_text(), weights_of(tmp_path / "run")
+    assert json.loads(log.splitlines()[-1])["epoch"] < 11, "it was to stop early"
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / "run" / name).unlink()
+    for _ in range(2):
+        train(config, worse, embeddings, tmp_path / "run", resume=True, progress=False)
+        assert (tmp_path / "run" / "metrics.jsonl").read_text() == log
+        assert_same(weights_of(tmp_path / "run"), whole)
+
+
+def test_a_run_killed_before_its_first_checkpoint_logs_each_step_once(sources, tmp_path, monkeypatch):
+    config = small_config(users_per_batch=1)
+    train(config, *sources, tmp_path / "whole", progress=False)
+    with monkeypatch.context() as killed:
+        killed.setattr(_Run, "checkpoint", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            train(config, *sources, tmp_path / "run", progress=False)
+    assert (tmp_path / "run" / "metrics.jsonl").stat().st_size
+    train(config, *sources, tmp_path / "run", resume=True, progress=False)
+    assert (tmp_path / "run" / "metrics.jsonl").read_text() == (tmp_path / "whole" / "metrics.jsonl").read_text()
+
+
+def test_a_models_folder_is_left_alone_and_a_damaged_note_is_named(trained_folder, sources, tmp_path, monkeypatch):
+    model = shutil.copytree(trained_folder, tmp_path / "model")
+    (model / "training_config.yaml").unlink()
+    for resume in (False, True):
+        with pytest.raises(FileExistsError, match="holds a model"):
+            train(small_config(epochs=1), *sources, model, resume=resume, progress=False)
+    assert_same(weights_of(model), weights_of(trained_folder))
+    with monkeypatch.context() as killed:
+        killed.setattr(os, "replace", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            train(small_config(epochs=1), *sources, tmp_path / "run", progress=False)
+    train(small_config(epochs=1), *sources, tmp_path / "run", resume=True, progress=False)
+    (tmp_path / "run" / "training_config.yaml").write_text("")
+    with pytest.raises(ValueError, match=r"training_config\.yaml .* is damaged"):
+        train(small_config(epochs=1), *sources, tmp_path / "run", resume=True, progress=False)
+
+
 @pytest.mark.parametrize("changes", [{"without": ["ordinal", "pairwise", "linear"]}, {"mixed_precision": "bf16"}])
 def test_variants_train(changes, sources, tmp_path):
     model = train(small_config(epochs=1, **changes), *sources, tmp_path / "run", progress=False)
@@ -324,6 +370,11 @@ def test_pixels_and_prompts_score_as_the_features_made_of_them(any_encoder, tmp_
         Image.fromarray(rng.integers(0, 255, (20, 24, 3), np.uint8)).save(folder / "images" / f"img{i:03d}.png")
     main(["embed", "--data", str(folder), "--encoder", str(any_encoder), "--device", "cpu"])
     data, embeddings = load_sources([folder])
+    other = AutoModel.from_pretrained(shutil.copytree(any_encoder, tmp_path / "other"))
+    next(other.parameters()).data.add_(0.1)
+    other.save_pretrained(tmp_path / "other")
+    with pytest.raises(EmbeddingError, match=r"other' did not make the features: its weights"):
+        train(small_config(epochs=1), data, embeddings, tmp_path / "model", encoder=tmp_path / "other")
     train(small_config(epochs=1), data, embeddings, tmp_path / "model", encoder=any_encoder, progress=False)
     scorer = PamelaScorer.from_pretrained(tmp_path / "model", device="cpu")
     table = data.splits["test_seen"].head(12)
