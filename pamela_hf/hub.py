@@ -11,9 +11,10 @@ import json
 import os
 import re
 import shutil
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
@@ -28,12 +29,16 @@ from huggingface_hub import (
 )
 from huggingface_hub import constants as hub_constants
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
+from huggingface_hub.hf_api import RepoFile
 
 from .hub_scan import scan_files, scan_text
 
 REPO_TYPES = ("model", "dataset")
 # formats that can run code when they are loaded: weights are safetensors or nothing
 REFUSED_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz", ".h5", ".msgpack")
+# a person's head, the one thing that is pulled and deleted from here: its files and the bytes they have at most
+HEAD_FILES = {"adapter_config.json": 64 << 10, "adapter_model.safetensors": 256 << 10, "head.json": 64 << 10}
+CARD = "README.md"  # for people: no pull needs it
 ATTEMPTS = 6
 FIRST_WAIT = 1.0  # seconds before the second attempt; each further wait is twice as long
 TRANSIENT_STATUS = (408, 412, 425, 429, 500, 502, 503, 504)  # 412: somebody committed since we looked
@@ -178,7 +183,8 @@ class _Push:
 
     def _changes(self, revision: str) -> list[CommitOperationAdd | CommitOperationDelete]:
         """What turns the repository's files at a commit into the staged ones."""
-        remote = _remote_hashes(self.api, self.repo_id, self.repo_type, revision)
+        files = _remote_files(self.api, self.repo_id, self.repo_type, revision)
+        remote = {name: _remote_hash(file) for name, file in files.items()}
         changes: list[CommitOperationAdd | CommitOperationDelete] = []
         for name in self.files:
             if name not in self._hashes:
@@ -195,6 +201,7 @@ def pull_folder(
     *,
     revision: str | None = None,
     allow: Sequence[str],
+    max_bytes: Mapping[str, int] = HEAD_FILES,
     token: str | None = None,
 ) -> Path:
     """Downloads files of a repository as they are at one commit, and checks each against its hash there.
@@ -207,7 +214,9 @@ def pull_folder(
         repo_id: `owner/name`.
         repo_type: "model" or "dataset".
         revision: commit (40 digits, which stays what it is), tag or branch; default: the newest commit.
-        allow: patterns of the files wanted, as in :func:`push_folder`. Pickles are never downloaded.
+        allow: patterns of the files wanted, as in :func:`push_folder`. Pickles and cards (README.md) are never
+            downloaded.
+        max_bytes: file name → bytes it has at most; a larger one is refused before anything is downloaded.
         token: access token; default: the one that `huggingface_hub` finds.
 
     Returns:
@@ -215,7 +224,7 @@ def pull_folder(
 
     Raises:
         HubError: no such repository, revision or file, a Hub that stays out of reach, a file name that leads out of
-            the folder, or a file that keeps arriving damaged.
+            the folder, a file that is too large or keeps arriving damaged.
     """
     _check_repo(repo_id, repo_type)
     if revision is not None and (not re.fullmatch(r"[\w./-]+", revision) or ".." in revision or revision[0] == "/"):
@@ -226,10 +235,17 @@ def pull_folder(
 
     def once() -> Path:
         commit = api.repo_info(repo_id, repo_type=repo_type, revision=revision).sha
-        remote = _remote_hashes(api, repo_id, repo_type, commit)
-        names = sorted(name for name in remote if _matches(name, allow) and not _is_refused(name))
+        files = _remote_files(api, repo_id, repo_type, commit)
+        remote = {name: _remote_hash(file) for name, file in files.items()}
+        names = sorted(name for name in remote if _is_wanted(name, allow))
         if not names:
             raise HubError(f"{repo_id} at {commit} has none of {', '.join(allow)}. Is it the repository you meant?")
+        for name in names:
+            if files[name].size > (most := max_bytes.get(name, sys.maxsize)):
+                raise HubError(
+                    f"{name} of {repo_id} has {files[name].size:,} bytes; it may have {most:,} at most. Nothing was "
+                    "downloaded. Is it the repository you meant?"
+                )
         for name in names:
             path = PurePosixPath(name)
             if path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name:
@@ -251,23 +267,36 @@ def pull_folder(
     return _persistently(once, f"pull from {repo_id}", secret)
 
 
-def delete_repo(repo_id: str, repo_type: str = "model", token: str | None = None) -> None:
-    """Deletes a repository with all its commits, for good.
+def delete_repo(
+    repo_id: str, repo_type: str = "model", token: str | None = None, *, of: Iterable[str] = HEAD_FILES
+) -> None:
+    """Deletes a repository with all its commits, for good, if it is what it is taken for.
+
+    Args:
+        repo_id, repo_type, token: as in :func:`push_folder`.
+        of: names of files that it must hold, all of them, and besides its README.md nothing else.
 
     Raises:
-        HubError: there is no such repository, or the Hub refuses or stays out of reach.
+        HubError: it holds something else, there is no such repository, or the Hub refuses or stays out of reach.
     """
     _check_repo(repo_id, repo_type)
-    api, asked = HfApi(token=token), False
+    api, asked, wanted = HfApi(token=token), False, set(of)
 
     def once() -> None:
         nonlocal asked
         try:
-            api.repo_info(repo_id, repo_type=repo_type)
+            info = api.repo_info(repo_id, repo_type=repo_type)
         except RepositoryNotFoundError:
             if asked:  # the answer to an earlier request was lost, its effect was not
                 return
             raise
+        found = _remote_files(api, repo_id, repo_type, info.sha).keys() - {CARD, ".gitattributes"}
+        if found != wanted:
+            names = ", ".join(sorted(found)[:5]) + (", …" if len(found) > 5 else "")
+            raise HubError(
+                f"{repo_id} holds {names or 'no files'} instead of {', '.join(sorted(wanted))}; it was not deleted. "
+                "Check the name; delete anything else on its page at the Hub."
+            )
         asked = True
         api.delete_repo(repo_id, repo_type=repo_type, missing_ok=True)
 
@@ -292,6 +321,10 @@ def _matches(name: str, allow: Iterable[str]) -> bool:
 
 def _is_refused(name: str) -> bool:
     return PurePosixPath(name).suffix.lower() in REFUSED_SUFFIXES
+
+
+def _is_wanted(name: str, allow: Iterable[str]) -> bool:
+    return _matches(name, allow) and not _is_refused(name) and name != CARD
 
 
 def _allowed(folder: Path, allow: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -332,10 +365,15 @@ def _file_hashes(path: Path) -> tuple[str, str]:
     return sha256.hexdigest(), blob.hexdigest()
 
 
-def _remote_hashes(api: HfApi, repo_id: str, repo_type: str, revision: str) -> dict[str, str]:
-    """Name of each file of a repository at a commit → its sha256 if it is a large one, else git's blob id."""
+def _remote_files(api: HfApi, repo_id: str, repo_type: str, revision: str) -> dict[str, RepoFile]:
+    """Name of each file of a repository at a commit → what the Hub knows of it."""
     entries = api.list_repo_tree(repo_id, repo_type=repo_type, revision=revision, recursive=True)
-    return {e.path: e.lfs.sha256 if e.lfs else e.blob_id for e in entries if hasattr(e, "blob_id")}
+    return {entry.path: entry for entry in entries if isinstance(entry, RepoFile)}
+
+
+def _remote_hash(file: RepoFile) -> str:
+    """sha256 of a large file, git's blob id of any other."""
+    return file.lfs.sha256 if file.lfs else file.blob_id
 
 
 def _from_cache(repo_id: str, repo_type: str, revision: str | None, allow: Sequence[str]) -> Path:
@@ -345,7 +383,7 @@ def _from_cache(repo_id: str, repo_type: str, revision: str | None, allow: Seque
     except (OSError, ValueError):
         raise HubError(f"{repo_id} is not in the cache and HF_HUB_OFFLINE is set. Unset it, and pull again.") from None
     names = {path: path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file()}
-    wanted = [path for path, name in names.items() if _matches(name, allow) and not _is_refused(name)]
+    wanted = [path for path, name in names.items() if _is_wanted(name, allow)]
     if not wanted:
         raise HubError(f"The cache of {repo_id} has none of {', '.join(allow)}. Unset HF_HUB_OFFLINE, and pull again.")
     for path in wanted:
