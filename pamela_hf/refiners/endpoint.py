@@ -9,11 +9,15 @@ import logging
 import os
 import time
 from collections.abc import Sequence
+from concurrent import futures
+from threading import Thread
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
-from huggingface_hub import InferenceClient
-from huggingface_hub.errors import HfHubHTTPError, InferenceTimeoutError
+from huggingface_hub import InferenceClient, get_session, get_token
+from huggingface_hub.errors import HfHubHTTPError, InferenceTimeoutError, OfflineModeIsEnabled
+from huggingface_hub.utils import hf_raise_for_status
 
 from . import Trial, clean_prompt, prompt_key
 from ._answers import messages, parse_variants
@@ -23,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 # whatever HTTP library this release of huggingface_hub is built on, all its errors share this base
 _HTTP_ERROR = next(base for base in HfHubHTTPError.__mro__ if base.__name__ == "HTTPError")
+_UNUSABLE = (_HTTP_ERROR, OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
 DEFAULT_MODEL = "meta-llama/Llama-3.1-8B-Instruct"
 
 
@@ -34,7 +39,10 @@ class Refiner:
         base_url: of an OpenAI-style server, such as `http://127.0.0.1:8000/v1`; `None` = Inference Providers.
         api_key: of that server; default: the environment's REFINER_API_KEY. temperature: of sampling.
         retries: further requests where variants are missing or the server fails.
-        wait: seconds before the first of these, doubled each time. timeout: seconds for one request.
+        wait: seconds before the first of these, doubled each time. timeout: seconds for one request, whole.
+
+    Raises:
+        ValueError: `base_url` is no http(s) address.
     """
 
     name = "endpoint"
@@ -49,11 +57,21 @@ class Refiner:
         wait: float = 1.0,
         timeout: float = 120.0,
     ):
+        if base_url is not None:
+            try:
+                parts = urlsplit(base_url)
+                right = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+            except ValueError:  # brackets or a port that are none
+                right = False
+            if not right or not base_url.isprintable() or " " in base_url:
+                raise ValueError(
+                    f"base_url={base_url!r} (--refiner-url) is no server's address; expected one such as "
+                    "http://127.0.0.1:8000/v1."
+                )
         self.model = model or (DEFAULT_MODEL if base_url is None else None)
         self.base_url, self.temperature, self.retries = base_url, temperature, retries
         self.wait, self.timeout = wait, timeout
         self._api_key = api_key
-        self._client: Any = None
         self._structured = True
 
     @property
@@ -65,8 +83,14 @@ class Refiner:
         """Up to `n` distinct variants; fewer, with a warning, if the server fails or the model does not give more.
 
         Raises:
-            ConnectionError: the server refuses the request (unknown model, no access): asking again cannot help.
+            ConnectionError: the server refuses the request (unknown model, no access), or Inference Providers are meant
+                without a token or under HF_HUB_OFFLINE: asking again cannot help.
         """
+        if self.base_url is None and (self._api_key or get_token()) is None:
+            raise ConnectionError(
+                "Inference Providers need an access token: `hf auth login` or HF_TOKEN. Or name a server of yours with "
+                "--refiner-url, or choose another --refiner."
+            )
         seen = {prompt_key(trial.prompt) for trial in history} | {prompt_key(prompt)}
         found: list[str] = []
         for attempt in range(1 + self.retries):
@@ -83,30 +107,26 @@ class Refiner:
 
     def _answer(self, chat: list[dict[str, str]], seed: int) -> str | None:
         """The model's text; `None` where the server failed in a way that may pass."""
-        if self._client is None:
-            key = self._api_key
-            if self.base_url is not None and key is None:
-                key = os.environ.get("REFINER_API_KEY", "none")
-            self._client = InferenceClient(base_url=self.base_url, api_key=key, timeout=self.timeout)
-        options: dict[str, Any] = {}
-        if self._structured:
-            options["response_format"] = {"type": "json_schema", "json_schema": SCHEMA}
-        if self.base_url is None:
-            options["model"] = self.model
-        elif self.model:  # `model=` would take the place of the server's address
-            options["extra_body"] = {"model": self.model}
+        # HTTP libraries bound each read, so a server that drips bytes would hold a run for ever: it is left behind
+        answer: futures.Future[Any] = futures.Future()
+
+        def ask() -> None:
+            try:
+                answer.set_result(self._ask(chat, seed))
+            except BaseException as error:
+                answer.set_exception(error)
+
+        Thread(target=ask, daemon=True).start()
         try:
-            out = self._client.chat_completion(
-                chat,
-                temperature=self.temperature,
-                seed=seed,
-                max_tokens=2048,
-                **options,
-            )
-            content = out.choices[0].message.content
+            content = answer.result(self.timeout)
             return content if isinstance(content, str) else ""
-        except InferenceTimeoutError:
+        except (InferenceTimeoutError, futures.TimeoutError):
             logger.warning("The refiner's server did not answer within %g s.", self.timeout)
+        except OfflineModeIsEnabled:
+            raise ConnectionError(
+                "HF_HUB_OFFLINE=1 shuts Inference Providers off. Unset it, name a server of yours with --refiner-url, "
+                "or choose another --refiner."
+            ) from None
         except HfHubHTTPError as error:
             status = getattr(error.response, "status_code", None)
             if status in (400, 422) and self._structured:  # it does not know response_format: ask in plain words
@@ -118,6 +138,26 @@ class Refiner:
                     "--refiner-url and the access token (HF_TOKEN)."
                 ) from None
             logger.warning("The refiner's server failed with status %s.", status)
-        except (_HTTP_ERROR, OSError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        except _UNUSABLE as error:
             logger.warning("The refiner's server gave no usable answer (%s).", type(error).__name__)
         return None
+
+    def _ask(self, chat: list[dict[str, str]], seed: int) -> Any:
+        """One request: the message's content, whatever it is."""
+        options: dict[str, Any] = {"temperature": self.temperature, "seed": seed, "max_tokens": 2048}
+        if self._structured:
+            options["response_format"] = {"type": "json_schema", "json_schema": SCHEMA}
+        if self.base_url is None:
+            client = InferenceClient(api_key=self._api_key, timeout=self.timeout)
+            return client.chat_completion(chat, model=self.model, **options).choices[0].message.content
+        if self.model:
+            options["model"] = self.model
+        url = self.base_url.rstrip("/")
+        if not url.endswith("/chat/completions"):
+            url += "/chat/completions" if url.endswith("/v1") else "/v1/chat/completions"
+        key = self._api_key if self._api_key is not None else os.environ.get("REFINER_API_KEY", "none")
+        # a plain client: huggingface_hub's own refuses any address, the next room's too, under HF_HUB_OFFLINE
+        with type(get_session())(timeout=self.timeout) as http:
+            response = http.post(url, json={"messages": chat, **options}, headers={"Authorization": f"Bearer {key}"})
+            hf_raise_for_status(response)
+            return response.json()["choices"][0]["message"]["content"]

@@ -1,7 +1,9 @@
 """The endpoint refiner against a server on the loopback that speaks, or garbles, the OpenAI protocol."""
 
 import json
+import socket
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
@@ -24,6 +26,7 @@ def server(monkeypatch):
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self):
+            made.path = self.path
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             made.requests.append((body, {key.lower(): value for key, value in self.headers.items()}))
             reply = made.replies[min(len(made.requests), len(made.replies)) - 1]
@@ -72,8 +75,7 @@ def test_structured_answers(server):
     server.replies = [variants("a cottage at night", "a cottage at noon")]
     assert propose(server) == ["a cottage at night", "a cottage at noon"]
     ((body, headers),) = server.requests
-    # InferenceClient spells the schema the way TGI does
-    assert "variants" in json.dumps(body["response_format"]) and body["model"] == "m"
+    assert body["response_format"]["json_schema"]["schema"]["required"] == ["variants"] and body["model"] == "m"
     assert PROMPT in body["messages"][1]["content"]
     assert TOKEN not in json.dumps([body, headers])  # the Hub's token is not this server's business
 
@@ -112,8 +114,9 @@ def test_a_refusal_is_an_error_that_says_what_to_check(server, status):
     "reply",
     ["", "[]", "I am sorry, I cannot do that.", b"not json", b"", {"choices": []},
      {}, {"choices": [{}]}, [], "\x00\x07",
-     {"choices": [{"index": 0, "message": {"role": "assistant", "content": None}, "finish_reason": "stop"}]}],
-    ids=range(11),
+     {"choices": [{"index": 0, "message": {"role": "assistant", "content": None}, "finish_reason": "stop"}]},
+     b"[" * 200_000, b'{"choices": ' * 50_000],
+    ids=range(13),
 )  # fmt: skip
 def test_garbage_is_no_variant_and_no_error(server, reply):
     server.replies = [reply]
@@ -126,3 +129,55 @@ def test_a_server_that_is_not_there(caplog, monkeypatch):
     assert refiner.propose(PROMPT, HISTORY, 2, np.random.default_rng(0)) == []
     assert "no usable answer" in caplog.text or "did not answer" in caplog.text
     assert "127.0.0.1:9" in refiner.identity
+
+
+def test_a_server_that_drips_bytes_is_left_behind(caplog):
+    def drip(listening: socket.socket) -> None:
+        connection, _ = listening.accept()
+        with connection:
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+            for _ in range(60):
+                time.sleep(0.1)
+                connection.sendall(b" ")
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=drip, args=(listening,), daemon=True).start()
+        refiner = Refiner("m", f"http://127.0.0.1:{listening.getsockname()[1]}/v1", retries=0, timeout=0.5)
+        start = time.monotonic()
+        assert refiner.propose(PROMPT, HISTORY, 2, np.random.default_rng(0)) == []
+        assert time.monotonic() - start < 3 and "did not answer within 0.5 s" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "notaurl",
+        "",
+        "127.0.0.1:8000/v1",
+        "ftp://host/v1",
+        "http://",
+        "http://host:port/v1",
+        "http://[::1",
+        "http://a b",
+    ],
+)
+def test_an_address_that_is_none_is_refused_at_once(url):
+    with pytest.raises(ValueError, match=r"--refiner-url\) is no server's address; expected one such as http"):
+        Refiner("m", url)
+
+
+@pytest.mark.parametrize("path", ["", "/", "/v1", "/v1/", "/v1/chat/completions", "/proxy"])
+def test_offline_the_hub_is_shut_and_a_server_of_ones_own_is_not(server, monkeypatch, path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    server.replies, server.url = [variants("a cottage at night")], server.url.removesuffix("/v1") + path
+    assert propose(server, n=1) == ["a cottage at night"]
+    assert server.path == ("/proxy/v1" if path == "/proxy" else "/v1") + "/chat/completions"
+    with pytest.raises(ConnectionError, match="HF_HUB_OFFLINE=1 shuts Inference Providers off"):
+        Refiner().propose(PROMPT, HISTORY, 1, np.random.default_rng(0))
+
+
+def test_inference_providers_without_a_token_are_no_passing_trouble(monkeypatch, tmp_path):
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "token"))
+    with pytest.raises(ConnectionError, match="need an access token"):
+        Refiner().propose(PROMPT, HISTORY, 1, np.random.default_rng(0))
