@@ -327,9 +327,10 @@ def _deal(seed: int, kind: str, name: str) -> bytes:
 
 
 def standardized_scores(ratings: pd.DataFrame) -> pd.Series:
-    """Each rating in its rater's own standard deviations from the rater's mean; NaN where all of theirs are equal."""
+    """Each rating in its rater's own standard deviations from the rater's mean, both of the ratings on its scale alone;
+    NaN where all of these are equal."""
     score = ratings["score"].astype(float)
-    people = score.groupby(ratings["participant_id"].astype(str))
+    people = score.groupby([ratings["participant_id"].astype(str), ratings["rating_scale"].astype(str)])
     spread = people.transform("std", ddof=0)
     return (score - people.transform("mean")).div(spread.where(spread > 0))
 

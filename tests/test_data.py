@@ -24,6 +24,7 @@ from pamela_hf.data import (
     integer_levels,
     join_ratings,
     split_ratings,
+    standardized_scores,
 )
 from pamela_hf.sources._rows import RowChecker, read_tables
 
@@ -296,3 +297,10 @@ def test_split_bounds():
     assert list(split_ratings(table(), val=0, test=0)) == ["train"]
     one = split_ratings(table(people=1, images=50, share=1))
     assert list(one) == ["train", "val_seen", "test_seen"]
+
+
+def test_scores_are_standardized_on_their_own_scale():
+    rows = [row("p", f"i{i}", score) for i, score in enumerate((1, 2, 3, 20, 60, 100, 7))]
+    ratings = pd.DataFrame(rows).assign(rating_scale=["stars"] * 3 + ["slider"] * 3 + ["one"])
+    z = 1.5**0.5
+    np.testing.assert_allclose(standardized_scores(ratings), [-z, 0, z, -z, 0, z, np.nan])
