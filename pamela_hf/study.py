@@ -83,6 +83,11 @@ class Choices:
         return np.unique(self.participant).tolist()
 
     @property
+    def judges(self) -> np.ndarray:
+        """The people, sorted, who compared two different conditions: the others say nothing about conditions."""
+        return np.unique(self.participant[self.left != self.right])
+
+    @property
     def conditions(self) -> list[str]:
         """The conditions: self, other, consensus and none first, the others by name."""
         known = np.unique([self.left, self.right]).tolist()
@@ -262,8 +267,9 @@ def analyse(choices: Choices, bootstrap: int = 1000, seed: int = 0) -> dict[str,
             per_person: the fewest and the most comparisons of one.
         conditions: {name: {"elo": cell, "win_rate": cell, "comparisons"}}, best first, where a cell is
             {"value", "ci_low", "ci_high"} and win_rate the share chosen over any other condition, ties half.
-        contrasts: {"a - b": {"elo": cell, "win_rate": cell, "comparisons", "ties", "people"}} of every two conditions;
-            elo is the paired difference, win_rate None where the two never met. tie_share: of two equal images.
+        contrasts: {"a - b": {"between": [a, b], "elo": cell, "win_rate": cell, "comparisons", "ties", "people"}} of
+            every two conditions; elo is the paired difference, win_rate None where the two never met.
+        tie_share: of two equal images.
         spread: see [`spread`].
 
     Raises:
@@ -271,7 +277,7 @@ def analyse(choices: Choices, bootstrap: int = 1000, seed: int = 0) -> dict[str,
     """
     if bootstrap < 0:
         raise StudyError(f"bootstrap is {bootstrap}; give a number of draws, or 0 for no intervals.")
-    names, people = choices.conditions, choices.people
+    names, people = choices.conditions, choices.judges
     who = np.searchsorted(people, choices.participant)
     wins, ties = choices.counts(who, len(people))
     check_comparable(names, wins.sum(0), ties.sum(0))
@@ -279,7 +285,6 @@ def analyse(choices: Choices, bootstrap: int = 1000, seed: int = 0) -> dict[str,
     weights = bootstrap_weights(len(people), bootstrap, seed)
     drawn_wins, drawn_ties = (np.tensordot(weights, table, 1) for table in (wins, ties))
     made = (wins + ties / 2).sum((1, 2))
-    made = made[made > 0]
     drawn_elo = fit(drawn_wins, drawn_ties)[0] if bootstrap else np.zeros((0, len(names)))
 
     def rate(a: int, others: Sequence[int]) -> tuple[dict | None, int]:
@@ -302,6 +307,7 @@ def analyse(choices: Choices, bootstrap: int = 1000, seed: int = 0) -> dict[str,
         for j in range(i + 1, len(names)):
             share, met = rate(i, [j])
             contrasts[f"{names[i]} - {names[j]}"] = {
+                "between": [names[i], names[j]],
                 "elo": interval(elo[i] - elo[j], drawn_elo[:, i] - drawn_elo[:, j], len(made)),
                 "win_rate": share,
                 "comparisons": met,
@@ -335,7 +341,7 @@ def spread(choices: Choices, elo: np.ndarray, log_nu: float) -> dict[str, float 
     What is averaged over people is flatter than for each (Zeger, Liang & Albert 1988, Biometrics 44:1049: by
     √(1 + .346 · variance)); that is undone.
     """
-    people = choices.people
+    people = choices.judges
     n = len(people)
     if n < 2:
         return {"person_sd": None, "image_sd": None}

@@ -89,7 +89,7 @@ def study_table(report: Mapping[str, Any]) -> str:
         lines.append(_line(name, row, f"{row['elo']['value']:.0f}") + _beside(paper.get(name), row["elo"]))
     lines += ["", f"{'difference':24} {'Elo':>6}  {'95 % interval':>14} {'chosen':>8}  {'95 % interval':>14}"]
     for name, row in report["contrasts"].items():
-        a, b = name.split(" - ")
+        a, b = row["between"]
         wanted = paper[a] - paper[b] if paper else None
         lines.append(_line(name, row, signed(row["elo"]["value"], 0)) + _beside(wanted, row["elo"]))
     return "\n".join([*lines, "", *_sentences(report)])
@@ -172,9 +172,9 @@ def write_study(report: Mapping[str, Any], output: str | os.PathLike, title: str
 
 def _html(report: Mapping[str, Any], title: str) -> str:
     elo = [(name, row["elo"], "s0") for name, row in report["conditions"].items()]
-    contrasts = [(name.replace(" - ", " − "), row["elo"], "s0") for name, row in report["contrasts"].items()]
-    met = [(name, row) for name, row in report["contrasts"].items() if row["win_rate"]]
-    rates = [(name.replace(" - ", " over "), row["win_rate"], "s0") for name, row in met]
+    contrasts = [(" − ".join(row["between"]), row["elo"], "s0") for row in report["contrasts"].values()]
+    met = [row for row in report["contrasts"].values() if row["win_rate"]]
+    rates = [(" over ".join(row["between"]), row["win_rate"], "s0") for row in met]
     charts = [
         (
             "How much each condition is liked",

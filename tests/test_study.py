@@ -15,7 +15,7 @@ from pamela_hf.study import ELO_PER_LOGIT, Choices, StudyError, analyse, bootstr
 from pamela_hf.study_agreement import agreement, retest
 from pamela_hf.study_files import read_choices
 from pamela_hf.study_power import PAPER_ELO, PAPER_SIZE, Design, coverage, power, simulate_choices
-from pamela_hf.study_report import study_report, study_table
+from pamela_hf.study_report import study_report, study_table, write_study
 
 PAPER = list(PAPER_ELO.values())
 
@@ -212,6 +212,18 @@ def test_comparisons_of_one_condition_are_counted_and_left_out():
     rows = "ann a b l\nann a b r\nbob a b l\nbob a b r\n"
     plain, more = analyse(choices(rows), 50), analyse(choices(rows + "bob a a l\n" * 9), 50)
     assert more["counts"]["within"] == 9 and more["contrasts"] == plain["contrasts"]
+    strangers = "".join(f"stranger{k} a a l\n" for k in range(20))  # they are not drawn in place of who judged
+    among = analyse(choices(strangers + rows), 50)
+    assert among["contrasts"] == plain["contrasts"] and among["spread"] == plain["spread"]
+    assert among["counts"]["people"] == 2
+
+
+def test_a_conditions_name_may_hold_what_stands_between_two(tmp_path):
+    rows = [("ann", a, b, c) for a, b in (("flux - dev", "none"), ("none", "sd"), ("sd", "flux - dev")) for c in (1, 0)]
+    report = study_report(Choices(*zip(*rows)), 20, simulations=0)
+    assert "none - flux - dev" in study_table(report)
+    write_study(report, tmp_path, "names")
+    assert "none over flux - dev" in (tmp_path / "report.html").read_text()
 
 
 def kendall_agreement(votes: np.ndarray) -> float:
