@@ -102,6 +102,7 @@ def test_target_is_the_mean_of_standardized_ratings():
             "image_id": ["x", "y", "z", "x", "y", "z", "x", "w"],
             "prompt": ["p", "p", None, "p", "p", None, "p", "p"],
             "score": [1, 2, 3, 1, 3, 5, 4, 4],
+            "rating_scale": "wide",
         }
     )
     targets = ridge.consensus_targets(train)
