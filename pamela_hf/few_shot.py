@@ -1,18 +1,21 @@
 """Few-shot evaluation: what k ratings of a new person are worth, and what it is worth to choose them well."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 import torch
 from tqdm.auto import tqdm
+from transformers.utils import logging
 
 from .embeddings import Embeddings
 from .heads import choose, prior_of
 from .metrics import MIN_RATINGS
 from .scoring import PamelaScorer, Predictions, RatingArrays, Scorer, encode_ratings
 from .taste_fitting import Answers, fit_row, linearize
+
+logger = logging.get_logger(__name__)
 
 SELECT = ("random", "active")
 ASKED_AT_ONCE = 5  # active choice looks at the answers after so many questions
@@ -26,6 +29,8 @@ class FewShotFits:
 
     Ratings come from `support`; where a person has none there, k of their ratings in the split itself are set aside for
     it and the rest is judged. Demographics in the ratings are used as for everybody else in that split.
+
+    Who has fewer than k ratings in `support`, or fewer than 6 left to judge, is left out of that k, and counted.
 
     Args:
         support: the `support_unseen` split, or `None`. embeddings: of all images.
@@ -43,6 +48,8 @@ class FewShotFits:
     select: str = "random"
     seed: int = 0
     progress: bool = True
+    left_out: dict[str, dict[str, int]] = field(default_factory=dict, init=False)
+    """Split → "k=10" → how many people were left out, of the splits judged so far."""
 
     def __post_init__(self) -> None:
         if any(k < 0 for k in self.ks) or self.draws < 1:
@@ -78,7 +85,7 @@ class FewShotFits:
                 rng = np.random.default_rng([self.seed, draw, number])
                 order = rng.permutation(len(table))
                 for k in ks:
-                    if not apart and len(table) - k < MIN_RATINGS:
+                    if len(table) < (k if apart else k + MIN_RATINGS):
                         continue
                     used = order[:k] if self.select == "random" else self._ask(answers, covariance, k, rng)
                     kept = np.zeros(len(table), bool)
@@ -88,6 +95,10 @@ class FewShotFits:
                     else:
                         given[k, draw].append(table[kept])
                     judged[k, draw].append(at if apart else at[~kept])
+        left = {f"k={k}": len(by_person) - len(judged[k, 0]) for k in ks}
+        if self.left_out.setdefault(split, left) is left and any(left.values()):
+            counts = ", ".join(f"{suffix}: {count}" for suffix, count in left.items() if count)
+            logger.warning(f"{split}: people left out of few-shot for too few ratings, of {len(by_person)}: {counts}.")
         out: dict[str, list[tuple[np.ndarray, Predictions]]] = {}
         for (k, draw), people in rows.items():
             if not judged[k, draw]:
@@ -121,8 +132,20 @@ class FewShotFits:
 
 
 def answers_of(scorer: PamelaScorer, table: pd.DataFrame, embeddings: Embeddings, covariance: np.ndarray) -> Answers:
-    """One person's rows of a ratings table as answers, one image each."""
+    """One person's rows of a ratings table as answers, one image each.
+
+    Raises:
+        ValueError: a score that is no level of its rating scale.
+    """
     model, arrays = scorer.model, encode_ratings(table, scorer.config, embeddings)
+    if len(bad := np.flatnonzero(arrays.labels < 0)):
+        row = table.iloc[int(bad[0])]
+        levels = scorer.config.rating_scales[str(row["rating_scale"])]
+        raise ValueError(
+            f"participant {row['participant_id']!r}, image {row['image_id']!r}: score {row['score']} is no level of "
+            f"the model's scale {row['rating_scale']!r} ({levels[0]}..{levels[-1]}). Prepare the ratings again with "
+            "the right scale."
+        )
     utilities = utilities_of(scorer, arrays, embeddings)
     cutpoints = model.scale_cutpoints().detach().cpu().double().numpy()[arrays.scale_ids]
     return Answers(
