@@ -128,7 +128,7 @@ def _markdown(heads: Sequence[str]) -> list[str]:
 
 def _line(name: str, row: Mapping[str, Any], metrics: Sequence[str]) -> str:
     cells = [
-        number(_or_none(row[m]["value"])) + (f" ± {number(row[m]['sd'])}" if row[m]["sd"] is not None else "")
+        number(_or_none(row[m]["value"])) + ("" if (sd := _or_none(row[m]["sd"])) is None else f" ± {number(sd)}")
         for m in metrics
     ]
     cells += [_difference(row[metric].get("difference")) for metric in ("user_srocc", "diverging")]
@@ -138,6 +138,8 @@ def _line(name: str, row: Mapping[str, Any], metrics: Sequence[str]) -> str:
 def _difference(cell: Mapping[str, Any] | None) -> str:
     if cell is None or _or_none(cell["value"]) is None:
         return "–"
+    if _or_none(cell["ci_low"]) is None:
+        return signed(cell["value"])
     return f"{signed(cell['value'])} [{signed(cell['ci_low'])}, {signed(cell['ci_high'])}]"
 
 

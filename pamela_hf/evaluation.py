@@ -259,7 +259,8 @@ def _gaps(seen: Mapping[str, Judged], unseen: Mapping[str, Judged]) -> dict[str,
         for metric in METRICS:
             a, b = seen[name].estimates[metric], unseen[name].estimates[metric]
             # Draws of one seed may resemble each other; a draw and another's neighbour are independent.
-            cell = Estimate(a.value - b.value, a.draws - np.roll(b.draws, 1), 0).as_dict()
+            people = min(a.n_users, b.n_users)
+            cell = Estimate(a.value - b.value, a.draws - np.roll(b.draws, 1), people).as_dict()
             cell |= {"n_seen": a.n_users, "n_unseen": b.n_users}
             del cell["n_users"]
             gaps.setdefault(name, {})[metric] = cell

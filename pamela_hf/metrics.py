@@ -29,6 +29,7 @@ metric is a function of the weights. Per-user metrics are weighted means; `diver
 quadratic forms in the weights; `avg_*` correlates weighted means over images. So nothing is recomputed from
 ratings in a draw, and two scorers judged with one seed share their draws: their difference is paired. A draw holds
 fewer distinct people than the data, which makes images' means noisier: the intervals of `avg_*` lie a little low.
+One person says nothing about others: a value that rests on fewer than two has no interval (NaN).
 """
 
 from __future__ import annotations
@@ -82,8 +83,9 @@ class Estimate:
     n_users: int
 
     def as_dict(self) -> dict[str, float | int]:
-        """`{"value", "ci_low", "ci_high", "n_users"}`, the interval being the central 95 % of the draws."""
-        low, high = _interval(self.draws)
+        """`{"value", "ci_low", "ci_high", "n_users"}`, the interval being the central 95 % of the draws; NaN for
+        fewer than two people."""
+        low, high = _interval(self.draws, self.n_users)
         return {"value": self.value, "ci_low": low, "ci_high": high, "n_users": self.n_users}
 
     def __sub__(self, other: Estimate) -> Estimate:
@@ -369,9 +371,12 @@ def bootstrap_weights(n_users: int, n: int = 1000, seed: int = 0) -> np.ndarray:
 
 
 def bootstrap_ci(per_user_values: Array, n: int = 1000, seed: int = 0) -> tuple[float, float]:
-    """The 95 % percentile interval of the mean over users, resampling users; NaN: a person left out."""
+    """The 95 % percentile interval of the mean over users, resampling users; NaN: a person left out.
+
+    Both ends are NaN where fewer than two people have a value.
+    """
     values = np.asarray(per_user_values, dtype=np.float64)
-    return _interval(_weighted_mean(values, bootstrap_weights(len(values), n, seed)))
+    return _interval(_weighted_mean(values, bootstrap_weights(len(values), n, seed)), np.isfinite(values).sum())
 
 
 def paired_bootstrap(a: Array, b: Array, n: int = 1000, seed: int = 0) -> dict[str, float | int]:
@@ -398,9 +403,11 @@ def _ratio(numerator, denominator):
         return np.float64(numerator) / np.float64(denominator)
 
 
-def _interval(draws: np.ndarray) -> tuple[float, float]:
+def _interval(draws: np.ndarray, people: int) -> tuple[float, float]:
     draws = draws[np.isfinite(draws)]
-    low, high = np.quantile(draws, [0.025, 0.975]) if len(draws) else (np.nan, np.nan)
+    if people < 2 or not len(draws):
+        return np.nan, np.nan
+    low, high = np.quantile(draws, [0.025, 0.975])
     return float(low), float(high)
 
 

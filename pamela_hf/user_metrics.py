@@ -20,17 +20,17 @@ Args:
     predictions: predicted scores, higher = liked more.
     references: the ratings.
     groups: who gave each rating.
-    image_ids: which image each rating is of; without it `diverging`, `avg_srocc` and `avg_plcc` are NaN. Like
-    all
+    image_ids: which image each rating is of; without it `diverging`, `avg_srocc` and `avg_plcc` are NaN. Like all
         that follows it is passed to `compute`, aligned with all rows added so far.
-    probs: (n, K) probability of each level, with level_values: (K,) or (n, K); without them `coverage_80` is
-    NaN. bootstrap: draws of people for 95 % intervals, `<name>_ci_low` and `<name>_ci_high`; 0 for none.
+    probs: (n, K) probability of each level, with level_values: (K,) or (n, K); without them `coverage_80` is NaN.
+    bootstrap: draws of people for 95 % intervals, `<name>_ci_low` and `<name>_ci_high`; 0 for none, and NaN where a
+        value rests on fewer than two people.
     seed: of the draws.
 
 Returns:
     A float for each of `user_srocc`, `user_plcc`, `user_krocc`, `user_pairwise_0` … `user_pairwise_3`,
-    `diverging`, `avg_srocc`, `avg_plcc`, `rmse`, `coverage_80`, and the counts `n_users` (people in the per-
-    user means), `n_few_ratings` and `n_constant_ratings` (people left out of them).
+    `diverging`, `avg_srocc`, `avg_plcc`, `rmse`, `coverage_80`, and the counts `n_users` (people in the per-user
+    means), `n_few_ratings` and `n_constant_ratings` (people left out of them).
 
 Examples:
 

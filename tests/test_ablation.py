@@ -10,7 +10,7 @@ from conftest import TINY_MODEL
 
 from pamela_hf import ablation
 from pamela_hf.ablation import ONLY, PARTS, VARIANTS, available, data_identity, nested_part, plan, run
-from pamela_hf.ablation_report import ablation_table
+from pamela_hf.ablation_report import SHOWN, _line, ablation_table
 from pamela_hf.builder import load_ratings
 from pamela_hf.embeddings import load_embeddings
 from pamela_hf.metrics import METRICS, USER_METRICS, user_metrics
@@ -221,3 +221,10 @@ def test_bad_arguments_are_refused_before_any_work(ratings_folder, tmp_path):
         with pytest.raises(ValueError, match=message):
             run(ratings_folder, tmp_path / "none", **GRID | bad)
     assert not (tmp_path / "none").exists()
+
+
+def test_what_is_missing_leaves_a_dash_and_no_sd():
+    nothing = dict.fromkeys(("value", "sd", "ci_low", "ci_high"), np.nan)
+    alone = {"value": 0.1, "sd": None, "ci_low": np.nan, "ci_high": np.nan}
+    row = {metric: {**nothing, "difference": alone} for metric in SHOWN}
+    assert _line("no_user", row, SHOWN) == f"| no_user | {' | '.join('–' for _ in SHOWN)} | +.100 | +.100 |"

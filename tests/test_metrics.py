@@ -273,6 +273,18 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say():
     assert 180 <= covered <= 198
 
 
+def test_one_person_has_a_value_and_no_interval():
+    assert np.isnan(bootstrap_ci([0.5, np.nan])).all() and not np.isnan(bootstrap_ci([0.5, 0.4])).any()
+    one = paired_bootstrap([0.5, np.nan, 0.1], [0.2, 0.3, np.nan])
+    assert one["n_users"] == 1 and one["value"] == pytest.approx(0.3)
+    assert np.isnan([one["ci_low"], one["ci_high"]]).all()
+    judged, _ = judge(np.arange(8.0), np.arange(8.0), ["ann"] * 8, np.arange(8), bootstrap=20)
+    for estimate in judged.values():
+        cell = estimate.as_dict()
+        assert set(cell) == {"value", "ci_low", "ci_high", "n_users"}
+        assert np.isnan([cell["ci_low"], cell["ci_high"]]).all()
+
+
 def test_the_paired_bootstrap_sees_what_the_unpaired_cannot():
     rng = np.random.default_rng(2)
     a = rng.normal(0.4, 0.3, 80)

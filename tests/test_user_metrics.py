@@ -62,3 +62,9 @@ def test_batches_may_be_added_one_by_one(metric, ratings):
 def test_nan_is_refused(metric):
     with pytest.raises(ValueError, match="predictions row 1 is nan"):
         metric.compute(predictions=[1.0, float("nan")], references=[1, 2], groups=["a", "a"])
+
+
+def test_each_argument_has_an_entry_of_its_own(metric):
+    entries = metric.inputs_description.split("Returns:")[0].splitlines()
+    named = [line.split(":")[0].strip() for line in entries if line.startswith("    ") and not line.startswith("     ")]
+    assert named == ["predictions", "references", "groups", "image_ids", "probs", "bootstrap", "seed"]
