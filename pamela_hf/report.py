@@ -37,6 +37,7 @@ EXPLANATIONS = {
     "rmse": "Typical size of the error, in the units of the rating scale. Lower is better.",
     "coverage_80": "How often a rating falls inside the predicted 80 % interval. .80 is honest, less is too sure.",
 }
+FEW = 6  # people; of fewer, the headline says how few: not even their interval can be relied on
 _SPLITS = {
     "seen": "people the model was trained with, rating images it has never seen",
     "unseen": "people the model has never met, rating images it has never seen",
@@ -71,6 +72,8 @@ def headlines(report: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
         plain, clear = (scorers[name][f"user_pairwise_{margin}"]["value"] for margin in (0, 2))
         if plain is None:
             continue
+        if (judged := scorers[name]["user_pairwise_0"]["n_users"]) < FEW:
+            people += f" (only {judged} {'person' if judged == 1 else 'people'} judged)"
         text = f"{people}, {name} ranks two images as they would {100 * plain:.0f} % of the time"
         text += (
             f"; {100 * clear:.0f} % where their two ratings are more than 2 levels apart." if clear is not None else "."
@@ -122,7 +125,7 @@ def _verdict(cell: Mapping[str, Any]) -> str:
 
 
 def _colors(report: Mapping[str, Any]) -> dict[str, str]:
-    """One colour per scorer through all splits; what is told about a personal scorer is related to its own."""
+    """One colour per scorer through all splits; what is told about a rival is a paler one of its own."""
     known, color = {"no_user": "s1", "wrong_user": "s2"}, {}
     rest = (f"s{k}" for k in (*range(3, 8), *([3] * 1000)))
     for scorers in report["splits"].values():
@@ -130,8 +133,9 @@ def _colors(report: Mapping[str, Any]) -> dict[str, str]:
             base, _, control = name.partition("@")
             if base == report["meta"]["reference"]:
                 color[name] = known.get(control, "s1" if control else "s0")
-            elif name not in color:
-                color[name] = next(rest)
+            else:
+                color[base] = color.get(base) or next(rest)
+                color[name] = f"{color[base]} pale" if control else color[base]
     return color
 
 

@@ -22,7 +22,8 @@ font-weight: 600 } .cards { display: grid; grid-template-columns: repeat(auto-fi
 { fill: var(--fg) } svg .tick { fill: var(--soft); font-size: 12px } svg .value { font-weight: 600;
 font-variant-numeric: tabular-nums } .grid { stroke: var(--line) } .axis { stroke: var(--soft) } .target { stroke:
 var(--fg); stroke-dasharray: 4 3 } .whisker { stroke: var(--fg); stroke-width: 2 } .thin { stroke-width: 1.5; opacity:
-.55 } SERIES svg .curve { fill: none; stroke-width: 2.5 } svg rect { stroke: none } svg circle { stroke: var(--card) }
+.55 } SERIES .pale { opacity: .55 }
+svg .curve { fill: none; stroke-width: 2.5 } svg rect { stroke: none } svg circle { stroke: var(--card) }
 .scroll { overflow-x: auto } table { border-collapse: collapse; width: 100%; font-size: 14px } th, td { padding: 8px
 12px; border-bottom: 1px solid var(--line); text-align: right; vertical-align: top; white-space: nowrap;
 font-variant-numeric: tabular-nums } th:first-child { text-align: left; white-space: normal; min-width: 270px } tbody

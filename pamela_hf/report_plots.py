@@ -12,7 +12,7 @@ from markupsafe import Markup, escape
 
 from .metrics import MARGINS
 
-_WIDTH, _LABEL = 540, 172
+_WIDTH, _LABEL = 540, 190
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -57,6 +57,11 @@ def _ticks(low: float, high: float) -> np.ndarray:
     return np.arange(first, max(math.ceil(high / step - 1e-9), first + 1) + 1) * step
 
 
+def _digits(ticks: np.ndarray) -> int:
+    """As many as tell two ticks apart."""
+    return max(0, -math.floor(math.log10(ticks[1] - ticks[0]) + 1e-9))
+
+
 def _ends(cell: Mapping[str, Any]) -> list[float]:
     return [cell[key] for key in ("value", "ci_low", "ci_high") if cell[key] is not None]
 
@@ -65,14 +70,13 @@ def _frame(cells: Sequence[Mapping[str, Any]], height: float, *marks: float):
     """A horizontal axis for rows of cells: value → x, and the svg of its grid and tick labels."""
     everything = [end for cell in cells for end in _ends(cell)] + list(marks)
     ticks = _ticks(min(everything), max(everything))
-    digits = max(0, -math.floor(math.log10(ticks[1] - ticks[0]) + 1e-9))  # as many as tell two ticks apart
     left, right = _LABEL + 10, _WIDTH - 62
 
     def x(value: float) -> float:
         return left + (value - ticks[0]) / (ticks[-1] - ticks[0]) * (right - left)
 
     grid = [_line(x(t), 4, x(t), height - 20, "grid") for t in ticks]
-    return x, grid + [_text(x(t), height - 6, number(t, digits), "tick", "middle") for t in ticks]
+    return x, grid + [_text(x(t), height - 6, number(t, _digits(ticks)), "tick", "middle") for t in ticks]
 
 
 def _row_label(y: float, name: str) -> str:
@@ -131,7 +135,8 @@ def curves(
         return bottom - (value - ticks[0]) / (ticks[-1] - ticks[0]) * (bottom - top)
 
     parts = [
-        _line(left, y(t), right, y(t), "grid") + _text(left - 6, y(t) + 4, number(t, 2), "tick", "end") for t in ticks
+        _line(left, y(t), right, y(t), "grid") + _text(left - 6, y(t) + 4, number(t, _digits(ticks)), "tick", "end")
+        for t in ticks
     ]
     parts += [_text(x(k), bottom + 18, name, "tick", "middle") for k, name in enumerate(names)]
     parts.append(_text((left + right) / 2, height - 6, axis, "tick", "middle"))

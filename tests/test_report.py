@@ -9,7 +9,7 @@ import pytest
 
 from pamela_hf.metrics import METRICS
 from pamela_hf.report import EXPLANATIONS, headlines, render_html
-from pamela_hf.report_plots import reliability, rows_chart
+from pamela_hf.report_plots import curves, reliability, rows_chart
 
 
 def cell(value, half=0.02):
@@ -251,6 +251,35 @@ def test_test_splits_come_first_and_validation_is_folded(report):
 def test_empty_bins_leave_no_dot():
     bins = [{"predicted": None, **NONE, "share": 0.0}, {"predicted": 0.9, **cell(0.8), "share": 1.0}]
     assert reliability([("one", bins, "s0")]).count("<circle") == 2  # one of them in the legend
+
+
+def test_ticks_of_curves_are_told_apart():
+    close = [cell(0.500, 0.004), cell(0.506, 0.004), cell(0.512, 0.004)]
+    ticks = re.findall(r'class="tick" text-anchor="end">([^<]*)<', curves("x", [(None, close, "s0")], "abc", "", []))
+    assert len(set(ticks)) == len(ticks) > 2
+
+
+def test_a_rivals_controls_take_its_own_colour(report):
+    rivals = ("low_rank", "residual", "user_ridge", "matrix_factorization")
+    scorers = report["splits"]["test_seen"]
+    scorers |= {f"{rival}{part}": scorers["pamela"] for rival in rivals for part in ("", "@no_user", "@wrong_user")}
+    colors = dict(reversed(pair) for pair in re.findall(r'class="key ([^"]+)"></span>([^<]+)<', render_html(report)))
+    assert len({colors[rival] for rival in rivals}) == len(rivals)
+    assert all(colors[f"{rival}@no_user"] == f"{colors[rival]} pale" for rival in rivals)
+
+
+def test_of_very_few_people_the_headline_says_how_few(report):
+    scorers = report["splits"]["test_seen"]["pamela"]
+    for people, words in ((1, "trained with (only 1 person judged), pamela"), (5, "(only 5 people judged)")):
+        scorers["user_pairwise_0"]["n_users"] = people
+        assert words in headlines(report)[1][0] and "only" not in headlines(report)[0][0]
+
+
+def test_the_longest_label_has_room():
+    label = "@k=10 − user_ridge@k=10"  # as long as one is shown; in DejaVu Sans, a wide font, 14.1 em
+    row = rows_chart("x", [(label, cell(0.1), "s0")], 0.0, "difference")
+    end = float(re.search(rf'<text x="([\d.]+)"[^>]*>{label}', row).group(1))
+    assert end > 14.1 * 12.5
 
 
 def test_ticks_are_told_apart():
