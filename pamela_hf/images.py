@@ -58,14 +58,27 @@ def open_image_checked(source: str | Path | bytes | BinaryIO, name: str | None =
 
 
 def _decode(stream: BinaryIO, name: str) -> Image.Image:
-    # Decoders meet hostile bytes here and fail in ways of their own (struct, zlib, index, memory errors …):
-    # whatever they raise means that this file is no usable image.
     with _naming(name):
         image, _ = _complete(stream, name)
+    return upright_rgb(image, name)
+
+
+def upright_rgb(image: Image.Image, name: str | None = None) -> Image.Image:
+    """A PIL image as :func:`open_image_checked` returns that of a file; `image` itself stays as it is.
+
+    Raises:
+        ImageError: no pixels, or its file turns out to be truncated or damaged.
+    """
+    name = name or getattr(image, "filename", "") or "PIL image"
+    with _naming(name):
+        if not image.width or not image.height:
+            raise ImageError(f"{name}: {image.width} × {image.height} pixels. Give an image that has some.")
         image.load()
         upright = _ORIENTATIONS.get(_orientation(image))
-        image = _rgb(image)
-        return image.transpose(upright) if upright is not None else image
+        picture = _rgb(image)
+        picture = picture.transpose(upright) if upright is not None else picture
+        picture.info = {}  # says which way is up, but of the image as it was
+        return picture
 
 
 def verify_image(stream: BinaryIO, name: str) -> bytes:

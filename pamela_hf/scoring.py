@@ -15,7 +15,7 @@ from transformers.utils import logging
 
 from .configuration_pamela import PamelaConfig
 from .embeddings import Embeddings, check_encoder, default_device
-from .images import open_image_checked
+from .images import open_image_checked, upright_rgb
 from .modeling_pamela import PamelaRewardModel
 from .processing_pamela import PamelaProcessor
 
@@ -203,7 +203,7 @@ class PamelaScorer:
         """Scores images for a person, each image for its own person, or every image for several people.
 
         Args:
-            images: one or N of: path, PIL image, array `(H, W, 3)` uint8.
+            images: one or N of: path, PIL image, array `(H, W, 3)` uint8; the same picture scores the same as any.
             prompts: what the images were made from, one for all or one each.
             user: a trained participant or a head for all images, or one for each; `None` = everyone's taste.
             users: U of them → a grid `(N, U)`; then `demographics` are theirs, one for all or U of them.
@@ -352,17 +352,21 @@ class PamelaScorer:
 
 
 def open_image(image: Any) -> Image.Image:
-    """A path, PIL image or uint8 array `(H, W, 3)` as an upright RGB image. Raises ValueError for anything else."""
+    """A path, PIL image or uint8 array `(H, W)` or `(H, W, C)`, C = 1, 3, or 2 and 4 with alpha, as an upright RGB
+    image, transparency on white. Raises ValueError for anything else."""
     if isinstance(image, (str, os.PathLike)):
         return open_image_checked(Path(image), name=str(image))
     if isinstance(image, Image.Image):
-        return image.convert("RGB")
-    array = np.asarray(image)
-    if array.dtype != np.uint8 or array.ndim not in (2, 3):
+        return upright_rgb(image)
+    array = image.detach().cpu() if isinstance(image, torch.Tensor) else np.asarray(image)
+    shape = tuple(array.shape)
+    fits = len(shape) == 2 or (len(shape) == 3 and 1 <= shape[2] <= 4)
+    if array.dtype not in (np.uint8, torch.uint8) or not fits or 0 in shape:
         raise ValueError(
-            f"An image array has shape {array.shape} and dtype {array.dtype}; expected (H, W, 3) or (H, W), uint8."
+            f"An image array has shape {shape} and dtype {array.dtype}; expected (H, W, 3) or (H, W), uint8, not empty."
         )
-    return Image.fromarray(array).convert("RGB")
+    array = np.asarray(array)
+    return upright_rgb(Image.fromarray(array[..., 0] if shape[2:] == (1,) else array), "image array")
 
 
 def score_folder(

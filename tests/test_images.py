@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pamela_hf.images import ImageError, difference_hash, near_duplicate_groups, open_image_checked, verify_image
+from pamela_hf.images import (
+    ImageError,
+    difference_hash,
+    near_duplicate_groups,
+    open_image_checked,
+    upright_rgb,
+    verify_image,
+)
 
 
 def picture(seed=0, size=(48, 40)):
@@ -63,7 +70,10 @@ def test_all_orientations_give_the_same_picture(orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     data = encoded(upright if undo is None else upright.transpose(undo), exif=exif)
-    assert np.array_equal(np.asarray(open_image_checked(data)), np.asarray(upright))
+    opened = Image.open(io.BytesIO(data))
+    for image in (open_image_checked(data), upright_rgb(opened), upright_rgb(opened.convert("RGBA"))):
+        assert np.array_equal(np.asarray(image), np.asarray(upright))
+        assert np.array_equal(np.asarray(upright_rgb(image)), np.asarray(upright))  # not turned twice
 
 
 def test_every_mode_becomes_rgb():

@@ -56,6 +56,10 @@ def test_a_grid_of_people_encodes_each_image_once(scorer, images, monkeypatch):
     [
         ({"images": []}, "images is empty"),
         ({"images": [np.zeros((4, 4, 3))]}, "dtype float64"),
+        ({"images": [np.zeros((3, 8, 8), np.uint8)]}, r"shape \(3, 8, 8\)"),
+        ({"images": [np.zeros((0, 8, 3), np.uint8)]}, r"shape \(0, 8, 3\)"),
+        ({"images": [torch.zeros(4, 4, 3, dtype=torch.bfloat16, requires_grad=True)]}, "dtype torch.bfloat16"),
+        ({"images": Image.new("RGB", (0, 5))}, "0 × 5 pixels"),
         ({"user": "dan"}, "'dan' is not among"),
         ({"user": ["ann"]}, "1 entries for 4 images"),
         ({"user": "ann", "users": ["bob"]}, "one of the two"),
@@ -99,6 +103,38 @@ def test_a_rating_that_is_no_level_has_no_label(trained_folder, ratings_folder):
     assert encode_ratings(table, config, embeddings).labels.tolist() == [0, -1, 4]
     with pytest.raises(ValueError, match="rating_scale='other'"):
         encode_ratings(table.assign(rating_scale="other"), config, embeddings)
+
+
+def test_a_file_and_what_pillow_opens_of_it_score_alike(scorer, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 255, (24, 16, 4), np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(pixels[..., :3]).save(tmp_path / "turned.jpg", exif=exif)
+    Image.fromarray(pixels).save(tmp_path / "transparent.png")
+    Image.fromarray(pixels[..., 0].astype(np.uint16) * 257).save(tmp_path / "deep.png")
+    paths = sorted(tmp_path.glob("*.[jp]*g"))
+    assert len(paths) == 3
+    by_path = scorer.score(paths).scores
+    np.testing.assert_allclose(scorer.score([Image.open(p) for p in paths]).scores, by_path, atol=1e-5)
+    deep, transparent, _ = by_path
+    grey = pixels[..., :1]
+    arrays = [grey, grey[..., 0], torch.from_numpy(grey), pixels]
+    np.testing.assert_allclose(scorer.score(arrays).scores, [deep, deep, deep, transparent], atol=1e-5)
+
+
+def test_features_of_any_precision_and_with_gradients_are_scored(scorer):
+    features = torch.randn(3, scorer.config.image_embed_dim)
+    expected = scorer.score(image_embeds=features).scores
+    np.testing.assert_allclose(scorer.score(image_embeds=features.requires_grad_()).scores, expected)
+    np.testing.assert_allclose(scorer.score(image_embeds=features.bfloat16()).scores, expected, atol=0.05)
+    np.testing.assert_allclose(scorer.score(image_embeds=features.double(), users=[None]).scores[:, 0], expected, 1e-5)
+
+
+def test_a_pillow_image_of_a_cut_file_is_named(scorer, images, tmp_path):
+    images[0].resize((200, 200)).save(tmp_path / "whole.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:-500])
+    with pytest.raises(ValueError, match=r"cut\.png: damaged image"):
+        scorer.score(Image.open(tmp_path / "cut.png"))
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
