@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ from .images import open_image_checked
 from .modeling_pamela import encode_images, encode_prompts
 from .processing_pamela import load_preprocessors, preprocessing_fingerprint, tokenize_prompts
 
+_SHA256 = re.compile("^[0-9a-f]{64}$")
 EMBEDDINGS_NAME = "embeddings.safetensors"
 DEFAULT_ENCODER = "google/siglip2-so400m-patch14-384"
 
@@ -144,13 +146,14 @@ def load_embeddings(path: str | os.PathLike) -> Embeddings:
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist. Make it with: python scripts/embed.py --data {path.parent}")
     try:
-        with safe_open(path, framework="np") as file:
+        with safe_open(path, framework="pt") as file:  # NumPy has no bfloat16
             header = file.metadata() or {}
             names = set(file.keys())
             if "image_embeds" not in names or "image_ids" not in header:
                 raise EmbeddingError(f"{path} lacks image_embeds or the header's image_ids; it holds {sorted(names)}.")
-            image_embeds = file.get_tensor("image_embeds").astype(np.float32)
-            text_embeds = file.get_tensor("text_embeds").astype(np.float32) if "text_embeds" in names else None
+            # a copy: the file's own memory changes when somebody writes into the file
+            image_embeds = np.array(file.get_tensor("image_embeds").float())
+            text_embeds = np.array(file.get_tensor("text_embeds").float()) if "text_embeds" in names else None
         out = Embeddings(
             [str(i) for i in json.loads(header["image_ids"])],
             image_embeds,
@@ -165,8 +168,9 @@ def load_embeddings(path: str | os.PathLike) -> Embeddings:
         raise EmbeddingError(f"{path} is damaged ({error}). Delete it and run scripts/embed.py again.") from error
     except EmbeddingError as error:
         raise EmbeddingError(f"{path}: {error}") from None
-    # files made elsewhere may carry ids alone; ours always carry a hash over everything
-    stated = header.pop("sha256", None if set(header) == {"image_ids"} else "")
+    # ours always carry a hash over everything; files made elsewhere need none, and may bear PyTorch's "format"
+    header.pop("format", None)
+    stated = header.pop("sha256", None) or next((v for v in header.values() if _SHA256.match(v)), None)  # misspelled
     if stated is not None and stated != _hash(header, out.image_embeds, out.text_embeds):
         raise EmbeddingError(f"{path} does not hold what was written (sha256 differs). Run scripts/embed.py again.")
     return out

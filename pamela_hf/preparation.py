@@ -1,6 +1,5 @@
 """Checked ratings as a Parquet folder that `datasets.load_dataset` reads and that can be published."""
 
-import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -10,7 +9,6 @@ from typing import Any
 
 import datasets
 from huggingface_hub import DatasetCard, DatasetCardData
-from safetensors import safe_open
 from tqdm.auto import tqdm
 
 from .builder import (
@@ -126,10 +124,11 @@ def _near_duplicates(ratings: RatingData, progress: bool) -> dict[str, int]:
             with stream:
                 hashes[image_id] = difference_hash(open_image_checked(stream, file_name(stream, image_id)))
         return near_duplicate_groups(image_ids, hashes=hashes)
-    with safe_open(str(ratings.embeddings), framework="numpy") as file:
-        rows = {str(image_id): row for row, image_id in enumerate(json.loads(file.metadata()["image_ids"]))}
-        embeddings = file.get_tensor("image_embeds")
-    return near_duplicate_groups(image_ids, embeddings=embeddings[[rows[image_id] for image_id in image_ids]])
+    from .embeddings import load_embeddings  # imports PyTorch
+
+    return near_duplicate_groups(
+        image_ids, embeddings=load_embeddings(ratings.embeddings).subset(image_ids).image_embeds
+    )
 
 
 def _image_rows(ratings: RatingData) -> Iterator[dict[str, Any]]:

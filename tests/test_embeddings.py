@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
+from safetensors.torch import save_file as save_torch_file
 
 from pamela_hf import PamelaConfig
 from pamela_hf.embeddings import (
@@ -162,6 +164,30 @@ def test_an_encoders_folder_is_known_by_its_weights_in_any_precision(any_encoder
     with pytest.raises(EmbeddingError, match="its weights differ"):
         check_encoder_folder(any_encoder, made)
     check_encoder_folder(any_encoder, Embeddings(["a"], np.ones((1, 3))))  # it doesn't say what made it
+
+
+@pytest.mark.parametrize("more", [{}, {"format": "pt"}, {"no_prompt_ids": "[]"}, {"backbone": "x/y", "author": "me"}])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_files_made_elsewhere_need_image_ids_alone(more, dtype, tmp_path):
+    path, value = tmp_path / "embeddings.safetensors", torch.arange(6).view(2, 3).to(dtype)
+    save_torch_file({"image_embeds": value}, path, metadata={"image_ids": '["a", "b"]', **more})
+    found = load_embeddings(path)
+    assert found.image_ids == ["a", "b"] and found.backbone == more.get("backbone")
+    np.testing.assert_array_equal(found.image_embeds, np.arange(6).reshape(2, 3))
+    assert found.image_embeds.dtype == np.float32
+
+
+def test_our_files_may_be_written_again_with_pytorch_but_not_altered(tmp_path):
+    path = tmp_path / "embeddings.safetensors"
+    Embeddings(["a", "b"], np.ones((2, 3))).save(path)
+    with safe_open(path, framework="pt") as file:
+        header, value = file.metadata(), file.get_tensor("image_embeds")
+    save_torch_file({"image_embeds": value}, path, metadata={**header, "format": "pt"})
+    assert load_embeddings(path).image_ids == ["a", "b"]
+    header["sha257"] = header.pop("sha256")
+    save_torch_file({"image_embeds": value + 1}, path, metadata=header)
+    with pytest.raises(EmbeddingError, match="sha256"):
+        load_embeddings(path)
 
 
 def test_damage_is_noticed(tmp_path):
