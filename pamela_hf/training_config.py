@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 import math
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,15 @@ from .configuration_pamela import PamelaConfig
 PIECES = (
     "user", "demographics", "metadata", "prompt", "multiplicative", "taste_factors", "linear", "pairwise", "ordinal",
 )  # fmt: skip
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which 1e-3 is a number, as in Python and in YAML 1.2; in YAML 1.1 it is text."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
 
 
 @dataclass
@@ -36,7 +46,7 @@ class TrainingConfig:
         pairwise_weight: λ of the within-person pairwise loss; 0 = off.
         user_dropout, demographics_dropout, metadata_dropout, prompt_dropout: how often each is replaced by "unknown"
             in training, so that any may be missing later; 0 = never.
-        source_weights: source name → weight of its ratings in the loss (default 1).
+        source_weights: source name → weight of its ratings in the loss, above 0 (default 1).
         without: pieces switched off by name, for ablations: user, demographics, metadata, prompt, multiplicative,
             taste_factors, linear, pairwise, ordinal (squared error in its place).
         early_stopping: a metric such as `val_seen/user_srocc`; the best epoch's model is kept and training stops
@@ -86,6 +96,12 @@ class TrainingConfig:
         for name in ("user", "demographics", "metadata", "prompt"):
             self._number(f"{name}_dropout", float, 0, 1)
         self._number("warmup_fraction", float, 0, 1)
+        for source, weight in self.source_weights.items():
+            if not isinstance(weight, (int, float)) or not 0 < weight < math.inf:
+                raise ValueError(
+                    f"source_weights[{source!r}]={weight!r} must be a number above 0. To do without a source, leave it "
+                    "out of --data."
+                )
         for piece in self.without:
             if piece not in PIECES:
                 raise ValueError(f"without: {piece!r} is no piece of the model; choose from {', '.join(PIECES)}.")
@@ -114,7 +130,7 @@ class TrainingConfig:
         """
         values: dict[str, Any] = {}
         if path is not None:
-            values = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+            values = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader) or {}
             if not isinstance(values, dict):
                 raise ValueError(f"{path} must hold `key: value` lines; it holds a {type(values).__name__}.")
         known = {f.name for f in dataclasses.fields(cls)}
@@ -126,7 +142,7 @@ class TrainingConfig:
             *parents, last = key.split(".")
             for parent in parents:
                 target = target.setdefault(parent, {})
-            target[last] = yaml.safe_load(text)
+            target[last] = yaml.load(text, _Loader)
         for key in values:
             if key not in known:
                 where = f"{path}: " if path is not None else ""

@@ -24,11 +24,21 @@ def test_yaml_with_overrides(tmp_path):
         (["without=[taste]"], "'taste' is no piece of the model; choose from user"),
         (["mixed_precision=fp8"], "'no' or 'bf16'"),
         (["epochs"], "key=value"),
+        (["source_weights={b: 0}"], r"source_weights\['b'\]=0 must be a number above 0"),
+        (["source_weights={b: much}"], "source_weights"),
     ],
 )
 def test_refuses(overrides, message):
     with pytest.raises(ValueError, match=message):
         TrainingConfig.read(None, overrides)
+
+
+def test_numbers_with_an_exponent_are_numbers(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text("learning_rate: 1e-3\nmodel:\n  factor_penalty: 2E1\n")
+    config = TrainingConfig.read(path, ["user_learning_rate=3e-2", "source_weights={a: .5e0}", "log_with=e1"])
+    assert (config.learning_rate, config.user_learning_rate, config.model["factor_penalty"]) == (0.001, 0.03, 20.0)
+    assert config.source_weights == {"a": 0.5} and config.log_with == "e1"
 
 
 def test_a_file_that_is_no_mapping_is_refused(tmp_path):
