@@ -204,6 +204,32 @@ def test_an_edited_prepared_folder_is_checked_again(release, tmp_path):
         load_ratings(out)
 
 
+def test_images_beside_one_known_by_its_embedding_alone_are_kept(tmp_path):
+    from pamela_hf.embeddings import Embeddings
+
+    for i in range(2):
+        Image.new("RGB", (8, 8), (90 * i, 0, 0)).save(tmp_path / f"{i}.png")
+    Embeddings(["e", "0.png", "1.png"], np.eye(3)).save(tmp_path / "embeddings.safetensors")
+    (tmp_path / "mine.csv").write_text("image,score\ne,1\n0.png,2\n1.png,3\n")
+    prepare(tmp_path / "mine.csv", tmp_path / "out", split_by="none")
+    data = load_ratings(tmp_path / "out")
+    assert data.open_image("0.png").read() == (tmp_path / "0.png").read_bytes()
+    with pytest.raises(KeyError):
+        data.open_image("e")
+
+
+def test_embeddings_made_elsewhere_divide_ratings(tmp_path):
+    import torch
+    from safetensors.torch import save_file
+
+    ids, value = [f"i{i}" for i in range(20)], torch.randn(20, 16).bfloat16()
+    header = {"image_ids": json.dumps(ids), "format": "pt"}
+    save_file({"image_embeds": value}, tmp_path / "embeddings.safetensors", metadata=header)
+    (tmp_path / "mine.csv").write_text("image,score\n" + "".join(f"{i},{1 + n % 5}\n" for n, i in enumerate(ids)))
+    prepare(tmp_path / "mine.csv", tmp_path / "out")
+    assert "train" in load_ratings(tmp_path / "out").splits
+
+
 def test_many_images_fill_several_files(release, tmp_path, monkeypatch, cache):
     monkeypatch.setattr("pamela_hf.sources.prepared.GROUP_BYTES", 900)
     monkeypatch.setattr("pamela_hf.sources.prepared.FILE_BYTES", 2000)

@@ -114,9 +114,11 @@ class Files:
             return False
 
     def open(self, name: str) -> BinaryIO:
-        """The file's bytes as a seekable stream."""
+        """The file's bytes as a seekable stream. Raises RatingError for a link out of the folder."""
         if self.is_zip:
             return self._archive().open(self._members[name])
+        if not (self.path / name).resolve().is_relative_to(self._resolved):
+            raise RatingError(f"{self.label(name)} is a link out of its folder. Put the file itself there.")
         return open(self.path / name, "rb")
 
     def digest(self, names: list[str], *, content: bool = True) -> str:
@@ -127,7 +129,7 @@ class Files:
                 info = self._members[name]
                 part = f"{info.file_size} {info.CRC if content else ''}"
             elif content:
-                with open(self.path / name, "rb") as stream:
+                with self.open(name) as stream:
                     part = hashlib.file_digest(stream, "sha256").hexdigest()
             else:
                 part = str((self.path / name).stat().st_size)
@@ -168,12 +170,12 @@ def _checked(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
     for info in sorted(members, key=lambda info: info.header_offset):
         name, kind = info.orig_filename, info.external_attr >> 16
         try:
-            inner_path(name)
+            inside = inner_path(name)
         except ValueError as error:
             raise RatingError(f"member {error}.") from None
-        if name.rstrip("/") in names:
+        if inside in names:  # in whatever spelling: ./a and a//b are a and a/b
             raise RatingError(f"member {name!r} occurs twice.")
-        names.add(name.rstrip("/"))
+        names.add(inside)
         if stat.S_IFMT(kind) not in (0, stat.S_IFREG, stat.S_IFDIR):
             raise RatingError(f"member {name!r} is a link or device; plain files are allowed.")
         if info.flag_bits & 0x1:

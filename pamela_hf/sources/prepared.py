@@ -122,11 +122,13 @@ def _rows(files: list[Path]) -> Iterator[RawRow]:
 
 
 def _has_images(files: list[Path]) -> bool:
-    """Whether the first image is there; folders prepared without images have a row, but no image, for each."""
+    """Whether any image is there; images known by their embeddings only have a row, but no image."""
     for file in files:
         parquet = _opened(file)
-        if parquet.num_row_groups:
-            return parquet.read_row_group(0, columns=["image.path"])["image"][0].as_py() is not None
+        for group in range(parquet.num_row_groups):
+            images = parquet.read_row_group(group, columns=["image.path"])["image"]
+            if images.null_count < len(images):
+                return True
     return False
 
 

@@ -211,6 +211,7 @@ def hostile_zip(path, folder, kind):
 HOSTILE = [
     "../evil.png", "/abs.png", "PAMELA/../../x.png", "..", "C:/x.png", "c:x.png", "a\\b.png", "..\\x.png",
     "PAMELA/images/\n.png", "//server/x", "x" * 1100, "PAMELA/images/..", "./../x", "\x7f/../x",
+    "PAMELA/./images/7.png", "./PAMELA/images/7.png", "PAMELA//annotations/pamela_train.json",
     "symlink", "device", "ratio bomb", "duplicate", "bzip2", "nul", "size bomb", "encrypted", "overlap",
     "truncated", "not a zip", "wrong name", "bit flip",
 ]  # fmt: skip
@@ -223,6 +224,14 @@ def test_a_hostile_archive_is_refused_whole(release, tmp_path, kind):
     with pytest.raises(RatingError, match=r"evil\.zip"):
         load_ratings(path)
     assert set(tmp_path.rglob("*")) == before
+
+
+def test_annotations_that_are_links_out_of_the_folder_are_not_read(release):
+    place = release / "annotations/pamela_train.json"
+    place.rename(release.parent / "elsewhere.json")
+    place.symlink_to(release.parent / "elsewhere.json")
+    with pytest.raises(RatingError, match=r"pamela_train\.json is a link out of its folder"):
+        load_ratings(release)
 
 
 def test_an_image_damaged_inside_a_zip_is_no_silent_success(release, tmp_path):
