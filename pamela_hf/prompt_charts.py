@@ -42,18 +42,30 @@ def _dot(x: float, y: float, radius: float, css: str, candidate: Candidate) -> s
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Three to seven round numbers that cover [low, high]."""
-    span = max(high - low, 1e-6)
+    """Three to seven round numbers that cover [low, high], half a unit to both sides where these are hardly apart."""
+    if high - low < 1e-3:
+        low, high = low - 0.5, high + 0.5
+    span = high - low
     unit = 10.0 ** math.floor(math.log10(span / 5))
     step = next(unit * k for k in (1, 2, 5, 10) if unit * k >= span / 5)
     first = math.floor(low / step + 1e-9)
-    return [k * step for k in range(first, math.ceil(high / step - 1e-9) + 1)] or [low, high]
+    return [k * step for k in range(first, math.ceil(high / step - 1e-9) + 1)]
 
 
 def _scale(values: Sequence[float], start: float, end: float):
     ticks = _ticks(min(values), max(values))
-    ticks = ticks if len(ticks) > 1 else [ticks[0], ticks[0] + 1]
     return ticks, lambda v: start + (v - ticks[0]) / (ticks[-1] - ticks[0]) * (end - start)
+
+
+def _told(tick: float, ticks: Sequence[float]) -> str:
+    """A tick's label, with the digits that tell it from the next."""
+    return number(tick, max(0, math.ceil(-math.log10(ticks[1] - ticks[0]) - 1e-6)))
+
+
+def _labelled(rounds: int, gap: float, taken: float) -> list[int]:
+    """Rounds whose numbers fit under a chart, `gap` px from one round to the next, `taken` px for the label of 0."""
+    step = next(s for s in (k * 10**e for e in range(9) for k in (1, 2, 5)) if s * gap >= 24)
+    return [k for k in range(step, rounds + 1, step) if k * gap >= taken]
 
 
 def _kind(candidate: Candidate, result: SearchResult) -> str:
@@ -77,10 +89,11 @@ def rounds_chart(result: SearchResult, score_range: Sequence[float]) -> Markup:
         return left + 26 + step * (right - left - 52) / steps
 
     parts = [
-        _line(left, y(t), right, y(t), "grid") + _text(left - 6, y(t) + 4, number(t, 1), "tick", "end") for t in ticks
+        _line(left, y(t), right, y(t), "grid") + _text(left - 6, y(t) + 4, _told(t, ticks), "tick", "end")
+        for t in ticks
     ]
-    for k in range(steps + 1):
-        parts.append(_text(x(k), bottom + 18, "unoptimized" if k == 0 else k))
+    parts.append(_text(x(0), bottom + 18, "unoptimized"))
+    parts += [_text(x(k), bottom + 18, k) for k in _labelled(steps, x(1) - x(0), 44)]
     parts.append(_text((left + right) / 2, height - 4, "round"))
     first = len(result.best_by_iteration) - len(curve)
     points = [(x(first + k), c) for k, c in enumerate(curve)]
@@ -106,9 +119,10 @@ def adherence_chart(result: SearchResult) -> Markup:
     xticks, x = _scale([*(c.adherence for c in shown), *floor], left, right)
     yticks, y = _scale([c.score for c in shown], bottom, top)
     parts = [
-        _line(left, y(t), right, y(t), "grid") + _text(left - 6, y(t) + 4, number(t, 1), "tick", "end") for t in yticks
+        _line(left, y(t), right, y(t), "grid") + _text(left - 6, y(t) + 4, _told(t, yticks), "tick", "end")
+        for t in yticks
     ]
-    parts += [_text(x(t), bottom + 18, number(t)) for t in xticks]
+    parts += [_text(x(t), bottom + 18, _told(t, xticks)) for t in xticks]
     parts.append(_text((left + right) / 2, height - 4, "adherence to the unoptimized prompt"))
     if floor:
         parts.append(
@@ -150,9 +164,8 @@ def tree_chart(result: SearchResult) -> Markup:
         _dot(*place[c.prompt], 6 if c is result.best else 5 if c.prompt in line else 3, _kind(c, result), c)
         for c in result.candidates
     ]
-    labels = [
-        _text(26 + k * (_WIDTH - 52) / max(rounds, 1), height - 6, k if k else "start") for k in range(rounds + 1)
-    ]
+    gap = (_WIDTH - 52) / max(rounds, 1)
+    labels = [_text(26 + k * gap, height - 6, k or "start") for k in (0, *_labelled(rounds, gap, 24))]
     return _svg("tree of prompts", height, [*edges[False], *edges[True], *dots, *labels])
 
 

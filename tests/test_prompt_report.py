@@ -1,12 +1,16 @@
 """What of a run's texts and people others get to see."""
 
+import re
 import sys
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from tiny_pipelines import PROMPT, SMALL, around
 
+from pamela_hf.prompt_charts import adherence_chart, rounds_chart, tree_chart
+from pamela_hf.prompt_search import PromptSearch, SearchConfig, SearchResult
 from pamela_hf.prompt_trace import read_trace
 from pamela_hf.simulated_pipeline import SimulatedPipeline
 
@@ -94,3 +98,49 @@ def test_no_refiner_hears_who_it_is_for(reward_folder, tmp_path):
     for file in (tmp_path / "run").rglob("*"):
         if file.is_file():
             assert b"female" not in file.read_bytes()
+
+
+def result_of(scores: list[float], adherences: list[float]) -> SearchResult:
+    """A search of one prompt a round, with these figures."""
+
+    class Counting:
+        name = "counting"
+
+        def propose(self, prompt, history, n, rng):
+            return [f"{PROMPT}, {len(history)}"]
+
+    figures = iter(zip(scores, [0.0] * len(scores), adherences))
+    config = SearchConfig(num_iterations=len(scores) - 1, num_candidates=1, adherence_floor=0.0)
+    return PromptSearch(PROMPT, config, Counting(), lambda pairs: [next(figures) for _ in pairs]).run()
+
+
+def labels(chart) -> dict[float, list[tuple[float, str]]]:
+    """`(x, words)` of a chart's texts, by height."""
+    rows: dict[float, list[tuple[float, str]]] = {}
+    for x, y, words in re.findall(r'<text x="([-.0-9]+)" y="([-.0-9]+)"[^>]*>([^<]*)<', str(chart)):
+        rows.setdefault(float(y), []).append((float(x), words))
+    return rows
+
+
+@pytest.mark.parametrize("scores", [[3.61, 3.79], [3.5, 3.5], [1.0, 5.0], [3.6101, 3.6108], [0.0, 97.0], [2.0, 2.013]])
+@pytest.mark.parametrize("adherences", [[0.012, 0.021], [-0.3, 0.4], [0.2, 0.2]])
+def test_no_two_ticks_of_an_axis_are_called_the_same(scores, adherences):
+    result = result_of(scores, adherences)
+    for chart in (rounds_chart(result, (1, 5)), adherence_chart(result)):
+        words = [word for row in labels(chart).values() for _, word in row if re.fullmatch(r"[−.0-9]+", word)]
+        across = [w for row in labels(chart).values() if len(row) > 1 for _, w in row]
+        up = [row[0][1] for y, row in labels(chart).items() if len(row) == 1 and row[0][1] in words]
+        assert 3 <= len(up) == len(set(up)) and len(across) == len(set(across))
+        assert all(len(word) <= 7 for word in words)
+    if scores == [3.61, 3.79]:
+        assert up[::-1] == ["3.80", "3.75", "3.70", "3.65", "3.60"]
+
+
+@pytest.mark.parametrize("rounds", [1, 5, 10, 20, 37, 40, 150, 400])
+def test_numbers_of_rounds_do_not_overlap(rounds):
+    result = result_of([3.0 + k / 1e4 for k in range(rounds + 1)], [0.5] * (rounds + 1))
+    for chart in (rounds_chart(result, (1, 5)), tree_chart(result)):
+        row = next(row for row in labels(chart).values() if row[0][1] in ("unoptimized", "start"))
+        assert len(row) > 1
+        for (x, before), (next_x, after) in pairwise(row):
+            assert next_x - x > 3.3 * (len(before) + len(after))  # px: half of each, at 12 px a letter takes about 6.6
