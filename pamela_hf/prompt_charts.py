@@ -111,7 +111,7 @@ def rounds_chart(result: SearchResult, score_range: Sequence[float]) -> Markup:
 
 
 def adherence_chart(result: SearchResult) -> Markup:
-    height, left, right, top, bottom = 300, 46, _WIDTH - 16, 12, 258
+    height, left, right, top, bottom = 300, 46, _WIDTH - 24, 12, 258
     shown = [c for c in result.candidates if math.isfinite(c.score) and math.isfinite(c.adherence)]
     if not shown:
         return _svg("no adherence", 40, [_text(_WIDTH / 2, 24, "no adherence scores")])
