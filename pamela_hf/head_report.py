@@ -83,7 +83,7 @@ def what_stands_out(
     unsure: dict[str, dict[str, float]] = {}
     for field, known in scorer.config.metadata.items():
         values = np.array(["" if row.get(field) is None else str(row[field]) for row in said.metadata])
-        for value in sorted(known):  # a value the model doesn't know may be anything of the owner's, and teaches nothing
+        for value in sorted(known):  # others teach nothing, and may be anything private
             here = values == value
             if here.sum() < FEWEST:
                 continue
@@ -99,6 +99,8 @@ def in_words(about: Mapping[str, Any]) -> list[str]:
     """What `describe()` says as lines of text."""
     counts = [f"{about[key]} {key}" for key in ("ratings", "likes", "choices") if about.get(key)]
     lines = [", ".join(counts) or "no answers"]
+    if (strength := about.get("strength", 1.0)) != 1:
+        lines.append(f"At {strength:g} times its own strength (0 = everyone's taste)")
     if held := about.get("held_out"):
         lines.append(
             f"Held-out SROCC {held['srocc']:.3f} [{held['ci_low']:.3f}, {held['ci_high']:.3f}]; "

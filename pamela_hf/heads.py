@@ -7,6 +7,7 @@ PamelaScorer.from_pretrained("runs/demo/model").score("c.png", user=UserHead.loa
 ```
 """
 
+import numbers
 import os
 import shutil
 import tempfile
@@ -40,6 +41,7 @@ from .taste_fitting import (
 LOGISTIC_VARIANCE = np.pi**2 / 3  # of a rating around its utility, in the ordinal link
 # Cross-validated over people of train: .002 at 10 ratings, .001 at 100; 4 was too wide at 10.
 PRIOR_WIDTH = 2.0
+FIGURES = ("held_out", "distance", "likes_more", "unsure")  # of `about`: true of the row as it was fitted alone
 ENOUGH = 0.005  # of correlation with the person's ratings: what ten more must promise to be worth asking for
 
 
@@ -102,8 +104,8 @@ class UserHead:
     ) -> "UserHead":
         """Finds a person's row from ratings, likes and choices, alone or mixed, in about a second on a CPU.
 
-        How far the row moves from everyone's taste follows from the evidence: few or contradictory answers move it
-        little. `about["notes"]` says what was odd about them.
+        How far the row moves from everyone's taste follows from the evidence: few answers move it little, and choices
+        for and against the same image of a pair cancel out. `about["notes"]` says what was odd about them.
 
         Args:
             model: a scorer, a model, or where to load one from.
@@ -113,17 +115,18 @@ class UserHead:
             name: what to call the person.
             likes: `(image, True or False)` pairs, or a mapping. choices: `(preferred, other)` pairs of images.
             rating_range: lowest and highest possible score, laid evenly on the model's scale; "rank": only the order
-                of scores counts; default: scores are levels of the model's rating scale.
+                of scores counts; default: scores are on the model's rating scale, and its nearest level counts.
             scale: that rating scale (default: the model's `default_scale`).
             embeddings: features, if images are given as ids.
-            prompts: image → what it was made from. metadata: image → `{"group": "animal", …}`. Keys as in `ratings`.
+            prompts: image → what it was made from. metadata: image → `{"group": "animal", …}`. Keys as in `ratings`;
+                a PIL image's or an array's is [`pamela_hf.head_ratings.key_of`] of it.
             demographics: `{"age": 34, …}`: the row is then the deviation from these people's taste, and scoring with
                 the head wants the same `demographics`. Default: none, and the head does not depend on any.
             batch_size: images the encoder takes at a time.
 
         Raises:
-            ValueError: nothing rated, a score outside its scale, an image that cannot be read or has no features, a
-                name that a trained participant bears or that is a path.
+            ValueError: nothing rated, a score outside its scale, an image that cannot be read or has no features,
+                prompts or metadata of none of the images, a name that a trained participant bears or that is a path.
         """
         scorer = _scorer(model)
         check_name(name)
@@ -171,7 +174,7 @@ class UserHead:
         of everyone's taste, or `None` with fewer than 6 rated images; `distance`: `{"rank_correlation",
         "rating_units"}` between this person's and everyone's scores of these images; `likes_more`: metadata field →
         value → how much more than others, in rating units; `unsure`: field → value → share of the prior doubt that
-        is left; `notes`: what was odd about the answers.
+        is left; `notes`: what was odd about the answers. A mix, or a head of another strength, has no such figures.
         """
         return {"name": self.name, **self.about}
 
@@ -183,24 +186,30 @@ class UserHead:
         *,
         embeddings: Embeddings | None = None,
         prompts: Mapping[Any, str] | None = None,
+        demographics: Mapping[str, Any] | None = None,
         batch_size: int = 32,
     ) -> Suggestion:
         """Which of these images would teach most: each lessens the doubt about all, given the ones before it.
 
         Args:
             model: the base. images: as in [`fit`]; those that were fitted on are left out while the head is in memory
-                (a saved head remembers no image). n: how many, at most.
+                (a saved head remembers no image). n: how many, at most. demographics: those it was fitted with, if any.
+
+        Raises:
+            ValueError: no images, or one that cannot be read or has no features; n below 1; another base.
         """
         scorer = _scorer(model)
         self.check_base(scorer.identity)
         if not isinstance(n, int) or n < 1:
             raise ValueError(f"n={n!r} must be 1 or more.")
+        if not len(images):
+            raise ValueError("images is empty; give at least one to choose from.")
         said = collect(
             scorer, [(image, None) for image in images], (), (), embeddings=embeddings, prompts=prompts,
             batch_size=batch_size, only_images=True,
         )  # fmt: skip
         std = np.sqrt(np.diag(prior_of(scorer.model)))
-        answers = said.answers(*linearize(said.utilities(scorer, None), std))
+        answers = said.answers(*linearize(said.utilities(scorer, demographics), std))
         covariance = self.covariance if self.covariance is not None else np.diag(self.row_std.astype(np.float64) ** 2)
         row = self.row.astype(np.float64)
         fresh = np.array([i for i, key in enumerate(said.keys) if key not in self._rated], int)
@@ -216,10 +225,24 @@ class UserHead:
 
     # -- other strengths, several people ---------------------------------------------------------------------------
     def with_strength(self, strength: float) -> "UserHead":
-        """The same taste, weaker or stronger: 0 = everyone's, 1 = this person's, at most 1.5."""
-        if not isinstance(strength, (int, float)) or not 0 <= strength <= 1.5:
-            raise ValueError(f"strength={strength!r} must lie in 0 (everyone's taste) .. 1.5; 1 is this person's own.")
-        about = {**self.about, "strength": round(float(strength) * self.about.get("strength", 1.0), 4)}
+        """The same taste, weaker or stronger: 0 = everyone's, 1 = this head's, at most 1.5 times the person's own.
+
+        Figures of [`describe`] (`held_out`, `distance`, `likes_more`, `unsure`) were true of the old strength and are
+        left out.
+
+        Raises:
+            ValueError: no number, below 0, or with the strength that this head has already more than 1.5.
+        """
+        own = self.about.get("strength", 1.0)
+        if not isinstance(strength, numbers.Real) or not (strength >= 0 and strength * own <= 1.5 + 1e-9):
+            has = f" (this head has {own:g} already)" if own != 1 else ""
+            raise ValueError(
+                f"strength={strength!r} must lie in 0 (everyone's taste) .. 1.5{has}; 1 is this person's own."
+            )
+        if strength == 1:
+            return replace(self)
+        about = {key: value for key, value in self.about.items() if key not in FIGURES}
+        about["strength"] = round(float(strength) * own, 4)
         return replace(self, row=(self.row * np.float32(strength)), about=about)
 
     @classmethod
@@ -240,7 +263,12 @@ class UserHead:
         stds = [head.row_std if head.row_std is not None else np.zeros_like(head.row) for head in heads]
         said = ("ratings", "likes", "choices")
         about: dict[str, Any] = {key: sum(head.about.get(key, 0) for head in heads) for key in said}
-        about |= {"mixed_from": len(heads), "notes": [f"A mix of {len(heads)} people."]}
+        about |= {
+            "strength": round(float(share @ [head.about.get("strength", 1.0) for head in heads]), 4),
+            "uses_demographics": any(head.about.get("uses_demographics") for head in heads),
+            "mixed_from": len(heads),
+            "notes": [f"A mix of {len(heads)} people."],
+        }
         return cls(
             name=check_name(name),
             row=sum(w * h.row.astype(np.float64) for w, h in zip(share, heads)).astype(np.float32),

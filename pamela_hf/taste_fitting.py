@@ -247,7 +247,8 @@ def held_out_utilities(answers: Answers, covariance: np.ndarray, folds: np.ndarr
     out = np.empty(len(answers.image))
     for fold in np.unique(folds[answers.image]):
         apart = folds != fold
-        row = fit_row(answers.subset(np.concatenate([apart[answers.image], apart[answers.pairs].all(1)])), covariance).row
+        kept = np.concatenate([apart[answers.image], apart[answers.pairs].all(1)])
+        row = fit_row(answers.subset(kept), covariance).row
         held = ~apart[answers.image]
         at = answers.image[held]
         out[held] = answers.utility[at] + answers.slope[at] @ row
