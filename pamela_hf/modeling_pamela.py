@@ -9,6 +9,7 @@ utility. An ordinal link turns the utility into the probability of every level o
 import hashlib
 import math
 import os
+import posixpath
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,7 +76,7 @@ class PamelaRewardModel(PreTrainedModel):
 
     def __init__(self, config: PamelaConfig):
         super().__init__(config)
-        self._revision: str | None = None  # of the model's own repository
+        self._where: dict[str, Any] = {}  # how from_pretrained reached the model's own repository
         self._own_hashes: set[str] = set()  # of the weights that config.base_identity names, in each precision
         self.backbone: nn.Module | None = None  # loaded when pixels first need it, see load_backbone
         self.user_embedding = nn.Embedding(len(config.users) + 1, config.row_size, padding_idx=0)
@@ -85,6 +86,8 @@ class PamelaRewardModel(PreTrainedModel):
         self.cutpoints = nn.ParameterDict(
             {_key(name): torch.zeros(len(values) - 1) for name, values in config.rating_scales.items()}
         )
+        if len(self.cutpoints) < len(config.rating_scales):
+            raise ValueError(f"rating_scales={list(config.rating_scales)}: names must differ in more than '.' and '·'.")
         self.features = PamelaFeatures(config)
         self.post_init()
 
@@ -142,9 +145,12 @@ class PamelaRewardModel(PreTrainedModel):
                     "image_embeds= instead of pixel_values=."
                 )
             local = config.backbone == LOCAL_ENCODER
-            where = {"revision": self._revision if local else config.backbone_revision}
+            where = dict(self._where)
+            subfolder = where.pop("subfolder", "")
             if local:
-                where["subfolder"] = LOCAL_ENCODER[2:]
+                where["subfolder"] = posixpath.join(subfolder, LOCAL_ENCODER[2:])
+            else:
+                where["revision"] = config.backbone_revision
             name = self.name_or_path if local else config.backbone
             kwargs = {"dtype": self.dtype, "use_safetensors": True, **where, **kwargs}
             self.set_backbone(AutoModel.from_pretrained(name, **kwargs))
@@ -159,7 +165,9 @@ class PamelaRewardModel(PreTrainedModel):
         """
         if kwargs.setdefault("use_safetensors", True) is not True:
             raise ValueError("use_safetensors must stay True: weights are read from safetensors files only.")
-        asked, revision = kwargs.pop("output_loading_info", False), kwargs.get("revision")
+        asked = kwargs.pop("output_loading_info", False)
+        keep = ("cache_dir", "local_files_only", "token", "revision", "subfolder")
+        where = {k: v for k, v in kwargs.items() if k in keep and v is not None}
         model, info = super().from_pretrained(pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs)
         if missing := sorted(info["missing_keys"]):
             raise ValueError(
@@ -167,7 +175,7 @@ class PamelaRewardModel(PreTrainedModel):
                 f"({', '.join(missing[:3])}…). They are damaged or of another version of pamela_hf; train or download "
                 "the model again."
             )
-        model._revision = revision
+        model._where = where
         model._own_hashes = model._hashes()
         return (model, info) if asked else model
 
@@ -253,10 +261,13 @@ class PamelaRewardModel(PreTrainedModel):
     def add_rating_scale(self, name: str, level_values: list[float]) -> None:
         """Adds a scale to train on or to answer on. Raises ValueError if the name is taken.
 
-        `scale_ids` count the scales in the order of their names, so they may move: `PamelaProcessor.scale_id(name)`.
+        `scale_ids` count the scales in the order of their names, so they may move: `PamelaProcessor.scale_id(name)`
+        of a processor that shares this model's config.
         """
         if name in self.config.rating_scales:
             raise ValueError(f"Rating scale {name!r} exists already, with levels {self.config.rating_scales[name]}.")
+        if _key(name) in self.cutpoints:
+            raise ValueError(f"Rating scale {name!r}: names must differ in more than '.' and '·'; choose another.")
         values = [float(v) for v in level_values]
         PamelaConfig(rating_scales={name: values})  # the config's own check of level values
         self.config.rating_scales = dict(sorted({**self.config.rating_scales, name: values}.items()))
@@ -549,8 +560,13 @@ class PamelaRewardModel(PreTrainedModel):
         return PamelaRewardOutput(**{name: value.view(n, u) for name, value in out.items()})
 
 
+_TAKEN = frozenset(dir(nn.ParameterDict()))
+
+
 def _key(scale: str) -> str:
-    return scale.replace(".", "·")  # a parameter's name may hold no dot
+    """A parameter's name for a scale: it may hold no dot, not be empty, and not be that of another attribute."""
+    key = scale.replace(".", "·")
+    return f"{key}·" if not key or key in _TAKEN else key
 
 
 def _to(inputs: dict[str, Tensor], backbone: nn.Module) -> dict[str, Tensor]:

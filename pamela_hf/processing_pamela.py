@@ -6,6 +6,7 @@ Vocabularies and the encoder's name are read from the model's `config.json`, so 
 import hashlib
 import json
 import os
+import posixpath
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -116,11 +117,12 @@ class PamelaProcessor(ProcessorMixin):
                 "text. Pass image_embeds= (and text_embeds=) made by the encoder of its training data."
             )
         if self.config.backbone != LOCAL_ENCODER:
-            return self.config.backbone, {"revision": self.config.backbone_revision}
+            where = {k: v for k, v in (self._source or ("", {}))[1].items() if k != "subfolder"}
+            return self.config.backbone, {**where, "revision": self.config.backbone_revision}
         if self._source is None:
             raise ValueError("The encoder lies in the model's own folder: load the processor with from_pretrained.")
         name, where = self._source
-        return name, {**where, "subfolder": LOCAL_ENCODER[2:]}
+        return name, {**where, "subfolder": posixpath.join(where.get("subfolder", ""), LOCAL_ENCODER[2:])}
 
     @property
     def image_processor(self) -> Any:

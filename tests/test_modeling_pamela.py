@@ -191,6 +191,27 @@ def test_loss_of_shares_adds_up_to_the_loss_of_the_whole(model, features):
     torch.testing.assert_close(shares[0] + shares[1], whole)
 
 
+TAKEN = ["train", "eval", "type", "half", "values", "training", "keys", "_parameters", "a.b", ""]
+
+
+def test_a_scale_may_bear_any_name(features, tmp_path):
+    scales = {name: [1, 2, 3 + i] for i, name in enumerate(TAKEN)}
+    model = PamelaRewardModel(tiny_config(rating_scales=scales, default_scale="train")).eval()
+    model.fit_cutpoints("eval", torch.tensor([0, 1, 2, 2]))
+    model.add_rating_scale("data", [1, 2])
+    model.add_rating_scale("state_dict", [1, 2])
+    model.train().eval().save_pretrained(tmp_path)
+    again = PamelaRewardModel.from_pretrained(tmp_path)
+    assert torch.equal(again.scale_cutpoints(), model.scale_cutpoints()) and len(again.scale_cutpoints()) == 12
+    assert again(**features).scores.isfinite().all()
+    saved = load_file(tmp_path / "model.safetensors")
+    assert "cutpoints.data" in saved and "cutpoints.a·b" in saved  # names that always worked are written as ever
+    with pytest.raises(ValueError, match="differ in more than"):
+        model.add_rating_scale("a·b", [1, 2])
+    with pytest.raises(ValueError, match="differ in more than"):
+        PamelaRewardModel(tiny_config(rating_scales={"a.b": [1, 2], "a·b": [1, 2]}, default_scale="a.b"))
+
+
 def test_add_rating_scale(model, features, tmp_path):
     before = model(**features).scores
     model.add_rating_scale("out.of.ten", range(1, 11))
@@ -386,6 +407,32 @@ def with_encoder(encoder, tmp_path) -> str:
     model.save_pretrained(tmp_path / "model")
     PamelaProcessor(config, *load_preprocessors(str(encoder))).save_pretrained(tmp_path / "model")
     return str(tmp_path / "model")
+
+
+def test_a_model_in_a_subfolder_finds_its_encoder_there(siglip_encoder, images, tmp_path):
+    with_encoder(siglip_encoder, tmp_path)
+    place = {"subfolder": "model", "cache_dir": str(tmp_path / "cache")}
+    model = PamelaRewardModel.from_pretrained(tmp_path, **place)
+    inputs = PamelaProcessor.from_pretrained(tmp_path, **place)(images=images, prompts="a cat")
+    whole = PamelaScorer.from_pretrained(str(tmp_path / "model"), device="cpu").score(images, "a cat").scores
+    with torch.no_grad():
+        torch.testing.assert_close(model(**inputs).scores, torch.from_numpy(whole).float())
+
+
+def test_an_encoder_on_the_hub_is_reached_as_the_model_was(model, tmp_path, monkeypatch):
+    from pamela_hf import modeling_pamela
+
+    model.config.backbone, model.config.backbone_revision = "owner/enc", "abc"
+    model.save_pretrained(tmp_path / "model")
+    place = {"subfolder": "model", "cache_dir": "cache", "token": "secret"}
+    asked = {"cache_dir": "cache", "token": "secret", "revision": "abc"}
+    assert PamelaProcessor.from_pretrained(tmp_path, **place)._encoder_place() == ("owner/enc", asked)
+    calls = []
+    again = PamelaRewardModel.from_pretrained(tmp_path, **place)
+    monkeypatch.setattr(modeling_pamela.AutoModel, "from_pretrained", lambda *a, **k: calls.append((a, k)))
+    monkeypatch.setattr(again, "set_backbone", lambda backbone: None)
+    again.load_backbone()
+    assert calls == [(("owner/enc",), {"dtype": torch.float32, "use_safetensors": True, **asked})]
 
 
 def test_encoder_stays_out_of_the_checkpoint_is_loaded_when_needed_and_frozen(any_encoder, images, tmp_path):
