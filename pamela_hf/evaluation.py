@@ -4,6 +4,7 @@ The report, cells being `{"value", "ci_low", "ci_high", "n_users"}`::
 
     {"splits":        {split: {scorer: {metric: cell}}},
      "differences":   {split: {"A - B": {metric: cell, paired over the people}}},
+     "few_shot":      {split: {scorer@k=…: {metric: cell of the scorer at k=0 on the same people and rows}}},
      "per_user":      {split: {scorer: {"user_srocc": sorted values, nobody's name}}},
      "diverging":     {split: cell and "n_pairs", see `pamela_hf.disagreement`},
      "gap":           {"val" or "test": {scorer: {metric: "value", "ci_low", "ci_high", "n_seen", "n_unseen"}}},
@@ -17,8 +18,11 @@ Metrics and intervals are those of `pamela_hf.metrics`. A personal scorer NAME h
 splits, made by editing the ratings table alone: `NAME@no_user` (nobody's id, demographics kept) and
 `NAME@wrong_user` (the ids swapped by a fixed derangement, demographics kept). On `*_unseen` splits people are
 unknown to it anyway, and the same numbers stand under `NAME@k=0`, where few-shot results (`NAME@k=20`, …) can
-be read against them. The gap is NAME on the seen people minus NAME on the unseen ones, who are other people: both are
-resampled on their own.
+be read against them. Where those judge a part of the people or ratings only (ratings of the split are set aside to be
+given, and who has too few is left out), k=0 on that very part stands in "few_shot" and is what the difference is taken
+from: NAME as a whole would be another sample.
+
+The gap is NAME on the seen people minus NAME on the unseen ones, who are other people: both are resampled on their own.
 """
 
 import math
@@ -56,11 +60,13 @@ ratings fitted on. Per-user values and bootstrap draws are averaged over the dra
 
 class Judged(NamedTuple):
     """Predictions as judged: `estimates` by metric, the people behind them, and where all rows were predicted at once
-    the predictions themselves, turned so that higher means liked more."""
+    the predictions themselves, turned so that higher means liked more. `untold`: of few-shot results on a part of the
+    rows, the same scorer's estimates on that part without the ratings given."""
 
     estimates: dict[str, Estimate]
     users: UserMetrics
     predictions: Predictions | None = None
+    untold: dict[str, Estimate] | None = None
 
 
 def run(
@@ -133,7 +139,8 @@ def run(
         repeats=again,
     )
     if fits is not None:
-        report["meta"]["few_shot"] = {"k": sorted(few_shot), "draws": draws, "select": select}
+        left = fits.left_out
+        report["meta"]["few_shot"] = {"k": sorted(few_shot), "draws": draws, "select": select, "left_out": left}
     write_report(report, output)
     return report
 
@@ -184,7 +191,7 @@ def evaluate(
         "scorers": {scorer.name: _describe(scorer) for scorer in scorers},
         "counts": {},
     }
-    parts = ("splits", "differences", "per_user", "diverging", "gap", "calibration", "groups")
+    parts = ("splits", "differences", "few_shot", "per_user", "diverging", "gap", "calibration", "groups")
     report: dict[str, Any] = {part: {} for part in parts}
     report |= {"noise_ceiling": None, "paper": None, "meta": meta}
     draws = {"bootstrap": bootstrap, "seed": seed}
@@ -204,8 +211,14 @@ def evaluate(
                 for name, one in judged.items()
             }
             report["differences"][split] = {
-                f"{a} - {b}": {m: (judged[a].estimates[m] - judged[b].estimates[m]).as_dict() for m in METRICS}
+                f"{a} - {b}": {metric: (ours[metric] - theirs[metric]).as_dict() for metric in METRICS}
                 for a, b in _pairs(list(judged), reference)
+                for ours, theirs in _on_the_same_rows(judged, a, b)
+            }
+            report["few_shot"][split] = {
+                name: {metric: estimate.as_dict() for metric, estimate in one.untold.items()}
+                for name, one in judged.items()
+                if one.untold is not None
             }
             report["per_user"][split] = {
                 name: {"user_srocc": _sorted_finite(one.users.values["user_srocc"])} for name, one in judged.items()
@@ -271,7 +284,8 @@ def _judge_scorer(scorer, split, ratings, embeddings, judge_rows, few_shot) -> d
     """The scorer under its name, and what belongs beside it on this split."""
     name = scorer.name
     everyone = np.arange(len(ratings))
-    judged = {name: judge_rows(everyone, scorer.predict(ratings, embeddings))}
+    plain = scorer.predict(ratings, embeddings)
+    judged = {name: judge_rows(everyone, plain)}
     if not scorer.personal:
         return judged
     if split.endswith("_seen"):
@@ -281,8 +295,27 @@ def _judge_scorer(scorer, split, ratings, embeddings, judge_rows, few_shot) -> d
     if split.endswith("_unseen"):
         judged[f"{name}@k=0"] = judged[name]
         for suffix, draws in (few_shot(scorer, split, ratings) if few_shot else {}).items():
-            judged[f"{name}@{suffix}"] = _mean([judge_rows(rows, predicted) for rows, predicted in draws])
+            told = _mean([judge_rows(rows, predicted) for rows, predicted in draws])
+            if any(len(rows) < len(ratings) for rows, _ in draws):
+                untold = _mean([judge_rows(rows, _only(plain, rows)) for rows, _ in draws])
+                told = told._replace(untold=untold.estimates)
+            judged[f"{name}@{suffix}"] = told
     return judged
+
+
+def _only(predicted: Predictions, rows: np.ndarray) -> Predictions:
+    parts = {field: getattr(predicted, field) for field in ("scores", "std", "probs", "level_values")}
+    if parts["probs"] is not None:
+        parts["level_values"] = np.broadcast_to(parts["level_values"], np.shape(parts["probs"]))
+    return Predictions(**{field: None if part is None else np.asarray(part)[rows] for field, part in parts.items()})
+
+
+def _on_the_same_rows(judged: Mapping[str, Judged], a: str, b: str) -> list[tuple[dict, dict]]:
+    """The estimates that `a - b` is taken of, or none if the two were judged on different rows."""
+    one, other = judged[a], judged[b]
+    if (one.untold is None) == (other.untold is None):
+        return [(one.estimates, other.estimates)]
+    return [(other.untold, other.estimates)] if b.startswith(f"{a}@k=") and other.untold else []
 
 
 def without_user(ratings: pd.DataFrame) -> pd.DataFrame:
@@ -353,11 +386,16 @@ def _mean(judged: list[Judged]) -> Judged:
             float(np.mean([one.estimates[metric].value for one in judged])),
             np.mean([one.estimates[metric].draws for one in judged], axis=0),
             max(one.estimates[metric].n_users for one in judged),
+            _anybody([one.estimates[metric].people for one in judged]),
         )
         for metric in METRICS
     }
     values = {metric: np.mean([one.users.values[metric] for one in judged], axis=0) for metric in USER_METRICS}
     return Judged(estimates, UserMetrics(judged[0].users.participants, values, judged[0].users.left_out))
+
+
+def _anybody(people: list[np.ndarray | None]) -> np.ndarray | None:
+    return None if any(one is None for one in people) else np.any(people, axis=0)
 
 
 def _pairs(names: list[str], reference: str) -> list[tuple[str, str]]:

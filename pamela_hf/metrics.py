@@ -76,11 +76,15 @@ class UserMetrics:
 
 @dataclass(frozen=True)
 class Estimate:
-    """One metric of one scorer: its value, its bootstrap draws (B,), and the people it rests on."""
+    """One metric of one scorer: its value, its bootstrap draws (B,), how many people it rests on, and which.
+
+    people: (U,) bool over the participants judged, or None where that is not known.
+    """
 
     value: float
     draws: np.ndarray
     n_users: int
+    people: np.ndarray | None = None
 
     def as_dict(self) -> dict[str, float | int]:
         """`{"value", "ci_low", "ci_high", "n_users"}`, the interval being the central 95 % of the draws; NaN for
@@ -89,8 +93,19 @@ class Estimate:
         return {"value": self.value, "ci_low": low, "ci_high": high, "n_users": self.n_users}
 
     def __sub__(self, other: Estimate) -> Estimate:
-        """The paired difference; both must come from the same participants, seed and number of draws."""
-        return Estimate(self.value - other.value, self.draws - other.draws, min(self.n_users, other.n_users))
+        """The paired difference; both must come from the same ratings, seed and number of draws.
+
+        Raises:
+            ValueError: the two rest on different people, so their difference would be one of people too.
+        """
+        n_users = min(self.n_users, other.n_users)
+        if n_users and self.people is not None and other.people is not None:
+            if not np.array_equal(self.people, other.people):
+                raise ValueError(
+                    f"a difference of means over {self.n_users} and {other.n_users} people who are not the same; "
+                    "judge both on the same ratings."
+                )
+        return Estimate(self.value - other.value, self.draws - other.draws, n_users, self.people)
 
 
 def user_metrics(
@@ -347,8 +362,9 @@ def judge(
     users = user_metrics(predictions, references, groups, **more, rng=seed)
     weights = bootstrap_weights(len(users.participants), bootstrap, seed)
     estimates = {
-        name: Estimate(users.mean(name), _weighted_mean(values, weights), int(np.isfinite(values).sum()))
+        name: Estimate(users.mean(name), _weighted_mean(values, weights), int(known.sum()), known)
         for name, values in users.values.items()
+        for known in [np.isfinite(values)]
     }
     nothing = Estimate(np.nan, np.full(bootstrap, np.nan), 0)
     estimates |= dict.fromkeys(["diverging", "avg_srocc", "avg_plcc"], nothing)
@@ -356,11 +372,11 @@ def judge(
         table = _Table(predictions, references, groups, image_ids, users.participants)
         right, total = _diverging_counts(table)
         draws = _ratio(((weights @ right) * weights).sum(1), ((weights @ total) * weights).sum(1))
-        value, involved = float(_ratio(right.sum(), total.sum())), int((total.sum(1) > 0).sum())
-        estimates["diverging"] = Estimate(value, draws, involved)
-        present = len(np.unique(table.users))
+        value, involved = float(_ratio(right.sum(), total.sum())), total.sum(1) > 0
+        estimates["diverging"] = Estimate(value, draws, int(involved.sum()), involved)
+        present = np.isin(np.arange(table.shape[0]), table.users)
         averages = zip(("avg_srocc", "avg_plcc"), table.averages(None), table.averages(weights))
-        estimates |= {name: Estimate(value, draws, present) for name, value, draws in averages}
+        estimates |= {name: Estimate(value, draws, int(present.sum()), present) for name, value, draws in averages}
     return {name: estimates[name] for name in METRICS}, users
 
 

@@ -21,6 +21,7 @@ from .report_plots import (
     rows_chart,
     signed,
 )
+from .report_table import few_shot_notes
 
 EXPLANATIONS = {
     "user_srocc": "Does the score rank one person's images as they do? 1 = the same order, 0 = unrelated.",
@@ -166,9 +167,10 @@ def _overall(report: Mapping[str, Any]) -> list[tuple[str, str, Markup]]:
 
 def _section(report: Mapping[str, Any], split: str) -> dict[str, Any]:
     scorers, name = report["splits"][split], _reference(report, split)
-    color = _colors(report)
-    # `NAME@k=0` repeats NAME: it is a point of the few-shot curve, not a bar of its own.
-    shown = [scorer for scorer in scorers if not scorer.endswith("@k=0")]
+    color, part = _colors(report), report.get("few_shot", {}).get(split, {})
+    # `NAME@k=0` repeats NAME: it is a point of the few-shot curve, not a bar of its own. Nor has a bar beside the
+    # others what was judged on other people and images.
+    shown = [scorer for scorer in scorers if not scorer.endswith("@k=0") and scorer not in part]
 
     def rows(metric: str, names: Iterable[str]):
         return [(scorer, scorers[scorer][metric], color[scorer]) for scorer in names]
@@ -191,7 +193,8 @@ def _section(report: Mapping[str, Any], split: str) -> dict[str, Any]:
     pairs = [
         (_short_pair(pair, name), cells["user_srocc"], "s0")
         for pair, cells in report["differences"].get(split, {}).items()
-        if pair.count("@k=") != 1  # one alone is a point of the curve below; two had the same ratings
+        # one alone is a point of the curve below, if that is of everybody; two had the same ratings
+        if pair.count("@k=") != 1 or pair.partition(" - ")[2] in part
     ]
     if pairs:
         text = "Difference in user_srocc, paired over the same people. An interval clear of 0 is a real difference."
@@ -211,21 +214,27 @@ def _section(report: Mapping[str, Any], split: str) -> dict[str, Any]:
     curve = {_k(scorer): scorers[scorer]["user_srocc"] for scorer in scorers if scorer.startswith(f"{name}@k=")}
     if len(curve) > 1 and any(cell["value"] is not None for cell in curve.values()):
         text = "user_srocc by how many of their own ratings a new person gave first."
-        charts.append(("Getting to know somebody new", text, few_shot_curve(curve)))
+        untold = {_k(scorer): cells["user_srocc"] for scorer, cells in part.items() if scorer.startswith(f"{name}@k=")}
+        if untold:
+            text += " What is given is not judged, so people and images differ from step to step: the grey line is the"
+            text += " same ones with nothing given."
+        charts.append(("Getting to know somebody new", text, few_shot_curve(curve, untold)))
 
     groups = report["groups"].get(split)
     if groups and name in groups["everyone"]["scorers"]:
         charts += group_cards(groups, name)
-    best = {metric: _best(metric, scorers) for metric in METRICS}
+    whole = {scorer: cells for scorer, cells in scorers.items() if scorer not in part}
+    best = {metric: _best(metric, whole) for metric in METRICS}
     table = [(metric, [(scorers[scorer][metric], scorer in best[metric]) for scorer in scorers]) for metric in METRICS]
-    part, _, kind = split.partition("_")
+    role, _, kind = split.partition("_")
     return {
         "split": split,
         "open": split.startswith("test") or not any(other.startswith("test") for other in report["splits"]),
         "groups": group_rows(groups) if groups else [],
         "grouped": [(scorer, color[scorer]) for scorer in groups["everyone"]["scorers"]] if groups else [],
         "people": _SPLITS.get(kind, ""),
-        "use": _SPLITS.get(part, ""),
+        "use": _SPLITS.get(role, ""),
+        "notes": few_shot_notes(report, split),
         "counts": report["meta"]["counts"][split],
         "charts": charts,
         "scorers": [(scorer, color[scorer]) for scorer in scorers],

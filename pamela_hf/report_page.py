@@ -99,7 +99,8 @@ The paper's own figures are not shown beside these: the ratings are others.{% en
 {{ section.counts.participants | thousands }} people; left out of the per-person means:
 {{ section.counts.left_out.few_ratings }} with fewer than 6 ratings,
 {{ section.counts.left_out.constant_ratings }} who rated everything alike. {{ section.use }}</p>
-<div class="cards">
+{% for note in section.notes %}<p class="soft">{{ note }}</p>
+{% endfor %}<div class="cards">
 {% for title, text, chart in section.charts %}
 <div class="card"><h3>{{ title }}</h3><p>{{ text }}</p>{{ chart }}</div>
 {% endfor %}

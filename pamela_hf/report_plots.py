@@ -203,10 +203,14 @@ def margin_curves(series: Sequence[tuple]) -> Markup:
     return curves("pairwise accuracy by margin", lines, names, "levels between the two ratings", [0.5])
 
 
-def few_shot_curve(curve: Mapping[int, Mapping[str, Any]]) -> Markup:
-    counts = sorted(curve)
+def few_shot_curve(told: Mapping[int, Mapping[str, Any]], untold: Mapping[int, Mapping[str, Any]]) -> Markup:
+    """By k; untold: of those k whose people and images are not everybody's, what k = 0 reaches on the same."""
+    counts = sorted(told)
     names = [str(k) if k < 10**9 else "all" for k in counts]
-    return curves("user_srocc by k", [(None, [curve[k] for k in counts], "s0")], names, "ratings of their own", [])
+    series = [("told so many" if untold else None, [told[k] for k in counts], "s0")]
+    if untold:
+        series.append(("the same, told none", [untold.get(k, told[counts[0]]) for k in counts], "s3"))
+    return curves("user_srocc by k", series, names, "ratings of their own", [])
 
 
 def histogram(values: Sequence[float]) -> Markup:

@@ -32,17 +32,38 @@ def metric_table(report: Mapping[str, Any]) -> str:
             metric: {name: _loss(metric, cells[metric]["value"]) for name, cells in scorers.items()}
             for metric in METRICS
         }
+        part = report.get("few_shot", {}).get(split, {})
+        whole = {metric: [loss for name, loss in of.items() if name not in part] for metric, of in losses.items()}
         for name, cells in scorers.items():
             values, intervals = "", ""
             for metric in METRICS:
-                best = losses[metric][name] < math.inf and losses[metric][name] == min(losses[metric].values())
+                best = name not in part and losses[metric][name] < math.inf
+                best = best and losses[metric][name] == min(whole[metric])
                 values += (_number(cells[metric]["value"], 3) + ("*" if best else " ")).rjust(width)
                 low, high = (_number(cells[metric][end], 2) for end in ("ci_low", "ci_high"))
                 intervals += ("" if low == "–" else f"{low}–{high} ").rjust(width)
             lines += [name.ljust(first) + values, " " * first + intervals]
         lines += _differences(report["differences"].get(split, {}))
+        lines += few_shot_notes(report, split)
     lines.append("\n* best; beneath each value its 95 % interval over people; coverage_80 is right at .80")
     return "\n".join(line.rstrip() for line in lines)
+
+
+def few_shot_notes(report: Mapping[str, Any], split: str) -> list[str]:
+    """What to know before numbers of own ratings are compared: who is missing, and what stands for itself."""
+    about = report["meta"].get("few_shot")
+    left = about["left_out"].get(split, {}) if about else {}
+    everybody, notes = report["meta"]["counts"][split]["participants"], []
+    if skipped := [suffix for suffix, people in left.items() if people == everybody]:
+        notes.append(f"Skipped, since nobody has that many ratings: {', '.join(skipped)}.")
+    if some := [f"{people} of {everybody} at {suffix}" for suffix, people in left.items() if 0 < people < everybody]:
+        notes.append(f"Left out, since they have too few ratings: {', '.join(some)}.")
+    if part := report.get("few_shot", {}).get(split):
+        notes.append(
+            f"{', '.join(part)}: judged on other people or ratings than the rest (what is given is not judged); each "
+            "difference is taken on the same ones, and none is marked best."
+        )
+    return notes
 
 
 def _differences(pairs: Mapping[str, Any]) -> list[str]:

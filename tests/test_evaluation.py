@@ -15,6 +15,7 @@ from pamela_hf.builder import load_ratings
 from pamela_hf.embeddings import load_embeddings
 from pamela_hf.evaluation import evaluate, with_wrong_user, without_user
 from pamela_hf.metrics import METRICS, judge
+from pamela_hf.report import render_html
 from pamela_hf.report_files import write_report
 from pamela_hf.report_table import metric_table
 from pamela_hf.scoring import Predictions
@@ -176,6 +177,57 @@ def test_few_shot_results_stand_beside_and_average_their_draws(data, features):
     value = cells(report, "val_unseen", "user_srocc")
     assert list(value) == ["pamela", "pamela@k=0", "pamela@k=5", "pamela@k=10"]
     assert value["pamela@k=5"] == pytest.approx(0.0) and value["pamela@k=10"] == pytest.approx(1.0)
+
+
+def test_few_shot_is_compared_on_the_same_people_and_ratings(data, features):
+    """Ratings are set aside to be given, and who has too few drops out: k=0 over everybody is another sample."""
+
+    def few_shot(scorer, split, ratings):
+        kept = [np.flatnonzero((ratings.participant_id != "p01") & (np.arange(len(ratings)) % 3 != k)) for k in (0, 1)]
+        return {"k=5": [(rows, Predictions(ratings.score.to_numpy()[rows])) for rows in kept]}
+
+    class Average(Oracle):
+        def predict(self, ratings, embeddings):
+            return Predictions(ratings.image_id.map(mean).to_numpy(float))
+
+    mean = pd.concat(data.splits.values()).groupby("image_id", observed=True).score.mean()
+    seen = data.splits["val_seen"]
+    oracle, consensus = Average(data), Average(data, name="consensus")
+    unseen = replace(data, splits=data.splits | {"val_unseen": seen})
+    report = evaluate([oracle, consensus], unseen, features, splits=["val_unseen"], few_shot=few_shot, bootstrap=20)
+    told, wanted = report["splits"]["val_unseen"]["pamela@k=5"], []
+    table = seen.reset_index(drop=True)
+    for rows, _ in few_shot(oracle, "val_unseen", table)["k=5"]:
+        part = table.iloc[rows]
+        scores = oracle.predict(part.reset_index(drop=True), features).scores
+        judged, _ = judge(scores, part.score, part.participant_id, part.image_id, bootstrap=0)
+        wanted.append(judged["user_srocc"].value)
+    untold = report["few_shot"]["val_unseen"]["pamela@k=5"]
+    difference = report["differences"]["val_unseen"]["pamela - pamela@k=5"]
+    for cell in (told, untold, difference):
+        assert cell["user_srocc"]["n_users"] == 6
+    assert untold["user_srocc"]["value"] == pytest.approx(np.mean(wanted))
+    assert difference["user_srocc"]["value"] == pytest.approx(np.mean(wanted) - told["user_srocc"]["value"])
+    page, text = render_html(report_files._without_nan(report)), metric_table(report)
+    assert "the same, told none" in page and "pamela@k=5, consensus@k=5: judged on other people" in page
+    assert "pamela@k=5, consensus@k=5: judged on other people" in text
+    starred = [line.split()[0] for line in text.splitlines() if "*" in line.split("best;")[0]]
+    assert starred and not any("@k=5" in name for name in starred)
+
+    everybody = {"k=5": [(np.arange(len(table)), Predictions(table.score.to_numpy()))]}
+    report = evaluate([oracle], unseen, features, splits=["val_unseen"], few_shot=lambda *_: everybody, bootstrap=0)
+    assert report["few_shot"]["val_unseen"] == {}
+    assert "the same, told none" not in render_html(report_files._without_nan(report))
+
+
+def test_numbers_of_ratings_that_nobody_has_are_named(trained_folder, ratings_folder, tmp_path):
+    report = evaluation.run(trained_folder, ratings_folder, tmp_path, splits=["val_unseen"], few_shot=[2, 500], draws=1)
+    assert "pamela@k=500" not in report["splits"]["val_unseen"]
+    people = report["meta"]["counts"]["val_unseen"]["participants"]
+    assert report["meta"]["few_shot"]["left_out"]["val_unseen"] == {"k=2": 0, "k=500": people}
+    for told in (metric_table(report), (tmp_path / "report.html").read_text()):
+        assert "Skipped, since nobody has that many ratings: k=500." in told
+    assert json.loads((tmp_path / "report.json").read_text())["meta"]["few_shot"]["left_out"]["val_unseen"]["k=500"]
 
 
 def test_margins_follow_the_rating_scale(data, features):

@@ -285,6 +285,19 @@ def test_one_person_has_a_value_and_no_interval():
         assert np.isnan([cell["ci_low"], cell["ci_high"]]).all()
 
 
+def test_means_over_different_people_are_not_subtracted():
+    rows = {"participants": ["ann", "ben", "eve"], "bootstrap": 0}
+    ratings, ids = np.tile(np.arange(8.0), 2), np.tile(np.arange(8), 2)
+    two, others = (
+        judge(ratings, ratings, np.repeat(who, 8), ids, **rows)[0] for who in (["ann", "ben"], ["ann", "eve"])
+    )
+    for metric in ("user_srocc", "diverging", "avg_plcc"):
+        assert (two[metric] - two[metric]).people is two[metric].people
+        if two[metric].n_users:
+            with pytest.raises(ValueError, match="people who are not the same"):
+                two[metric] - others[metric]
+
+
 def test_the_paired_bootstrap_sees_what_the_unpaired_cannot():
     rng = np.random.default_rng(2)
     a = rng.normal(0.4, 0.3, 80)
