@@ -332,8 +332,8 @@ def _optimize_prompt_arguments(parser: argparse.ArgumentParser) -> None:
     add("--refiner-model", metavar="ID", help=model_help)
     add("--refiner-url", metavar="URL", help="endpoint: an OpenAI-style server (default: Inference Providers)")
     add("--judge", metavar="DIR", help="another reward that is asked about the winner only, never optimized")
-    add("--seed", type=int, default=0, help="of the first image and of every choice (0)")
-    add("--runs", type=int, default=1, help="independent runs, to see whether they agree (1)")
+    add("--seed", type=int, help="of the first image and of every choice (0)")
+    add("--runs", type=int, help="independent runs, to see whether they agree (1)")
     add("--device", help="cuda, mps, cpu (default: the first of these there is)")
     add("--dtype", choices=("float32", "bfloat16", "float16"), help="precision of pipeline and chat model (float32)")
     offload_help = "keep on the accelerator one model, or one layer, at a time (none)"
@@ -342,16 +342,15 @@ def _optimize_prompt_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _optimize_prompt(args: argparse.Namespace) -> None:
-    from .prompt_loading import load_options, load_prompt_pipeline, load_users
+    from .prompt_loading import SETUP, load_options, load_prompt_pipeline, load_users
     from .prompt_runs import optimize_prompt
 
-    flags = ("pipeline", "reward", "refiner", "refiner_model", "refiner_url", "judge", "device", "dtype", "offload")
-    setup, options = load_options(args.config, args.overrides, {k: getattr(args, k) for k in flags})
+    setup, options = load_options(
+        args.config, args.overrides, {key: getattr(args, key) for key in (*SETUP, "seed", "runs")}
+    )
     pipe, refiner, judge = load_prompt_pipeline(**setup)
     users = load_users(args.user, args.head, pipe.reward_model)
-    done = optimize_prompt(
-        pipe, args.prompt, users, args.output, runs=args.runs, seed=args.seed, refiner=refiner, judge=judge, **options
-    )
+    done = optimize_prompt(pipe, args.prompt, users, args.output, refiner=refiner, judge=judge, **options)
     for name, runs in zip(done.summary["people"], done.outputs):
         for out in runs:
             before, after = (sum(s) / len(s) for s in (out.baseline_scores, out.scores))

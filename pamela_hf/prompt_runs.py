@@ -55,13 +55,18 @@ def optimize_prompt(
         seed: of the first run; run r has seed + 1000 r.
 
     Raises:
-        ValueError: no or repeated users, runs below 1; whatever the pipeline raises.
+        ValueError: no, repeated or unknown users, runs below 1; whatever the pipeline raises.
     """
+    if not isinstance(runs, int) or not isinstance(seed, int):
+        raise ValueError(f"runs={runs!r}, seed={seed!r} must be integers.")
     if not users or runs < 1:
         raise ValueError(f"users={list(users)!r}, runs={runs}: at least one of each is needed.")
     names = [_name(user) for user in users]
     if len(set(names)) != len(names):
         raise ValueError(f"users={names} names somebody twice; once is enough (runs= repeats the search).")
+    scorer = pipe.scorer
+    for user in users:  # all of them before the first is rendered for
+        scorer.encode_people(1, user, options.get("demographics"))
     output = Path(output)
     several = len(users) > 1 or runs > 1
     if several and (output / "run.json").exists():
