@@ -10,6 +10,7 @@ import importlib
 import inspect
 import json
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, fields
@@ -104,6 +105,12 @@ class PamelaPromptPipeline(DiffusionPipeline):
             )
         return super().from_pretrained(folder, **kwargs)
 
+    def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> None:
+        """As in diffusers, without `variant`, which not every part could be loaded by again."""
+        if kwargs.get("variant") is not None:
+            raise ValueError(f"variant={kwargs['variant']!r} cannot be kept by all parts; convert with .to(dtype=…).")
+        super().save_pretrained(save_directory, *args, **kwargs)
+
     @classmethod
     def load_config(cls, *args: Any, **kwargs: Any) -> Any:
         """As in diffusers; where a pushed repository names its copy of this package, this package takes its place."""
@@ -122,7 +129,7 @@ class PamelaPromptPipeline(DiffusionPipeline):
     def from_pipe(cls, pipeline: DiffusionPipeline, /, **kwargs: Any) -> "PamelaPromptPipeline":
         """A pipeline over the same components: of another `PamelaPromptPipeline`, or around a text-to-image pipeline
         (then `reward_model` and `processor` are needed). `kwargs` replace components; `dtype` converts them."""
-        dtype = kwargs.pop("dtype", None)
+        dtype = kwargs.pop("dtype", kwargs.pop("torch_dtype", None))
         components = dict(pipeline.components) if isinstance(pipeline, cls) else {"pipeline": pipeline}
         made = cls(**{**components, **kwargs})
         return made.to(dtype=dtype) if dtype is not None else made
@@ -230,8 +237,8 @@ class PamelaPromptPipeline(DiffusionPipeline):
             generator: its initial seed is the first image's; default: seed 0.
             adherence: `(images, prompt) → scores`, such as VQAScore; higher = the image shows more of the prompt.
                 Default: [`prompt_images.encoder_adherence`] with the reward's own encoder.
-            judge: never optimized, only asked about winner and unoptimized images: `(images, prompts) → scores`, or
-                something with `score(images, prompts)` such as another `PamelaScorer`.
+            judge: never optimized, only asked about winner and unoptimized images: `(images, prompts) → scores`,
+                something with `score(images, prompts)` such as another `PamelaScorer`, or a head.
             reward_prompt: the text that the reward is told an image was made from: its own ("candidate"), the
                 unoptimized one ("original"), or "none".
             demographics, metadata, scale: see [`PamelaProcessor`]; of the person, of the images, of the scores.
@@ -263,8 +270,16 @@ class PamelaPromptPipeline(DiffusionPipeline):
             **search_options,
         )
         scorer = self.scorer
-        if isinstance(user, str):
-            self.processor.user_id(user)  # an unknown name is refused before anything is rendered
+        # what cannot be scored is refused before anything is rendered
+        if user is not None and not isinstance(user, str) and not hasattr(user, "row"):
+            raise ValueError(f"user={user!r} must be a trained participant's name, a head, or None = everyone's taste.")
+        scorer.encode_people(1, user, demographics)
+        if metadata is not None:
+            self.processor(image_embeds=torch.zeros(1, self.reward_model.config.image_embed_dim), metadata=metadata)
+        levels = self.reward_model.config.rating_scales
+        self.processor.scale_id(scale)
+        levels = levels[scale or self.reward_model.config.default_scale]
+        judge = as_judge(judge, scorer)
         refiner = self._refiner(refiner)
         arguments = {
             "prompt": prompt,
@@ -272,14 +287,14 @@ class PamelaPromptPipeline(DiffusionPipeline):
             **asdict(config),
             "pipeline": _named(self.pipeline),
             "reward": _identity(self.reward_model),
-            "refiner": getattr(refiner, "identity", refiner.name),
+            "refiner": getattr(refiner, "identity", _named(refiner)),
             "reward_prompt": reward_prompt,
             "adherence": "encoder" if adherence is None else _named(adherence),
-            "demographics": hashlib.sha256(repr(demographics).encode()).hexdigest()[:16] if demographics else None,
+            "demographics": hashlib.sha256(_told(demographics).encode()).hexdigest()[:16] if demographics else None,
             "metadata": metadata,
             "scale": scale,
             "render_batch_size": render_batch_size,
-            "rendering": {k: v if isinstance(v, (int, float, str, bool)) else repr(v) for k, v in rendering.items()},
+            "rendering": {k: v if isinstance(v, (int, float, str, bool)) else _told(v) for k, v in rendering.items()},
         }
         note = getattr(self.pipeline, "note", type(self.pipeline).__name__)
         folder = RunFolder(output, arguments, note) if output is not None else None
@@ -288,11 +303,15 @@ class PamelaPromptPipeline(DiffusionPipeline):
         run = CandidateImages(self, prompt, user, folder, rendering, render_batch_size, reward_prompt, adherence, told)
         total = (1 + config.num_iterations * config.num_candidates) * config.num_seeds
         total = min(total, config.max_images or total)
+        baseline_judge: list[float] | None = None
         with folder or nullcontext(), run:
             with self.progress_bar(total=total) as bar:
 
                 def on_row(index: int, row: dict[str, Any]) -> None:
+                    nonlocal baseline_judge
                     bar.update()
+                    if judge is not None and index == config.num_seeds - 1:  # a judge that fails fails now, not at last
+                        baseline_judge = judge(run.images_of(prompt), [prompt] * config.num_seeds)
                     if callback_on_candidate is not None:
                         callback_on_candidate(self, index, row)
 
@@ -307,9 +326,9 @@ class PamelaPromptPipeline(DiffusionPipeline):
                     interrupted=lambda: self.interrupt,
                 )
                 result = run.search.run()
-            out = make_output(result, run, as_judge(judge))
+            out = make_output(result, run, judge, baseline_judge)
             if folder is not None:
-                write_result(folder, arguments, user, result, out, note, scorer.score_range)
+                write_result(folder, arguments, user, result, out, note, (levels[0], levels[-1]))
         self.maybe_free_model_hooks()
         return out if return_dict else out.to_tuple()
 
@@ -343,7 +362,14 @@ def _named(thing: Any) -> Any:
     return name
 
 
+def _told(value: Any) -> str:
+    """An argument as text that is the same in the next process: in a repr's place the order of a mapping is sorted and
+    addresses go."""
+    if isinstance(value, Mapping):
+        value = dict(sorted(value.items(), key=lambda item: str(item[0])))
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))
+
+
 def _identity(model: PamelaRewardModel) -> str:
     rows = model.user_embedding.weight.detach().float().cpu().numpy().tobytes()
-    base = model.config.base_identity or model.compute_base_identity()
-    return hashlib.sha256(base.encode() + rows).hexdigest()[:16]
+    return hashlib.sha256(model.base_identity().encode() + rows).hexdigest()[:16]

@@ -114,6 +114,8 @@ class CandidateImages:
     def _render(self, pairs: Sequence[tuple[str, int]]) -> list[Image.Image]:
         pipeline = self.pipe.pipeline
         arguments = {**self.rendering, **({"output_type": "pil"} if _knows_output_type(type(pipeline)) else {})}
+        # such as negative_prompt and prompt_2: pipelines want as many as prompts
+        arguments |= {k: [v] * len(pairs) for k, v in arguments.items() if "prompt" in k and isinstance(v, str)}
         with _quiet(pipeline):
             out = pipeline(
                 prompt=[prompt for prompt, _ in pairs],
@@ -140,11 +142,7 @@ class CandidateImages:
             image_embeds=embeds, prompts=told, user=self.user, batch_size=len(images), **self.told
         )
         if self.adherence is not None:
-            adherence = [float(a) for a in self.adherence(images, self.prompt)]
-            if len(adherence) != len(images):
-                raise ValueError(
-                    f"adherence= gave {len(adherence)} scores for {len(images)} images; one each is needed."
-                )
+            adherence = one_each("adherence", self.adherence(images, self.prompt), len(images))
         else:
             if self._texts is None:
                 self._texts = self._encode_texts([self.prompt, *UNRELATED_PROMPTS])
@@ -210,6 +208,17 @@ def encoder_adherence(image_embeds: torch.Tensor, text_embeds: torch.Tensor) -> 
         image_embeds.device
     )
     return cosine[:, 0] - cosine[:, 1:].mean(-1)
+
+
+def one_each(name: str, answer: Any, n: int) -> list[float]:
+    """What a function that was handed in says of n images, as n floats. Raises ValueError for anything else."""
+    try:
+        scores = np.asarray(answer, float)
+    except (TypeError, ValueError):
+        scores = np.array(math.nan)
+    if scores.shape not in ((n,), (n, 1)):
+        raise ValueError(f"{name}= gave {str(answer)[:80]} for {n} images; one number for each is needed.")
+    return scores.ravel().tolist()
 
 
 @contextmanager

@@ -6,14 +6,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 from diffusers.utils import BaseOutput
 from PIL import Image
 
-from .prompt_images import CandidateImages
+from .prompt_images import CandidateImages, one_each
 from .prompt_report import write_report
 from .prompt_search import Candidate, SearchResult
 from .prompt_trace import RunFolder, write_whole
+from .scoring import PamelaScorer
 
 
 @dataclass
@@ -45,7 +45,9 @@ class PamelaPromptOutput(BaseOutput):
     baseline_judge: list[float] | None = None
 
 
-def make_output(result: SearchResult, run: CandidateImages, judge: Callable | None) -> PamelaPromptOutput:
+def make_output(
+    result: SearchResult, run: CandidateImages, judge: Callable | None, baseline_judge: list[float] | None
+) -> PamelaPromptOutput:
     best, baseline = result.best, result.baseline
     images, before = run.images_of(best.prompt), run.images_of(baseline.prompt)
     return PamelaPromptOutput(
@@ -60,16 +62,30 @@ def make_output(result: SearchResult, run: CandidateImages, judge: Callable | No
         floor=result.floor,
         stopped=result.stopped,
         judge=judge(images, [best.prompt] * len(images)) if judge is not None else None,
-        baseline_judge=judge(before, [baseline.prompt] * len(before)) if judge is not None else None,
+        baseline_judge=baseline_judge,
     )
 
 
-def as_judge(judge: Any) -> Callable[[list[Image.Image], list[str]], list[float]] | None:
+def as_judge(judge: Any, scorer: PamelaScorer) -> Callable[[list[Image.Image], list[str]], list[float]] | None:
+    """A function that gives each image a number. Raises ValueError for what can be no judge, or gives something else.
+    A head judges with `scorer`."""
     if judge is None:
         return None
-    if hasattr(judge, "score"):
-        return lambda images, prompts: np.asarray(judge.score(images, prompts).scores, float).tolist()
-    return lambda images, prompts: [float(value) for value in judge(images, prompts)]
+    if hasattr(judge, "row"):
+        scorer.encode_people(1, judge)  # a head of another base is refused now
+
+        def ask(images: list[Image.Image], prompts: list[str]) -> Any:
+            return scorer.score(images, prompts, user=judge)
+    elif hasattr(judge, "score") or callable(judge):
+        ask = getattr(judge, "score", judge)
+    else:
+        raise ValueError(f"judge={judge!r} must be (images, prompts) → scores, a scorer or a head.")
+
+    def judged(images: list[Image.Image], prompts: list[str]) -> list[float]:
+        answer = ask(images, prompts)
+        return one_each("judge", getattr(answer, "scores", answer), len(images))
+
+    return judged
 
 
 def write_result(
@@ -84,12 +100,11 @@ def write_result(
     def told(candidate: Candidate, judged: list[float] | None) -> dict[str, Any]:
         images = [folder.image_name(candidate.prompt, arguments["seed"] + k) for k in range(arguments["num_seeds"])]
         figures = {"score": candidate.score, "std": candidate.std, "adherence": candidate.adherence}
-        figures = {k: v if math.isfinite(v) else None for k, v in figures.items()}
         return {
             "prompt": candidate.prompt,
-            **figures,
+            **{k: _plain(v) for k, v in figures.items()},
             "iteration": candidate.iteration,
-            "judge": judged,
+            "judge": [_plain(v) for v in judged] if judged is not None else None,
             "images": images,
         }
 
@@ -97,12 +112,18 @@ def write_result(
         "user": user if user is None or isinstance(user, str) else getattr(user, "name", "head"),
         "best": told(result.best, out.judge),
         "unoptimized": told(result.baseline, out.baseline_judge),
-        "adherence_floor": result.floor if math.isfinite(result.floor) else None,
+        "adherence_floor": _plain(result.floor),
         "stopped": result.stopped,
         "rendered": len(result.rows),
+        "written_by_vocabulary": result.filled,
         "images_by": note,
         "score_range": list(score_range),
-        "best_by_iteration": [[c.prompt, c.score, c.std] for c in result.best_by_iteration],
+        "best_by_iteration": [[c.prompt, _plain(c.score), _plain(c.std)] for c in result.best_by_iteration],
     }
-    write_whole(folder.path / "result.json", json.dumps(summary, ensure_ascii=False, indent=1))
+    write_whole(folder.path / "result.json", json.dumps(summary, ensure_ascii=False, indent=1, allow_nan=False))
     write_report(folder.path / "report.html", arguments, result, summary)
+
+
+def _plain(value: float) -> float | None:
+    """What JSON can hold: it knows neither NaN nor infinity."""
+    return value if math.isfinite(value) else None

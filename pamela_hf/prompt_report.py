@@ -108,7 +108,7 @@ not what anyone likes.</p>
 ({{ (best.score - baseline.score) | signed }} on a scale of {{ summary.score_range[0] | number(0) }} to
 {{ summary.score_range[1] | number(0) }}), from {{ summary.rendered }} images.</p>
 {% endif %}
-{% if summary.best.judge %}
+{% if summary.best.judge and none not in summary.best.judge + summary.unoptimized.judge %}
 <p>The held-out judge, which the search never saw, gives the winner
 {{ (summary.best.judge | sum / summary.best.judge | length) | number }} and the unoptimized prompt
 {{ (summary.unoptimized.judge | sum / summary.unoptimized.judge | length) | number }}.</p>
@@ -168,7 +168,9 @@ prompt as it was written than like unrelated texts{% if summary.adherence_floor 
 {{ summary.adherence_floor | number(3) }} ({{ (100 * arguments.adherence_floor) | number(0) }} % of the unoptimized
 images'), a blank image, or no finite score. Stopped by: {{ summary.stopped }}. Strategy
 {{ arguments.strategy }}; refiner
-{{ arguments.refiner }}; images by {{ summary.images_by }}; seed {{ arguments.seed }}.</p>
+{{ arguments.refiner }}{% if summary.written_by_vocabulary and arguments.refiner != "vocabulary" %} (which left
+{{ summary.written_by_vocabulary }} of {{ tried - 1 }} prompts to the vocabulary){% endif %};
+images by {{ summary.images_by }}; seed {{ arguments.seed }}.</p>
 <p>A predicted rating is the reward model's opinion, and the search looks for what the reward likes: trust it as far as
 its evaluation, the judge and your eyes allow. The refiner was shown prompts and predicted ratings, never who they are
 for.</p>

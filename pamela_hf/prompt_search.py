@@ -8,8 +8,10 @@ step, so a run that is repeated or resumed takes the same course.
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
+from numbers import Real
 from statistics import fmean
 from typing import Any
 
@@ -62,13 +64,13 @@ class SearchConfig:
 
     def __post_init__(self) -> None:
         for name in ("num_iterations", "num_candidates", "num_seeds", "beam_width", "oversample"):
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
+            if not _is_integer(getattr(self, name)) or getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)!r} must be an integer of at least 1.")
         for name in ("seed", "max_images", "patience"):
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < 0:
+            if not _is_integer(getattr(self, name)) or getattr(self, name) < 0:
                 raise ValueError(f"{name}={getattr(self, name)!r} must be an integer of at least 0.")
         for name in ("exploration", "max_seconds", "tolerance", "adherence_floor"):
-            if not 0 <= getattr(self, name) < math.inf:
+            if not isinstance(getattr(self, name), Real) or not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name}={getattr(self, name)!r} must be a number of at least 0.")
         if self.adherence_floor > 1:
             raise ValueError(f"adherence_floor={self.adherence_floor} is a share of the unoptimized images', 0..1.")
@@ -125,6 +127,7 @@ class SearchResult:
         best_by_iteration: the best after each round, round 0 first; its score never falls.
         floor: lowest adherence that may win; -inf = off.
         stopped: why it ended: "iterations", "max_images", "max_seconds", "interval", "interrupted", "no new prompts".
+        filled: how many of the prompts the vocabulary wrote in the refiner's place.
         rows: the trace.
     """
 
@@ -133,6 +136,7 @@ class SearchResult:
     best_by_iteration: list[Candidate]
     floor: float
     stopped: str
+    filled: int
     rows: list[dict[str, Any]] = field(repr=False)
 
     @property
@@ -175,6 +179,8 @@ class PromptSearch:
         self.candidates: list[Candidate] = []
         self.rows: list[dict[str, Any]] = []
         self.floor = -math.inf
+        self._by_fallback: set[str] = set()
+        self._filled = 0
 
     @property
     def best(self) -> Candidate:
@@ -215,7 +221,8 @@ class PromptSearch:
                 "The reward gave no finite score for any image, so nothing can win. Check the reward model and the "
                 "images (were all blanked by a safety checker?)."
             )
-        return SearchResult(self.candidates, self.best, best, self.floor, stopped, self.rows)
+        filled = self.folder.filled if self.folder is not None else self._filled
+        return SearchResult(self.candidates, self.best, best, self.floor, stopped, filled, self.rows)
 
     def _try(self, iteration: int, proposals: Sequence[tuple[str, str | None]]) -> None:
         """Renders and scores prompts at every seed, unless the folder has them; adds them as candidates."""
@@ -244,6 +251,8 @@ class PromptSearch:
             if iteration == 0 and self.config.adherence_floor and math.isfinite(candidate.adherence):
                 # for a similarity below 0, too, the floor lies below it
                 self.floor = candidate.adherence - (1 - self.config.adherence_floor) * abs(candidate.adherence)
+            elif iteration == 0 and self.config.adherence_floor:
+                logger.warning("The unoptimized image has no adherence (was it blanked?): no floor holds, any may win.")
             candidate.eligible = math.isfinite(candidate.score) and (
                 iteration == 0 or self.floor == -math.inf or candidate.adherence >= self.floor
             )
@@ -273,8 +282,10 @@ class PromptSearch:
         parents = able[:width]
         pool = self._ask(parents, count * (self.config.oversample if modelled else 1), rng)
         chosen = self._choose(pool, count, rng) if modelled and len(pool) > count else pool[:count]
+        filled = sum(prompt in self._by_fallback for prompt, _ in chosen)
+        self._filled += filled
         if self.folder is not None and chosen:
-            self.folder.add_proposals(iteration, chosen)
+            self.folder.add_proposals(iteration, chosen, filled)
         return chosen
 
     def _ask(self, parents: Sequence[Candidate], n: int, rng: np.random.Generator) -> list[tuple[str, str]]:
@@ -284,11 +295,18 @@ class PromptSearch:
         found: list[list[tuple[str, str]]] = [[] for _ in parents]
 
         def add(refiner: PromptRefiner, k: int, wanted: int) -> None:
-            for text in refiner.propose(parents[k].prompt, history, wanted, rng)[: 10 * wanted]:
+            answer = refiner.propose(parents[k].prompt, history, wanted, rng)
+            if isinstance(answer, str):
+                answer = [answer]
+            elif not isinstance(answer, Iterable) or isinstance(answer, Mapping):
+                answer = []  # no list of prompts is no answer
+            for text in islice(answer, 10 * wanted):
                 prompt = clean_prompt(text)
                 if prompt and prompt_key(prompt) not in seen and len(found[k]) < shares[k]:
                     seen.add(prompt_key(prompt))
                     found[k].append((prompt, parents[k].prompt))
+                    if refiner is self.fallback:
+                        self._by_fallback.add(prompt)
 
         shares = [n // len(parents) + (k < n % len(parents)) for k in range(len(parents))]
         for refiner in (self.refiner, self.fallback):
@@ -297,7 +315,10 @@ class PromptSearch:
                     add(refiner, k, share - len(found[k]))
             missing = n - sum(map(len, found))
             if refiner is not self.fallback and missing:
-                logger.info("%s gave %d of %d new prompts; the vocabulary fills up.", refiner.name, n - missing, n)
+                # a vocabulary that is used up has nothing to add; a language model should have
+                level = logging.INFO if isinstance(refiner, VocabularyRefiner) else logging.WARNING
+                name = getattr(refiner, "name", type(refiner).__name__)
+                logger.log(level, "%s gave %d of %d new prompts; the vocabulary fills up.", name, n - missing, n)
         return [found[k][i] for i in range(max(shares)) for k in range(len(parents)) if i < len(found[k])]
 
     def _choose(self, pool: Sequence[tuple[str, str]], count: int, rng: np.random.Generator) -> list[tuple[str, str]]:
@@ -308,6 +329,10 @@ class PromptSearch:
         surrogate.fit([c.score for c in known])
         pick = surrogate.by_sampling if self.config.strategy == "thompson" else surrogate.by_upper_bound
         return [pool[i] for i in pick(count, self.config.exploration, rng)]
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _finite(value: float | None) -> float:

@@ -93,7 +93,9 @@ class RunFolder:
         self._trace = _Lines(self.path / "trace.jsonl", self._image_digest)
         self._step = self._row = 0  # how much of both the run that goes on has repeated
         # What the trace builds on has to be on the disk before it, not before the next image is rendered.
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="writer")
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="disk")
+        self._writing: Future[BinaryIO] | None = None
         self._unsynced: list[Future[None]] = []
         self._save_seconds = math.inf  # what the last image took
 
@@ -101,8 +103,11 @@ class RunFolder:
         return self
 
     def __exit__(self, *error: Any) -> None:
-        self._disk.shutdown()
-        self._lock.release()
+        try:
+            self._writer.shutdown()
+            self._disk.shutdown()
+        finally:  # interrupted in turn
+            self._lock.release()
 
     def _sync_later(self, file: BinaryIO) -> None:
         self._unsynced.append(self._disk.submit(_sync, file))
@@ -115,10 +120,16 @@ class RunFolder:
         self._step += 1
         return self._proposals.rows[self._step - 1]["proposals"]
 
-    def add_proposals(self, iteration: int, proposals: Sequence[Sequence[str]]) -> None:
-        row = {"iteration": iteration, "proposals": [list(p) for p in proposals]}
+    def add_proposals(self, iteration: int, proposals: Sequence[Sequence[str]], filled: int = 0) -> None:
+        """`filled`: how many of them the vocabulary wrote in the refiner's place."""
+        row = {"iteration": iteration, "proposals": [list(p) for p in proposals], "filled": filled}
         self._proposals.append([row], sync=self._sync_later)
         self._step += 1
+
+    @property
+    def filled(self) -> int:
+        """How many prompts of the whole run the vocabulary wrote in the refiner's place."""
+        return sum(row.get("filled", 0) for row in self._proposals.rows[: self._step])
 
     # -- rendered candidates -------------------------------------------------------------------------------------
     def next_rows(self, pairs: Sequence[tuple[str, int]]) -> list[dict[str, Any]] | None:
@@ -170,12 +181,14 @@ class RunFolder:
         """Writes the image of the pair, whole or not at all; it reaches the disk in the background.
 
         Where rendering takes much longer than writing, `render_seconds` an image, the image is written in the
-        background, too, while the next one is rendered; else a kill might cost more than one image. What goes wrong
-        there is raised with the next image, or when the rows are added.
+        background, too, while the next one is rendered, one at a time; else a kill might cost more than one image.
+        What goes wrong there is raised with the next image, or when the rows are added.
         """
         if self._unsynced and self._unsynced[-1].done():
             self._unsynced[-1].result()
-        written: Future[BinaryIO] = self._disk.submit(self._write_image, image, prompt, seed)
+        if self._writing is not None:
+            self._writing.result()
+        written = self._writing = self._writer.submit(self._write_image, image, prompt, seed)
         self._unsynced.append(self._disk.submit(lambda: _sync(written.result())))
         if render_seconds < 2 * self._save_seconds:
             written.result()

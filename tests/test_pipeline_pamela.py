@@ -15,7 +15,9 @@ from PIL import Image
 from tiny_pipelines import PROMPT, SMALL, around, tiny_chat_model, tiny_chat_tokenizer, tiny_klein
 from tqdm.auto import tqdm
 
-from pamela_hf.pipeline_pamela import PamelaPromptPipeline
+from pamela_hf.heads import UserHead
+from pamela_hf.pipeline_pamela import PamelaPromptPipeline, _told
+from pamela_hf.processing_pamela import PamelaProcessor
 from pamela_hf.prompt_trace import TraceError, read_trace
 from pamela_hf.scoring import PamelaScorer
 from pamela_hf.simulated_pipeline import SimulatedPipeline
@@ -165,15 +167,63 @@ def test_judge_and_adherence_are_pluggable(pipe, tmp_path):
 
     out = pipe(PROMPT, "ann", num_seeds=2, num_candidates=6, adherence=adherence, judge=judge, output=tmp_path / "run",
                adherence_floor=0.5)  # fmt: skip
-    assert asked == [out.prompts, [PROMPT] * 2]  # the winner and the unoptimized prompt, once, and nothing else
+    assert asked == [[PROMPT] * 2, out.prompts]  # the unoptimized prompt and the winner, once, and nothing else
     assert out.judge == [float(np.asarray(image).mean()) for image in out.images]
     assert out.floor == pytest.approx(0.5 * out.baseline_adherence) and out.adherence >= out.floor
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["best"]["judge"] == out.judge and result["unoptimized"]["prompt"] == PROMPT
     other = pipe(PROMPT, "ann", **SMALL, judge=pipe.scorer)
     assert len(other.judge) == 1 and math.isfinite(other.baseline_judge[0])
-    with pytest.raises(ValueError, match="adherence= gave 1 scores for 2"):
+    with pytest.raises(ValueError, match=r"adherence= gave \[1.0\] for 2 images"):
         pipe(PROMPT, "ann", **SMALL, num_seeds=2, adherence=lambda images, prompt: [1.0])
+
+
+def test_a_head_can_judge_and_a_judge_without_an_answer_is_told_apart(pipe, tmp_path):
+    row = np.ones(pipe.reward_model.config.row_size, np.float32)
+    head = UserHead("eve", row, pipe.reward_model.config.hidden_size, pipe.scorer.identity)
+    out = pipe(PROMPT, "ann", **SMALL, judge=head)
+    assert out.judge == pytest.approx(pipe.scorer.score(out.images, out.prompts, user=head).scores.tolist())
+
+    rendered = []
+    for bad in (lambda images, prompts: 3.0, lambda images, prompts: None, lambda images, prompts: [1.0, 2.0]):
+        with pytest.raises(ValueError, match="judge= gave"):
+            pipe(PROMPT, "ann", **SMALL, judge=bad, callback_on_candidate=lambda *row: rendered.append(row))
+    assert not rendered  # told with the first image
+    with pytest.raises(ValueError, match="judge=3 must be"):
+        pipe(PROMPT, "ann", **SMALL, judge=3)
+
+    def no_number(images, prompts):
+        return np.full((len(images), 1), np.nan)
+
+    pipe(PROMPT, "ann", **SMALL, judge=no_number, adherence=lambda images, p: [np.inf] * len(images), output=tmp_path)
+
+    def refuse(token):
+        raise AssertionError(f"{token} is no JSON")
+
+    result = json.loads((tmp_path / "result.json").read_text(), parse_constant=refuse)
+    assert result["best"]["judge"] == [None] and (tmp_path / "report.html").exists()
+
+
+def test_text_for_the_nested_pipeline_goes_to_every_image_of_a_batch(pipe, reward_folder):
+    class Texts(SimulatedPipeline):
+        def __call__(self, prompt, negative_prompt=None, prompt_2=None, **kwargs):
+            assert negative_prompt == ["blurry"] * len(prompt) and prompt_2 == ["photo"] * len(prompt)
+            return super().__call__(prompt, **kwargs)
+
+    told = {"negative_prompt": "blurry", "prompt_2": "photo", "render_batch_size": 3}
+    assert around(Texts(size=32), reward_folder)(PROMPT, "ann", **SMALL, **told).scores == (
+        pipe(PROMPT, "ann", **SMALL).scores
+    )
+
+
+def test_scores_on_another_scale_are_shown_on_it(reward_folder, tmp_path):
+    scorer = PamelaScorer.from_pretrained(reward_folder, device="cpu")
+    scorer.model.add_rating_scale("percent", [0.0, 50.0, 100.0])
+    parts = scorer.processor.image_processor, scorer.processor.tokenizer
+    processor = PamelaProcessor(scorer.model.config, *parts)
+    pipe = PamelaPromptPipeline(SimulatedPipeline(size=32), scorer.model, processor)
+    pipe(PROMPT, "ann", **SMALL, scale="percent", output=tmp_path / "run")
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["score_range"] == [0.0, 100.0]
 
 
 # -- bad input ---------------------------------------------------------------------------------------------------------
@@ -186,6 +236,11 @@ def test_judge_and_adherence_are_pluggable(pipe, tmp_path):
         ({"prompt": "half \ud800"}, "lone surrogate"),
         ({"num_candidates": 0}, "num_candidates=0"),
         ({"user": "nobody"}, "'nobody' is not among"),
+        ({"user": ["ann"]}, "must be a trained participant's name"),
+        ({"demographics": {"shoe": 43}}, "'shoe' is not a field"),
+        ({"metadata": {"shoe": 43}}, "'shoe' is not a field"),
+        ({"scale": "feet"}, "'feet' is not a rating scale"),
+        ({"tolerance": "1e-3"}, "tolerance='1e-3' must be a number"),
         ({"refiner": "gpt"}, "endpoint, transformers_chat, vocabulary"),
         ({"strategy": "best"}, "greedy, beam"),
         ({"reward_prompt": "mine"}, "candidate, original, none"),
@@ -234,6 +289,12 @@ def test_a_killed_run_resumes_to_the_same_files(pipe, tmp_path):
         assert left == whole
 
 
+def test_arguments_are_named_alike_in_every_process():
+    first, second = (type("Callback", (), {})() for _ in range(2))
+    assert _told(first) == _told(second) and "Callback" in _told(first)
+    assert _told([1, 2]) != _told([2, 1])
+
+
 def test_resuming_renders_nothing_and_refuses_changes(pipe, tmp_path):
     run = {"user": "ann", **SMALL, "output": tmp_path / "run"}
     first = pipe(PROMPT, **run)
@@ -244,6 +305,9 @@ def test_resuming_renders_nothing_and_refuses_changes(pipe, tmp_path):
         assert pipe(PROMPT, **run).history == first.history and not calls
     finally:
         SimulatedPipeline.__call__ = real
+    told = {"age": 30, "gender": "female"}
+    for order in (told, dict(reversed(told.items()))):
+        pipe(PROMPT, "ann", **SMALL, demographics=order, output=tmp_path / "told")
     for change, message in [
         ({"user": "bob"}, "user was 'ann', now 'bob'"),
         ({"height": 64}, "rendering was"),

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -166,6 +167,28 @@ def test_an_image_is_written_while_the_next_one_is_rendered_where_that_takes_lon
         with pytest.raises(OSError, match="No space left"):
             folder.add_rows([{**rows[0], "prompt": "c", "image": folder.image_name("c", 0)}])
     assert len(read_trace(tmp_path / "run")) == 2
+
+
+def test_a_slow_disk_holds_no_image_back(tmp_path, monkeypatch):
+    """A kill costs one image, also where what was written takes long to reach the disk."""
+    go = threading.Event()
+    with RunFolder(tmp_path / "run", {}) as folder:
+        monkeypatch.setattr(os, "fsync", lambda descriptor: go.wait(9))
+        for k in range(4):
+            folder.save_image(Image.new("RGB", (8, 8)), "a", k, render_seconds=9.0)
+        assert [folder.load_image("a", k) is not None for k in range(3)] == [True] * 3
+        go.set()
+
+
+def test_a_folder_is_free_again_after_an_interrupt_of_its_closing(tmp_path, monkeypatch):
+    def interrupted(*given, **named):
+        raise KeyboardInterrupt
+
+    folder = RunFolder(tmp_path / "run", {})
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(ThreadPoolExecutor, "shutdown", interrupted)
+        folder.__exit__()
+    RunFolder(tmp_path / "run", {}).__exit__()
 
 
 def test_a_language_model_is_not_asked_again(tmp_path):
