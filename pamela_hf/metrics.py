@@ -28,7 +28,8 @@ Intervals resample participants, never ratings: a draw is a weight per participa
 metric is a function of the weights. Per-user metrics are weighted means; `diverging` is a ratio of two
 quadratic forms in the weights; `avg_*` correlates weighted means over images. So nothing is recomputed from
 ratings in a draw, and two scorers judged with one seed share their draws: their difference is paired. A draw holds
-fewer distinct people than the data, which makes images' means noisier: the intervals of `avg_*` lie a little low.
+fewer distinct people than the data, which makes images' means noisier and `avg_*` lower; by what they lie low on
+average their draws are raised (the bootstrap's estimate of bias: Efron and Tibshirani 1993, eq. 10.2).
 One person says nothing about others: a value that rests on fewer than two has no interval (NaN).
 """
 
@@ -375,8 +376,10 @@ def judge(
         value, involved = float(_ratio(right.sum(), total.sum())), total.sum(1) > 0
         estimates["diverging"] = Estimate(value, draws, int(involved.sum()), involved)
         present = np.isin(np.arange(table.shape[0]), table.users)
-        averages = zip(("avg_srocc", "avg_plcc"), table.averages(None), table.averages(weights))
-        estimates |= {name: Estimate(value, draws, int(present.sum()), present) for name, value, draws in averages}
+        for name, value, draws in zip(("avg_srocc", "avg_plcc"), table.averages(None), table.averages(weights)):
+            if np.isfinite(value) and np.isfinite(draws).any():
+                draws = draws + (value - np.nanmean(draws))
+            estimates[name] = Estimate(value, draws, int(present.sum()), present)
     return {name: estimates[name] for name in METRICS}, users
 
 

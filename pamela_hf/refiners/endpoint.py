@@ -7,6 +7,7 @@ or logged.
 
 import logging
 import os
+import re
 import time
 from collections.abc import Sequence
 from concurrent import futures
@@ -76,8 +77,9 @@ class Refiner:
 
     @property
     def identity(self) -> str:
-        """What a run's arguments call it."""
-        return f"{self.name} {self.model or ''} {self.base_url or 'Inference Providers'}"
+        """What a run's arguments call it; no password that stands in the address."""
+        server = re.sub(r"(?<=//)[^/]*@", "", self.base_url or "Inference Providers")
+        return f"{self.name} {self.model or ''} {server}"
 
     def propose(self, prompt: str, history: Sequence[Trial], n: int, rng: np.random.Generator) -> list[str]:
         """Up to `n` distinct variants; fewer, with a warning, if the server fails or the model does not give more.

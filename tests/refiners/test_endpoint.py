@@ -130,6 +130,7 @@ def test_a_server_that_is_not_there(caplog, monkeypatch):
     assert refiner.propose(PROMPT, HISTORY, 2, np.random.default_rng(0)) == []
     assert "no usable answer" in caplog.text or "did not answer" in caplog.text
     assert "127.0.0.1:9" in refiner.identity
+    assert Refiner("m", "http://ann:secret@127.0.0.1:9/v1").identity == "endpoint m http://127.0.0.1:9/v1"
 
 
 def test_a_server_that_drips_bytes_is_left_behind(caplog):
