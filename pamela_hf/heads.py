@@ -199,7 +199,7 @@ class UserHead:
             ValueError: no images, or one that cannot be read or has no features; n below 1; another base.
         """
         scorer = _scorer(model)
-        self.check_base(scorer.identity)
+        self.check_fits(scorer)
         if not isinstance(n, int) or n < 1:
             raise ValueError(f"n={n!r} must be 1 or more.")
         if not len(images):
@@ -259,6 +259,8 @@ class UserHead:
             raise ValueError(f"weights={weights.tolist()}: give {len(heads)} numbers of 0 or more, not all 0.")
         for head in heads[1:]:
             head.check_base(heads[0].base_identity)
+            if head.row.shape != heads[0].row.shape:
+                raise HeadError(f"Head {head.name!r} has a row of another length than {heads[0].name!r}. Fit it again.")
         share = weights / weights.sum()
         stds = [head.row_std if head.row_std is not None else np.zeros_like(head.row) for head in heads]
         said = ("ratings", "likes", "choices")
@@ -278,6 +280,16 @@ class UserHead:
             row_std=np.sqrt(sum((w * s.astype(np.float64)) ** 2 for w, s in zip(share, stds))).astype(np.float32),
             about=about,
         )
+
+    def check_fits(self, scorer: PamelaScorer) -> None:
+        """Raises HeadError unless this head belongs to the scorer's base and has the size of its rows."""
+        self.check_base(scorer.identity)
+        sizes, own = (scorer.config.row_size, scorer.config.hidden_size), (len(self.row), self.hidden_size)
+        if sizes != own:
+            raise HeadError(
+                f"Head {self.name!r} has a row of {own[0]} numbers and a width of {own[1]}; its base has {sizes[0]} "
+                f"and {sizes[1]}. It is damaged: get it, or fit it, again."
+            )
 
     def check_base(self, identity: str) -> None:
         """Raises HeadError unless this head was fitted on the base with that identity."""
@@ -314,7 +326,7 @@ class UserHead:
         base = values["base_identity"], values["base"]
         head = cls(values["name"], row, hidden_size, *base, std, values["about"])
         if model is not None:
-            head.check_base(_scorer(model).identity)
+            head.check_fits(_scorer(model))
         return head
 
     @classmethod

@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -339,6 +340,20 @@ def test_a_link_to_weights_elsewhere_is_refused(head, tmp_path):
     (tmp_path / "head" / WEIGHTS).symlink_to(tmp_path / WEIGHTS)
     with pytest.raises(HeadError, match="is a link"):
         UserHead.load(tmp_path / "head")
+
+
+def test_a_row_of_another_size_than_the_base_s_is_refused(head, scorer, features, tmp_path):
+    short = replace(head, row=head.row[:-2], row_std=head.row_std[:-2], covariance=None)
+    narrow = replace(head, hidden_size=head.hidden_size - 1)
+    for bad in (short, narrow):
+        bad.save(tmp_path / "head")
+        assert UserHead.load(tmp_path / "head").name == "ann"  # as plain as any, without its base
+        with pytest.raises(HeadError, match="its base has"):
+            UserHead.load(tmp_path / "head", scorer)
+        with pytest.raises(HeadError, match="its base has"):
+            bad.suggest(scorer, ["img000"], embeddings=features)
+    with pytest.raises(HeadError, match="another length"):
+        UserHead.mix([head, short], name="both")
 
 
 def test_numbers_that_are_none_or_huge_are_refused(head, tmp_path):
