@@ -1,6 +1,5 @@
 """What one person said, as they said it: ratings, likes and choices of images given in whatever form, checked."""
 
-import csv
 import hashlib
 import math
 import os
@@ -16,6 +15,7 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 from scipy.stats import rankdata
 
+from .csv_files import read_header, read_number, read_rows
 from .embeddings import Embeddings, check_encoder
 from .head_files import HeadError
 from .modeling_pamela import encode_images, encode_prompts
@@ -362,7 +362,8 @@ def _like(backbone: torch.nn.Module, inputs: Mapping[str, Any]) -> dict[str, Any
 def read_ratings_csv(
     path: str | os.PathLike, images: str | os.PathLike | None = None, is_path: bool = True
 ) -> tuple[list[tuple[Any, float]], dict[str, str]]:
-    """`(image, score)` pairs of a CSV with columns `image,score[,prompt]`, and image → prompt.
+    """`(image, score)` pairs of a CSV (see [`pamela_hf.csv_files`]) with columns `image,score[,prompt]`, and image →
+    prompt.
 
     Args:
         images: folder that the paths start from (default: the CSV's own); none may lead out of it.
@@ -370,15 +371,13 @@ def read_ratings_csv(
 
     Raises:
         HeadError: a column that is missing, a score that is no number, a path that leads out of the folder (with the
-            line's number), or no line at all.
+            row's number), or no row at all.
     """
     pairs: list[tuple[Any, float]] = []
     prompts: dict[str, str] = {}
     for where, row in _csv_rows(Path(path), ("image", "score")):
-        try:
-            score = float(row["score"])
-        except (TypeError, ValueError):
-            raise HeadError(f"{where}: score {row['score']!r} is no number. Correct or remove the line.") from None
+        if (score := read_number(row["score"])) is None:
+            raise HeadError(f"{where}: score {row['score']!r} is no number. Correct or remove the row.")
         image = _located(row["image"], Path(path), images, where) if is_path else row["image"]
         pairs.append((image, score))
         if row.get("prompt"):
@@ -398,22 +397,22 @@ def read_choices_csv(
 
 
 def _csv_rows(path: Path, columns: tuple[str, str]) -> list[tuple[str, dict[str, str]]]:
-    rows = []
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        if not set(columns) <= set(reader.fieldnames or ()):
-            raise HeadError(f"{path} has columns {reader.fieldnames or []}; it needs {' and '.join(columns)}.")
-        for row in reader:
-            rows.append((f"{path}, line {reader.line_num}", row))
+    names, _ = read_header(path, HeadError)
+    if not set(columns) <= set(names):
+        raise HeadError(f"{path} has columns {names}; it needs {' and '.join(columns)}.")
+    rows = [(f"{path}, row {number}", row) for number, row in read_rows(path, HeadError)]
+    for where, row in rows:
+        if None in row:
+            raise HeadError(f"{where}: {row[None]} Put cells that hold a separator in quotes.")
     if not rows:
-        raise HeadError(f"{path} holds no answers. Add lines below the header {','.join(columns)}.")
+        raise HeadError(f"{path} holds no answers. Add rows below the header {','.join(columns)}.")
     return rows
 
 
-def _located(name: str | None, path: Path, images: str | os.PathLike | None, where: str) -> Path:
+def _located(name: str, path: Path, images: str | os.PathLike | None, where: str) -> Path:
     """An image's path below its folder; a link there is the owner's own doing, a name that climbs out is not."""
     folder = Path(images) if images is not None else path.parent
-    inside = bool(name) and Path(os.path.normpath(folder / name)).is_relative_to(os.path.normpath(folder))
+    inside = bool(name) and Path(os.path.abspath(folder / name)).is_relative_to(os.path.abspath(folder))
     if not name or not inside or "\0" in name:
-        raise HeadError(f"{where}: image {name!r} is no path inside {folder}. Correct the line.")
+        raise HeadError(f"{where}: image {name!r} is no path inside {folder}. Correct the row.")
     return folder / name

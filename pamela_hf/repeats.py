@@ -1,8 +1,8 @@
 """The noise ceiling: how well people agree with themselves when they rate an image a second time.
 
-The ratings table holds one rating of an image by a person, so second ratings come in a file of their own: a CSV in
-UTF-8 with a header and the columns ``participant,image,score``, ids as in the ratings, scores on the scale of the
-first rating. What it holds is compared with the ratings and never fitted on.
+The ratings table holds one rating of an image by a person, so second ratings come in a file of their own: a CSV (see
+:mod:`pamela_hf.csv_files`) with the columns ``participant,image,score``, ids as in the ratings, scores on the scale of
+the first rating. What it holds is compared with the ratings and never fitted on.
 """
 
 import os
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from .csv_files import read_header, read_number, read_rows
 from .data import RatingData, RatingError
 from .metrics import judge
 
@@ -25,29 +26,27 @@ def read_repeats(path: str | os.PathLike, data: RatingData) -> pd.DataFrame:
         RatingError: a column is missing, or a row (counted as a spreadsheet does: the header is row 1) has no first
             rating in `data`, occurs twice, or has a score off its rating scale. OSError: the file cannot be read.
     """
-    try:
-        table = pd.read_csv(path, dtype=str, encoding="utf-8-sig", skipinitialspace=True)
-    except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise RatingError(f"{os.fspath(path)}: no CSV in UTF-8 ({error}). Columns: {', '.join(COLUMNS)}.") from None
-    table.columns = [str(name).strip().lower() for name in table.columns]
-    if missing := [name for name in COLUMNS if name not in table.columns]:
+    names, _ = read_header(path, RatingError)
+    if missing := [name for name in COLUMNS if name not in names]:
         raise RatingError(
-            f"{os.fspath(path)}, row 1: the header {list(table.columns)} lacks {', '.join(missing)}. "
+            f"{os.fspath(path)}, row 1: the header {names} lacks {', '.join(missing)}. "
             f"Second ratings need the columns {','.join(COLUMNS)}."
         )
-
+    rows = list(read_rows(path, RatingError))
+    table = pd.DataFrame([{name: row.get(name, "") for name in COLUMNS} for _, row in rows])
     if table.empty:
         raise RatingError(f"{os.fspath(path)}: holds no rows below its header; leave --repeats out if there are none.")
 
     def check(bad: pd.Series, problem: str) -> None:
-        if len(rows := np.flatnonzero(bad)):
-            row = table.iloc[rows[0]]
+        if len(at := np.flatnonzero(bad)):
+            row = table.iloc[at[0]]
             raise RatingError(
-                f"{os.fspath(path)}, row {rows[0] + 2}: participant {row.participant!r}, image {row.image!r}, score "
-                f"{row.score!r}: {problem} ({len(rows)} such rows). Correct the file or remove the rows."
+                f"{os.fspath(path)}, row {rows[at[0]][0]}: participant {row.participant!r}, image {row.image!r}, score "
+                f"{row.score!r}: {problem} ({len(at)} such rows). Correct the file or remove the rows."
             )
 
-    check(table[list(COLUMNS)].isna().any(axis=1), "a field is empty")
+    check(pd.Series([None in row for _, row in rows]), f"more or fewer fields than the header's {len(names)}")
+    check((table[list(COLUMNS)] == "").any(axis=1), "a field is empty")
     check(table.duplicated(["participant", "image"]), "this second rating is there twice")
     first = pd.concat(
         [
@@ -60,7 +59,7 @@ def read_repeats(path: str | os.PathLike, data: RatingData) -> pd.DataFrame:
     keys = ["participant_id", "image_id"]
     joined = table.merge(first, "left", left_on=["participant", "image"], right_on=keys, suffixes=("", "_first"))
     check(joined.score_first.isna(), "no first rating of this image by this person is in the ratings")
-    second = pd.to_numeric(table.score, errors="coerce").astype(np.float64)
+    second = pd.Series([read_number(score) for score in table.score], dtype=np.float64)
     on_scale = [
         bool(np.isclose(score, data.level_values[scale], atol=1e-5).any())
         for score, scale in zip(second, joined.rating_scale)

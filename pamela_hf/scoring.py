@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 from transformers.utils import logging
 
 from .configuration_pamela import PamelaConfig
+from .csv_files import read_header, read_rows
 from .embeddings import Embeddings, check_encoder, default_device
 from .images import open_image_checked, upright_rgb
 from .modeling_pamela import PamelaRewardModel
@@ -399,13 +400,19 @@ def score_folder(
         raise ValueError(f"{folder} holds no images ({', '.join(SUFFIXES)}).")
     names = [p.name if folder.is_file() else p.relative_to(folder).as_posix() for p in found]
     if isinstance(prompts, Path):
-        table = pd.read_csv(prompts, dtype=str, keep_default_na=False)
-        if not {"image", "prompt"} <= set(table.columns):
-            raise ValueError(f"{prompts} has columns {list(table.columns)}; it needs image and prompt.")
-        of = dict(zip(table["image"], table["prompt"]))
+        columns, _ = read_header(prompts)
+        if not {"image", "prompt"} <= set(columns):
+            raise ValueError(f"{prompts} has columns {columns}; it needs image and prompt.")
+        of = {}
+        for number, row in read_rows(prompts):
+            if None in row:
+                raise ValueError(f"{prompts}, row {number}: {row[None]} Put cells that hold a separator in quotes.")
+            of[row["image"]] = row["prompt"]
         if strange := sorted(set(of) - set(names)):
             raise ValueError(f"{prompts} names {strange[0]!r}, which is no image of {folder}.")
         prompts = [of.get(name) for name in names]
+    if output is not None:
+        Path(output).parent.mkdir(parents=True, exist_ok=True)
     scores, std = scorer.score(found, prompts, user, scale=scale, batch_size=batch_size, progress=progress)
     result = pd.DataFrame({"image": names, "score": scores, "std": std})
     result = result.sort_values("score", ascending=False, kind="stable", ignore_index=True)

@@ -12,7 +12,6 @@ One row a comparison. Columns, in either form:
 | pair | optional: rows of one pair show the same two images; a second row of one person is a retest |
 """
 
-import csv
 import difflib
 import os
 from collections.abc import Iterable, Mapping
@@ -20,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .csv_files import read_header, read_rows
 from .study import Choices, StudyError
 
 CHOICES = {"left": 1.0, "right": 0.0, "tie": 0.5}
@@ -29,37 +29,24 @@ _SHARED = ("participant", "prompt", "pair")
 
 
 def read_choices(path: str | os.PathLike, ignore: Iterable[str] = ()) -> Choices:
-    """The choices of a CSV file with the columns above, in UTF-8.
+    """The choices of a CSV file (see [`pamela_hf.csv_files`]) with the columns above.
 
     Args:
         ignore: columns to skip (the time, a session's id, …).
 
     Raises:
-        StudyError: an unknown or missing column, or a bad value; the message names file and line.
+        StudyError: an unknown or missing column, or a bad value; the message names file and row.
         OSError: there is no such file.
     """
-    path = Path(path)
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            return _read(path, file, tuple(ignore))
-    except UnicodeDecodeError as error:
-        raise StudyError(
-            f"{path} is not UTF-8 text ({error.reason} at byte {error.start}). Save it as UTF-8."
-        ) from None
-    except csv.Error as error:
-        raise StudyError(f"{path} is no CSV: {error}.") from None
-
-
-def _read(path: Path, file: Iterable[str], ignore: tuple[str, ...]) -> Choices:
-    reader = csv.DictReader(file, strict=True)
-    sides = _columns(path, reader.fieldnames or [], ignore)
+    path, ignore = Path(path), {name.strip().lower() for name in ignore}
+    sides = _columns(path, read_header(path, StudyError)[0], ignore)
     rows: dict[str, list] = {}
     pairs: dict[str, tuple[set[str], str]] = {}
-    for row in reader:
-        where = f"{path}, line {reader.line_num}"
-        if None in row or None in row.values():
-            raise StudyError(f"{where} has more or fewer cells than the header's {len(reader.fieldnames)}.")
-        row = {name: value.strip() for name, value in row.items() if name not in ignore}
+    for number, cells in read_rows(path, StudyError):
+        where = f"{path}, row {number}"
+        if None in cells:
+            raise StudyError(f"{where}: {cells[None]} Put cells that hold a separator in quotes.")
+        row = {name: value for name, value in cells.items() if name not in ignore}
         empty = [name for name, value in row.items() if not value and name != "tie"]
         if empty:
             raise StudyError(f"{where}: {empty[0]} is empty. Fill it in or take the row out.")
@@ -79,7 +66,7 @@ def _read(path: Path, file: Iterable[str], ignore: tuple[str, ...]) -> Choices:
         for name, value in fields.items():
             rows.setdefault(name, []).append(value)
     if not rows:
-        raise StudyError(f"{path} holds no choices. Add a line for each comparison below the header.")
+        raise StudyError(f"{path} holds no choices. Add a row for each comparison below the header.")
     return Choices(**{name: np.array(values) for name, values in rows.items()})
 
 
@@ -87,7 +74,7 @@ def _listed(names: Iterable[str]) -> str:
     return " and ".join(sorted(names))
 
 
-def _columns(path: Path, names: list[str], ignore: tuple[str, ...]) -> tuple[str, str]:
+def _columns(path: Path, names: list[str], ignore: set[str]) -> tuple[str, str]:
     """The names of the two sides, after checking the header."""
     form = _FORMS[1] if "winner" in names or "loser" in names else _FORMS[0]
     images = [f"{side}_image" for side in form[:2]]
@@ -97,18 +84,18 @@ def _columns(path: Path, names: list[str], ignore: tuple[str, ...]) -> tuple[str
             close = difflib.get_close_matches(name, allowed, 1)
             hint = f"did you mean {close[0]!r}? " if close else ""
             raise StudyError(
-                f"{path}, line 1: unknown column {name!r}; {hint}Known are {', '.join(allowed)}. "
+                f"{path}, row 1: unknown column {name!r}; {hint}Known are {', '.join(allowed)}. "
                 f"Skip a column with --ignore {name or 'NAME'}."
             )
     doubled = [name for name in names if names.count(name) > 1]
     if doubled:
-        raise StudyError(f"{path}, line 1: column {doubled[0]!r} stands there twice.")
+        raise StudyError(f"{path}, row 1: column {doubled[0]!r} stands there twice.")
     needed = ["participant", *form[:2], *(["choice"] if form is _FORMS[0] else [])]
     needed += images if set(images) & set(names) else []
     missing = [name for name in needed if name not in names]
     if missing:
         raise StudyError(
-            f"{path}, line 1: column {missing[0]!r} is missing. A study has participant and either left, right, choice "
+            f"{path}, row 1: column {missing[0]!r} is missing. A study has participant and either left, right, choice "
             "or winner, loser and if need be tie; images are named on both sides or on none."
         )
     return form[:2]

@@ -25,7 +25,7 @@ def test_fits_and_writes_a_head(command, tmp_path, capsys):
     ("text", "extra", "message"),
     [
         ("image,score\nimg001,9\n", [], "allowed: 1..5"),
-        ("image,score\nimg001,good\n", [], "line 2: score 'good' is no number"),
+        ("image,score\nimg001,good\n", [], "row 2: score 'good' is no number"),
         ("image,score\n", [], "holds no answers"),
         ("picture,score\nimg001,3\n", [], "needs image and score"),
         ("image,score\nimg001,3\n", ["--rating-min", "1"], "Give both"),

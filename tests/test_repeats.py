@@ -61,7 +61,7 @@ def test_wrong_files_are_named(data, tmp_path):
     with pytest.raises(RatingError, match=r"row 1: the header \['user', 'image', 'score'\] lacks participant"):
         read_repeats(written(tmp_path / "again.csv", [("p00", "img001", 3)], "user,image,score"), data)
     (tmp_path / "empty.csv").write_text("")
-    with pytest.raises(RatingError, match=r"empty\.csv: no CSV"):
+    with pytest.raises(RatingError, match=r"empty\.csv, row 1: the header \[\] lacks participant"):
         read_repeats(tmp_path / "empty.csv", data)
     with pytest.raises(RatingError, match=r"none\.csv: holds no rows"):
         read_repeats(written(tmp_path / "none.csv", []), data)

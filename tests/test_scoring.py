@@ -145,8 +145,8 @@ def test_a_folder_best_first(scorer, images, tmp_path, suffix):
         image.save(folder / ("deep" if i % 2 else ".") / f"{i}.png")
     (folder / "notes.txt").write_text("no image")
     prompts = tmp_path / "prompts.csv"
-    prompts.write_text("image,prompt\n0.png,a cat\ndeep/1.png,\n")
-    output = tmp_path / f"scores{suffix}"
+    prompts.write_text("Image; Prompt\n0.png;a cat\ndeep/1.png;\n;\n")
+    output = tmp_path / "new folder" / f"scores{suffix}"
     table = score_folder(scorer, folder, output, prompts=prompts, user="bob", progress=False)
     assert list(table.columns) == ["image", "score", "std"]
     assert sorted(table["image"]) == ["0.png", "2.png", "deep/1.png", "deep/3.png"]

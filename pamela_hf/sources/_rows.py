@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 MAX_TEXT = 20_000  # characters of one text cell; a longer one is another file's content, not a prompt
 AGES = (1, 120)
+_HALVES = ". Of ratings in half steps, double every one (1.5 becomes 3) and the ends of the scale"
 
 
 def _shown(value: Any) -> str:
@@ -58,6 +59,7 @@ class RowChecker:
         self._quarantine = Path(quarantine) if quarantine is not None else None
         self._quarantine_part = None
         if self._quarantine is not None:
+            self._quarantine.parent.mkdir(parents=True, exist_ok=True)
             part = self._quarantine.with_name(self._quarantine.name + f".part{os.getpid()}")
             self._quarantine_part = open(part, "w", encoding="utf-8")  # closed by close or discard
         self._levels = {name: self._lookup(levels) for name, levels in source.scales.items()}
@@ -265,20 +267,21 @@ class RowChecker:
             if self.source.scales:
                 raise ValueError(f"rating_scale is {scale!r}; known scales: {sorted(self.source.scales)}.")
             if value != value // 1:
-                raise ValueError(f"{self._label('score')} is {_shown(value)}; {self._allowed(scale)}.")
+                raise ValueError(f"{self._label('score')} is {_shown(value)}; {self._allowed(scale)}{_HALVES}.")
             self._found.setdefault(scale, set()).add(float(value))
             return float(value)
         level = levels.get(value)
         if level is None:
             ends = min(levels), max(levels)
             if not (self.source.slider and ends[0] <= value <= ends[1]):
-                raise ValueError(f"{self._label('score')} is {_shown(value)}; {self._allowed(scale)}.")
+                halves = _HALVES if value % 1 and all(level % 1 == 0 for level in levels) else ""
+                raise ValueError(f"{self._label('score')} is {_shown(value)}; {self._allowed(scale)}{halves}.")
             level = levels[min(levels, key=lambda level: abs(level - value))]
         return level
 
     def _allowed(self, scale: str) -> str:
         if (levels := self._levels.get(scale)) is None:
-            return "a finite integer is needed (a scale with other levels has to be declared by its source)"
+            return "a finite integer is needed"
         values = sorted(set(levels.values()))
         if self.source.slider:
             return f"a number from {values[0]:g} to {values[-1]:g} is allowed on scale {scale!r}"

@@ -2,21 +2,20 @@
 
 ``image`` is a path relative to the CSV's folder (or to ``images=FOLDER``), or an id of an
 ``embeddings.safetensors`` in the CSV's folder (or of ``embeddings=FILE``). Metadata columns bear the names of
-`RATING_COLUMNS`. UTF-8, a header line; separated by commas, semicolons or tabs. Row numbers in errors are a
-spreadsheet's: the header is row 1.
+`RATING_COLUMNS`. What such a file may look like: :mod:`pamela_hf.csv_files`.
 """
 
-import csv
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ..csv_files import read_header, read_number, read_rows
 from ..data import RATING_COLUMNS, UNSPLIT, RatingError, RatingSource, RawRow, digest_files, integer_levels
 from ._files import Files, embedded_ids, inner_path
 
 ALIASES = {"image": "image_id", "participant": "participant_id"}
-NUMBER = re.compile(r"[+-]?\d{1,300}(\.\d{0,300})?([eE][+-]?\d{1,3})?", re.ASCII)
 
 
 def matches(path: Path) -> bool:
@@ -55,7 +54,7 @@ def open_source(
         raise RatingError(f"embeddings={str(embeddings)!r} is no file. Give an embeddings.safetensors.")
     embedded = embedded_ids(vectors) if vectors is not None else set()
     files = Files(folder)
-    _header(path)
+    _check_header(path)
 
     def locate(image_id: str, image_path: str | None) -> str | None:
         problem = ""
@@ -77,13 +76,13 @@ def open_source(
         vectors_digest = digest_files([vectors], content=False) if vectors is not None else ""
         pictures = ""
         if with_images:
-            names = {row.get("image_id") for _, _, row in _rows(path, participant) if isinstance(row, dict)}
+            names = {row.get("image_id") for _, _, row in _rows(path, participant, folder) if isinstance(row, dict)}
             pictures = files.digest(sorted(name for name in names if name and _is_file(files, name)))
         return f"{digest_files([path])}-{vectors_digest}-{pictures}-{participant}"
 
     return RatingSource(
         name=re.sub(r"[^\w.-]", "_", path.stem) or "ratings",
-        rows={UNSPLIT: lambda: _rows(path, participant)},
+        rows={UNSPLIT: lambda: _rows(path, participant, folder)},
         digest=digest,
         labels={column: name for name, column in ALIASES.items()},
         level_values=integer_levels(rating_min, rating_max) if rating_min is not None else None,
@@ -100,15 +99,8 @@ def _is_file(files: Files, name: str) -> bool:
         return False
 
 
-def _header(path: Path) -> tuple[list[str], str]:
-    """Column names of the table's and the file's own further ones, and the separator."""
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as stream:
-            line = stream.readline(1 << 16)
-    except UnicodeDecodeError as error:
-        raise RatingError(f"{path}: not UTF-8 text ({error.reason}). Save it as 'CSV UTF-8'.") from None
-    separator = next((sign for sign in ",;\t" if sign in line), ",")
-    names = [name.strip().lower() for name in next(csv.reader([line], delimiter=separator), [])]
+def _check_header(path: Path) -> None:
+    names, _ = read_header(path, RatingError)
     columns = [ALIASES.get(name, name) for name in names]
     missing = [name for name in ("image", "score") if ALIASES.get(name, name) not in columns]
     doubled = sorted({name for name in columns if columns.count(name) > 1})
@@ -118,33 +110,29 @@ def _header(path: Path) -> tuple[list[str], str]:
             f"{path}, row 1: the header {names} {what}. Needed: image,score; possible: participant, "
             f"{', '.join(column for column in RATING_COLUMNS[2:] if column != 'score')}."
         )
-    return columns, separator
 
 
-def _rows(path: Path, participant: str) -> Iterator[RawRow]:
-    columns, separator = _header(path)
+def _rows(path: Path, participant: str, folder: Path) -> Iterator[RawRow]:
+    _check_header(path)
     label = str(path)
-    number, found = 0, False
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as stream:
-            for number, fields in enumerate(csv.reader(stream, delimiter=separator), 1):
-                if number == 1 or not any(fields):
-                    continue
-                row: dict[Any, Any] = {"participant_id": participant}
-                row |= {column: field.strip() or None for column, field in zip(columns, fields)}
-                if row.get("image_id"):
-                    row["image_id"] = row["image_id"].removeprefix("./")
-                if len(fields) != len(columns):
-                    row[None] = f"{len(fields)} fields; the header has {len(columns)}."
-                for column in ("score", "age"):
-                    if (text := row.get(column)) is not None and NUMBER.fullmatch(text):
-                        number_ = float(text)
-                        row[column] = int(number_) if number_.is_integer() else number_
-                found = True
-                yield label, number, row
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise RatingError(
-            f"{label}, row {number + 1}: not readable as CSV in UTF-8 ({error}). Save it again as 'CSV UTF-8'."
-        ) from None
-    if not found:
+    number = 0
+    for number, cells in read_rows(path, RatingError):
+        row: dict[Any, Any] = {"participant_id": participant}
+        row |= {ALIASES.get(name, name): cell or None for name, cell in cells.items()}
+        if image := row.get("image_id"):
+            row["image_id"] = _relative(image, folder)
+        for column in ("score", "age"):
+            if (text := row.get(column)) is not None and (said := read_number(text)) is not None:
+                row[column] = said
+        yield label, number, row
+    if not number:
         raise RatingError(f"{label}: holds no rows below its header; at least one rating is needed.")
+
+
+def _relative(image: str, folder: Path) -> str:
+    """An image's path below `folder`, however it is written; a path that leads elsewhere stays as it is."""
+    if os.path.isabs(image):
+        for start in (os.path.abspath(folder), os.path.realpath(folder)):
+            if (inside := os.path.normpath(image)).startswith(os.path.join(start, "")):
+                return Path(os.path.relpath(inside, start)).as_posix()
+    return image.removeprefix("./")

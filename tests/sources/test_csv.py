@@ -36,6 +36,21 @@ def test_the_smallest_file(folder):
     assert data.open_image("pictures/a.png").read() == (folder / "pictures/a.png").read_bytes()
 
 
+def test_a_path_may_be_written_in_full_and_comes_out_relative(folder):
+    path = write(folder, f"image,score\n{folder}/pictures/a.png,1\n{folder}/pictures/../pictures/b.png,5\n")
+    for images in (None, folder / "pictures"):
+        names = load_ratings(path, images=images).splits["train"].image_id.tolist()
+        assert names == (["a.png", "b.png"] if images else ["pictures/a.png", "pictures/b.png"])
+    (folder / "elsewhere").mkdir()
+    with pytest.raises(RatingError, match="leads out"):
+        load_ratings(path, images=folder / "elsewhere")
+
+
+def test_half_steps_are_told_what_to_do_on_a_stated_scale_too(folder):
+    with pytest.raises(RatingError, match=r"score is 1\.5; allowed on scale 'mine': 1, 2, 3.*double every one"):
+        load_ratings(write(folder, "image,score\npictures/a.png,1.5\n"), rating_min=1, rating_max=3)
+
+
 def test_all_columns_another_separator_and_a_byte_order_mark(folder):
     text = "\ufeffimage;score;participant;prompt;age;gender;style;colour\n"
     text += "a.png;2;ann;a cat;44;female;;red\nb.png;4;bob;;;;Cubism;\n"
@@ -69,7 +84,8 @@ def test_ids_of_an_embeddings_file(folder):
         ("image,score\npictures/a.png,nan\n", r"row 2: score is 'nan'"),
         ("image,score\npictures/a.png,1e400\n", r"row 2: score is "),
         ("image,score\npictures/a.png,\n", r"row 2: score is missing"),
-        ("image,score\npictures/a.png,3.5\n", r"row 2: score is 3\.5; a finite integer"),
+        ("image,score\npictures/a.png,3.5\n", r"row 2: score is 3\.5; a finite integer is needed\. .*double every one"),
+        ("image;score\npictures/a.png;3,5\n", r"row 2: score is 3\.5; a finite integer is needed\. .*double every one"),
         ("image,score\n,3\n", r"row 2: image is missing"),
         ("image,score\n../secret.png,3\n", r"row 2: image is '\.\./secret\.png'.*leads out"),
         ("image,score\n/etc/passwd,3\n", r"leads out"),
@@ -101,7 +117,7 @@ def test_not_utf8_and_bad_options(folder):
 
 def test_quarantine_keeps_the_good_rows(folder):
     path = write(folder, "image,score\npictures/a.png,1\npictures/b.png,nan\npictures/c.png,3\n")
-    data = load_ratings(path, quarantine=folder / "bad.jsonl")
+    data = load_ratings(path, quarantine=folder / "new" / "bad.jsonl")
     assert data.splits["train"].score.tolist() == [1, 3]
-    (line,) = [json.loads(line) for line in (folder / "bad.jsonl").read_text().splitlines()]
+    (line,) = [json.loads(line) for line in (folder / "new/bad.jsonl").read_text().splitlines()]
     assert (line["row"], line["values"]["image_id"]) == (3, "pictures/b.png") and "score is 'nan'" in line["problem"]
