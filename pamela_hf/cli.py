@@ -21,6 +21,12 @@ def numbers(text: str) -> list[int]:
     return [int(number) for number in names(text)]
 
 
+def positive(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{number} is too small; at least 1 is needed.")
+    return number
+
+
 def _prepare_arguments(parser: argparse.ArgumentParser) -> None:
     from .data import SPLIT_BY
     from .sources import source_names
@@ -78,7 +84,7 @@ def _embed_arguments(parser: argparse.ArgumentParser) -> None:
     add("--config", metavar="YAML", help="a training configuration whose `encoder` is used")
     add("--revision", help="commit or tag of the encoder; pin it for work you publish")
     add("--output", metavar="FILE", help="default: embeddings.safetensors in the --data folder")
-    add("--batch-size", type=int, default=32, help="images a forward pass (32); halved by itself if memory runs out")
+    add("--batch-size", type=positive, default=32, help="images a forward pass (32); halved if memory runs out")
     add("--device", help="cuda, mps, cpu (default: the first of these there is)")
     add("--dtype", default="float32", choices=("float32", "bfloat16", "float16"), help="precision of the encoder")
 
@@ -201,7 +207,7 @@ def _fit_user_arguments(parser: argparse.ArgumentParser) -> None:
     add("--by-rank", action="store_true", help="only the order of the scores counts")
     add("--choices", metavar="CSV", help="columns preferred,other: images chosen over others")
     add("--scale", metavar="NAME", help="rating scale of the model that the scores are on (default: the model's)")
-    add("--batch-size", type=int, default=32, help="images a forward pass (32)")
+    add("--batch-size", type=positive, default=32, help="images a forward pass (32)")
     add("--device", help="cuda, mps, cpu (default: the first of these there is)")
 
 
@@ -246,7 +252,7 @@ def _score_arguments(parser: argparse.ArgumentParser) -> None:
     prompt.add_argument("--prompt", metavar="TEXT", help="what all images were made from")
     prompt.add_argument("--prompts", metavar="CSV", help="columns image,prompt: what each image was made from")
     add("--scale", metavar="NAME", help="rating scale of the scores (default: the model's)")
-    add("--batch-size", type=int, default=32, help="images a forward pass (32)")
+    add("--batch-size", type=positive, default=32, help="images a forward pass (32)")
     add("--device", help="cuda, mps, cpu (default: the first of these there is)")
 
 
@@ -444,6 +450,10 @@ def main(argv: Sequence[str] | None = None, command: str | None = None) -> None:
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     try:
+        if getattr(args, "device", None):  # before anything is read: ratings may take minutes
+            from .embeddings import usable_device
+
+            usable_device(args.device)
         args.run(args)
     except (ValueError, OSError, ArithmeticError, RuntimeError) as error:
         sys.exit(f"error: {error}")

@@ -11,13 +11,16 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 import torch
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from tqdm.auto import tqdm
@@ -85,7 +88,7 @@ class Embeddings:
             missing = sorted({image_ids[i] for i in np.flatnonzero(out < 0)})
             raise EmbeddingError(
                 f"{len(missing)} images have no embedding, such as {', '.join(map(repr, missing[:3]))}. "
-                "Run scripts/embed.py on the same data again; it adds what is missing."
+                "Run `pamela embed` on the same data again; it adds what is missing."
             )
         return out
 
@@ -144,7 +147,7 @@ def load_embeddings(path: str | os.PathLike) -> Embeddings:
     path = Path(path)
     path = path / EMBEDDINGS_NAME if path.is_dir() else path
     if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist. Make it with: python scripts/embed.py --data {path.parent}")
+        raise FileNotFoundError(f"{path} does not exist. Make it with: pamela embed --data {path.parent}")
     try:
         with safe_open(path, framework="pt") as file:  # NumPy has no bfloat16
             header = file.metadata() or {}
@@ -165,14 +168,14 @@ def load_embeddings(path: str | os.PathLike) -> Embeddings:
             json.loads(header.get("source_keys", "[]")),
         )
     except (SafetensorError, json.JSONDecodeError, TypeError) as error:
-        raise EmbeddingError(f"{path} is damaged ({error}). Delete it and run scripts/embed.py again.") from error
+        raise EmbeddingError(f"{path} is damaged ({error}). Delete it and run `pamela embed` again.") from error
     except EmbeddingError as error:
         raise EmbeddingError(f"{path}: {error}") from None
     # ours always carry a hash over everything; files made elsewhere need none, and may bear PyTorch's "format"
     header.pop("format", None)
     stated = header.pop("sha256", None) or next((v for v in header.values() if _SHA256.match(v)), None)  # misspelled
     if stated is not None and stated != _hash(header, out.image_embeds, out.text_embeds):
-        raise EmbeddingError(f"{path} does not hold what was written (sha256 differs). Run scripts/embed.py again.")
+        raise EmbeddingError(f"{path} does not hold what was written (sha256 differs). Run `pamela embed` again.")
     return out
 
 
@@ -223,7 +226,10 @@ def check_encoder(config: PamelaConfig, embeddings: Embeddings, where: str = "th
 
 
 def check_encoder_folder(folder: str | os.PathLike, embeddings: Embeddings) -> None:
-    """Raises EmbeddingError unless the encoder in `folder` made `embeddings`, in whatever precision it ran."""
+    """Raises EmbeddingError unless the encoder in `folder` made `embeddings`, in whatever precision it ran;
+    FileNotFoundError if it is none."""
+    if not Path(folder).is_dir():
+        raise FileNotFoundError(f"encoder={str(folder)!r} is no folder. Name the one that made the features.")
     made = embeddings.revision
     precisions = (torch.float32, torch.bfloat16, torch.float16) if made else ()
     hashes = (weights_hash(AutoModel.from_pretrained(folder, dtype=d, use_safetensors=True)) for d in precisions)
@@ -233,8 +239,30 @@ def check_encoder_folder(folder: str | os.PathLike, embeddings: Embeddings) -> N
         what = "its preprocessing differs" if same else "its weights differ"
         raise EmbeddingError(
             f"encoder={str(folder)!r} did not make the features: {what}. Name the folder that they were "
-            f"made with, or embed with this one: python scripts/embed.py --encoder {folder}"
+            f"made with, or embed with this one: pamela embed --encoder {folder}"
         )
+
+
+@contextmanager
+def folder_or_repository(name: str | os.PathLike) -> Iterator[None]:
+    """Stands around what loads `name`, a folder or a Hub id, and says of a mistyped one that it is neither.
+
+    Raises:
+        FileNotFoundError: no folder, and nothing that a repository can be called; nothing was asked of the Hub.
+        OSError: no folder, and the Hub did not give it; transformers' own error is its cause.
+    """
+    if Path(name).is_dir():
+        yield
+        return
+    name = os.fspath(name)
+    try:
+        validate_repo_id(name)
+    except HFValidationError as error:
+        raise FileNotFoundError(f"{name!r}: no folder here, and no Hub id (owner/name). Correct the path.") from error
+    try:
+        yield
+    except OSError as error:
+        raise OSError(f"{name!r} is no folder here, and could not be had from the Hub: {error}") from error
 
 
 class FrozenEncoder:
@@ -244,6 +272,9 @@ class FrozenEncoder:
         backbone: Hub id or folder of any `AutoModel` with `get_image_features` and `get_text_features`.
         revision: commit or tag.
         device, dtype: where and in what precision it runs (default: CUDA, MPS or CPU; float32).
+
+    Raises:
+        OSError: no such folder or repository. ValueError: a device that is not here. EmbeddingError: no such encoder.
     """
 
     def __init__(
@@ -254,14 +285,17 @@ class FrozenEncoder:
         dtype: str | torch.dtype = torch.float32,
         **kwargs: Any,
     ):
-        self.model = AutoModel.from_pretrained(backbone, revision=revision, dtype=dtype, use_safetensors=True, **kwargs)
+        device = usable_device(device)
+        with folder_or_repository(backbone):
+            where = {"revision": revision, "dtype": dtype, "use_safetensors": True, **kwargs}
+            self.model = AutoModel.from_pretrained(backbone, **where)
         missing = [m for m in ("get_image_features", "get_text_features") if not hasattr(self.model, m)]
         if missing:
             raise EmbeddingError(
                 f"backbone={str(backbone)!r} loads as {type(self.model).__name__}, which lacks {missing[0]}. "
                 f"Use an image–text encoder such as {DEFAULT_ENCODER!r}."
             )
-        self.model.to(device or default_device()).requires_grad_(False).eval()
+        self.model.to(device).requires_grad_(False).eval()
         self.image_processor, self.tokenizer = load_preprocessors(backbone, revision, **kwargs)
         self.preprocessing = preprocessing_fingerprint(self.image_processor, self.tokenizer)
         # A folder of this machine is no name to write down: the encoder is then known by its weights.
@@ -303,6 +337,17 @@ def default_device() -> torch.device:
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def usable_device(name: str | torch.device | None = None) -> torch.device:
+    """The device of that name (None: `default_device`), once it has been seen to work. Raises ValueError otherwise."""
+    if name is None:
+        return default_device()
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        what = str(error).splitlines()[0]
+        raise ValueError(f"device={str(name)!r} is not here ({what}). Leave it out: {default_device()} is.") from None
 
 
 def _halving(function: Callable[[list[Any]], np.ndarray], items: list[Any]) -> np.ndarray:

@@ -108,7 +108,7 @@ def run(
     path = embeddings or ratings.embeddings
     if path is None:
         raise FileNotFoundError(
-            f"{os.fspath(data)!r} has no embeddings.safetensors, which evaluation reads. Run scripts/embed.py on it."
+            f"{os.fspath(data)!r} has no embeddings.safetensors, which evaluation reads. Run `pamela embed` on it."
         )
     if modules and "train" not in ratings.splits:
         raise ValueError(f"baselines={sorted(modules)} are fitted on the train split, which {data!s} lacks.")

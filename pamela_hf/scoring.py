@@ -15,7 +15,7 @@ from transformers.utils import logging
 
 from .configuration_pamela import PamelaConfig
 from .csv_files import read_header, read_rows
-from .embeddings import Embeddings, check_encoder, default_device
+from .embeddings import Embeddings, check_encoder, folder_or_repository, usable_device
 from .images import open_image_checked, upright_rgb
 from .modeling_pamela import PamelaRewardModel
 from .processing_pamela import PamelaProcessor
@@ -173,9 +173,15 @@ class PamelaScorer:
         dtype: str | torch.dtype = torch.float32,
         **kwargs: Any,
     ) -> "PamelaScorer":
-        """Loads model and processor from a folder or the Hub; `kwargs` go to both `from_pretrained` calls."""
-        loaded = PamelaRewardModel.from_pretrained(model, dtype=dtype, **kwargs).to(device or default_device())
-        return cls(loaded, PamelaProcessor.from_pretrained(model, **kwargs))
+        """Loads model and processor from a folder or the Hub; `kwargs` go to both `from_pretrained` calls.
+
+        Raises:
+            OSError: no such folder or repository. ValueError: a device that is not here, weights that are not whole.
+        """
+        device = usable_device(device)
+        with folder_or_repository(model):
+            loaded = PamelaRewardModel.from_pretrained(model, dtype=dtype, **kwargs).to(device)
+            return cls(loaded, PamelaProcessor.from_pretrained(model, **kwargs))
 
     @property
     def config(self) -> PamelaConfig:

@@ -9,6 +9,7 @@ from safetensors.numpy import load_file, save_file
 from safetensors.torch import save_file as save_torch_file
 
 from pamela_hf import PamelaConfig
+from pamela_hf.cli import main
 from pamela_hf.embeddings import (
     EmbeddingError,
     Embeddings,
@@ -19,6 +20,7 @@ from pamela_hf.embeddings import (
     join_embeddings,
     load_embeddings,
 )
+from pamela_hf.scoring import PamelaScorer
 
 
 @pytest.fixture
@@ -164,6 +166,8 @@ def test_an_encoders_folder_is_known_by_its_weights_in_any_precision(any_encoder
     with pytest.raises(EmbeddingError, match="its weights differ"):
         check_encoder_folder(any_encoder, made)
     check_encoder_folder(any_encoder, Embeddings(["a"], np.ones((1, 3))))  # it doesn't say what made it
+    with pytest.raises(FileNotFoundError, match="encoder='runs/none' is no folder"):
+        check_encoder_folder("runs/none", made)
 
 
 @pytest.mark.parametrize("more", [{}, {"format": "pt"}, {"no_prompt_ids": "[]"}, {"backbone": "x/y", "author": "me"}])
@@ -206,7 +210,7 @@ def test_damage_is_noticed(tmp_path):
     save_file(load_file(path), path)
     with pytest.raises(EmbeddingError, match="image_ids"):
         load_embeddings(tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"scripts/embed\.py"):
+    with pytest.raises(FileNotFoundError, match="pamela embed --data"):
         load_embeddings(tmp_path / "none")
 
 
@@ -227,3 +231,40 @@ def test_sources_join_under_their_names_if_one_encoder_made_them():
     two.backbone = "x/z"
     with pytest.raises(EmbeddingError, match="backbone"):
         join_embeddings({"p": one, "q": two})
+
+
+@pytest.mark.parametrize("name", ["./runs/none", "../none", "/none", "~/none", "runs/a/b", "runs\\none", "runs/"])
+def test_what_can_be_no_hub_id_is_no_folder_before_anything_is_requested(name, monkeypatch):
+    monkeypatch.setattr("transformers.utils.hub.cached_files", lambda *a, **k: pytest.fail("asked the Hub"))
+    for load in (FrozenEncoder, PamelaScorer.from_pretrained):
+        with pytest.raises(FileNotFoundError, match="no folder here") as refused:
+            load(name)
+        assert repr(name) in str(refused.value)
+
+
+def test_a_name_that_is_no_folder_and_not_on_the_hub_is_said_to_be_neither():
+    for load in (FrozenEncoder, PamelaScorer.from_pretrained):
+        with pytest.raises(OSError, match="'runs/none' is no folder here, and could not be had from the Hub") as it:
+            load("runs/none")
+        assert isinstance(it.value.__cause__, OSError)  # what transformers says of it
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA is here")
+@pytest.mark.parametrize("device", ["cuda", "cuda:7", "gpu"])
+def test_a_device_that_is_not_here_is_refused_before_anything_is_read(device, tmp_path):
+    for load in (FrozenEncoder, PamelaScorer.from_pretrained):
+        with pytest.raises(ValueError, match=f"device='{device}' is not here"):
+            load(tmp_path / "none", device=device)
+    for command in (
+        ["embed", "--data", "none"],
+        ["score", "--model", "none", "--images", "none", "--output", "x.csv"],
+        ["fit-user", "--model", "none", "--ratings", "none", "--name", "a", "--output", "none"],
+    ):
+        with pytest.raises(SystemExit, match=f"error: device='{device}' is not here"):
+            main([*command, "--device", device])
+
+
+def test_batches_hold_an_image_at_least(capsys):
+    with pytest.raises(SystemExit):
+        main(["embed", "--data", "none", "--batch-size", "0"])
+    assert "0 is too small; at least 1" in capsys.readouterr().err

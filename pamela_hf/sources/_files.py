@@ -154,7 +154,7 @@ def embedded_ids(embeddings: Path) -> set[str]:
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise RatingError(
             f"{embeddings}: no embeddings with a header entry image_ids, a JSON list ({error!r}). Write it again "
-            "with scripts/embed.py, or remove it."
+            "with `pamela embed`, or remove it."
         ) from None
 
 
