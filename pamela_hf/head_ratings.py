@@ -195,7 +195,7 @@ def key_of(image: Any, is_id: bool = False) -> str:
         return os.fspath(image) if is_id else os.path.realpath(image)
     if isinstance(image, Image.Image):
         image = open_image(image)
-    content = np.asarray(image.cpu() if isinstance(image, torch.Tensor) else image)
+    content = _array(image)
     return hashlib.sha256(repr((content.shape, str(content.dtype))).encode() + content.tobytes()).hexdigest()
 
 
@@ -320,7 +320,7 @@ def _features(
             if embeddings.text_embeds is not None and config.text_embed_dim:
                 text_embeds[i] = embeddings.text_embeds[row]
         elif _is_features(image):
-            vector = np.asarray(image.cpu() if isinstance(image, torch.Tensor) else image, np.float32)
+            vector = _array(image).astype(np.float32)
             if vector.shape != (config.image_embed_dim,) or not np.isfinite(vector).all():
                 raise HeadError(
                     f"Features of image {i} have shape {vector.shape}; expected ({config.image_embed_dim},), finite."
@@ -346,6 +346,13 @@ def _features(
             made = encode_prompts(backbone, **_like(backbone, {k: tokens[k] for k in names if k in tokens}))
         text_embeds[at] = made.float().cpu().numpy()
     return np.stack(image_embeds).astype(np.float32), text_embeds if text_embeds.any() else None
+
+
+def _array(image: Any) -> np.ndarray:
+    if not isinstance(image, torch.Tensor):
+        return np.asarray(image)
+    image = image.detach().cpu()
+    return np.asarray(image.float() if image.is_floating_point() else image)  # NumPy has no bfloat16
 
 
 def _is_features(image: Any) -> bool:

@@ -228,6 +228,14 @@ def test_bad_answers_are_named(scorer, features, answers, message):
         UserHead.fit(scorer, **{"name": "n", **answers}, embeddings=features)
 
 
+def test_features_are_taken_from_any_tensor(scorer, features):
+    at = features.rows(["img001", "img002"])
+    rounded = torch.from_numpy(features.image_embeds[at]).bfloat16()
+    plain = UserHead.fit(scorer, [(v.float().numpy(), s) for v, s in zip(rounded, (5, 1))], name="n")
+    for vectors in (rounded, rounded.float().requires_grad_()):
+        assert np.array_equal(UserHead.fit(scorer, list(zip(vectors, (5, 1))), name="n").row, plain.row)
+
+
 def test_a_head_does_not_depend_on_demographics_unless_asked(scorer, features, ratings, head):
     again = UserHead.fit(scorer, ratings, name="newcomer", embeddings=features)
     asked = UserHead.fit(scorer, ratings, name="n", embeddings=features, demographics={"gender": "female"})
