@@ -44,7 +44,7 @@ def load_sources(data: Sequence[str | os.PathLike], **options: Any) -> tuple[Rat
     Joined sources keep their own rating scales; their ids become `source/id`.
 
     Raises:
-        FileNotFoundError: a source has no embeddings.safetensors (scripts/embed.py makes it).
+        FileNotFoundError: a source has no embeddings.safetensors (`pamela embed` makes it).
     """
     loaded: list[RatingData] = []
     for item in map(str, data):
@@ -55,7 +55,7 @@ def load_sources(data: Sequence[str | os.PathLike], **options: Any) -> tuple[Rat
     for source in loaded:
         if source.embeddings is None:
             raise FileNotFoundError(
-                f"{source.name!r} has no embeddings.safetensors. Make it once: python scripts/embed.py --data FOLDER"
+                f"{source.name!r} has no embeddings.safetensors. Make it once: pamela embed --data FOLDER"
             )
         features[source.name] = load_embeddings(source.embeddings)
     if len(loaded) == 1:

@@ -406,7 +406,7 @@ def test_missing_features_and_splits_are_named(ratings_folder, sources, tmp_path
     (bare / "images").mkdir()
     for i in range(60):
         (bare / "images" / f"img{i:03d}.png").touch()
-    with pytest.raises(FileNotFoundError, match=r"scripts/embed\.py"):
+    with pytest.raises(FileNotFoundError, match="pamela embed --data"):
         load_sources([bare])
     data, embeddings = sources
     from dataclasses import replace
