@@ -194,7 +194,7 @@ def _hub_source(
     except (ValueError, OSError) as error:
         raise RatingError(
             f"{dataset_id}: neither a file or folder here nor a dataset with a config 'ratings' on the Hub "
-            f"({str(error)[:300]}). Check the name, or prepare the ratings with scripts/prepare_ratings.py."
+            f"({str(error)[:300]}). Check the name, or prepare the ratings with `pamela prepare-ratings`."
         ) from error
     local = Path(dataset_id)
     card = (DatasetCard.load(local / "README.md") if local.is_dir() else DatasetCard.load(dataset_id)).data.to_dict()

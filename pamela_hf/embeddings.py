@@ -9,7 +9,6 @@ import hashlib
 import io
 import json
 import os
-import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -31,7 +30,6 @@ from .images import open_image_checked
 from .modeling_pamela import encode_images, encode_prompts
 from .processing_pamela import load_preprocessors, preprocessing_fingerprint, tokenize_prompts
 
-_SHA256 = re.compile("^[0-9a-f]{64}$")
 EMBEDDINGS_NAME = "embeddings.safetensors"
 DEFAULT_ENCODER = "google/siglip2-so400m-patch14-384"
 
@@ -171,9 +169,15 @@ def load_embeddings(path: str | os.PathLike) -> Embeddings:
         raise EmbeddingError(f"{path} is damaged ({error}). Delete it and run `pamela embed` again.") from error
     except EmbeddingError as error:
         raise EmbeddingError(f"{path}: {error}") from None
-    # ours always carry a hash over everything; files made elsewhere need none, and may bear PyTorch's "format"
+    # Ours always carry a hash over everything. Files made elsewhere say image_ids alone, besides PyTorch's "format": of
+    # one that says more, a missing hash may be a damaged one.
     header.pop("format", None)
-    stated = header.pop("sha256", None) or next((v for v in header.values() if _SHA256.match(v)), None)  # misspelled
+    stated = header.pop("sha256", None if set(header) == {"image_ids"} else "")
+    if stated == "":
+        raise EmbeddingError(
+            f"{path} has no sha256 over what it says. Run `pamela embed` again; of a file made elsewhere keep "
+            "image_ids alone."
+        )
     if stated is not None and stated != _hash(header, out.image_embeds, out.text_embeds):
         raise EmbeddingError(f"{path} does not hold what was written (sha256 differs). Run `pamela embed` again.")
     return out

@@ -11,7 +11,7 @@ import yaml
 from diffusers import DiffusionPipeline
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from .embeddings import default_device
+from .embeddings import folder_or_repository, usable_device
 from .pipeline_pamela import PamelaPromptPipeline
 from .refiners import PromptRefiner, load_refiner
 from .scoring import PamelaScorer
@@ -127,22 +127,24 @@ def load_prompt_pipeline(
         raise ValueError("--refiner-url goes with --refiner endpoint.")
     if dtype not in _DTYPES:
         raise ValueError(f"dtype={dtype!r} does not exist; there are {', '.join(_DTYPES)}.")
-    weights, device = getattr(torch, dtype), _device(device)
+    weights, device = getattr(torch, dtype), usable_device(device)
     # made before anything large is loaded, so that a bad name or address is told at once
     made = load_refiner(refiner, **({"model": refiner_model, "base_url": refiner_url} if refiner == "endpoint" else {}))
     scorer = PamelaScorer.from_pretrained(reward, device="cpu")
-    judging = PamelaScorer.from_pretrained(judge, device=device, name=Path(judge).name) if judge else None
+    judging = PamelaScorer.from_pretrained(judge, device=device) if judge else None
     chat = {}
     if refiner == "transformers_chat":
         name = refiner_model or DEFAULT_CHAT_MODEL
-        chat = {
-            "refiner_model": AutoModelForCausalLM.from_pretrained(name, dtype=weights, use_safetensors=True),
-            "refiner_tokenizer": AutoTokenizer.from_pretrained(name),
-        }
+        with folder_or_repository(name):
+            chat = {
+                "refiner_model": AutoModelForCausalLM.from_pretrained(name, dtype=weights, use_safetensors=True),
+                "refiner_tokenizer": AutoTokenizer.from_pretrained(name),
+            }
     if pipeline == "procedural":
         nested = SimulatedPipeline()
     else:
-        nested = DiffusionPipeline.from_pretrained(pipeline, dtype=weights, use_safetensors=True)
+        with folder_or_repository(pipeline):
+            nested = DiffusionPipeline.from_pretrained(pipeline, dtype=weights, use_safetensors=True)
     pipe = PamelaPromptPipeline(nested, scorer.model, scorer.processor, **chat)
     if offload == "model":
         pipe.enable_model_cpu_offload(device=device)
@@ -151,18 +153,6 @@ def load_prompt_pipeline(
     else:
         pipe.to(device)
     return pipe, made if refiner == "endpoint" else refiner, judging
-
-
-def _device(name: str | None) -> torch.device:
-    """The device, once it has been seen to work."""
-    if name is None:
-        return default_device()
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ValueError(
-            f"device={name!r} is not here ({str(error).splitlines()[0]}). Leave it out: {default_device()} is."
-        ) from None
 
 
 def load_users(names: Sequence[str] | None, heads: Sequence[str] | None, model: Any) -> list[Any]:

@@ -181,7 +181,8 @@ class PamelaScorer:
         device = usable_device(device)
         with folder_or_repository(model):
             loaded = PamelaRewardModel.from_pretrained(model, dtype=dtype, **kwargs).to(device)
-            return cls(loaded, PamelaProcessor.from_pretrained(model, **kwargs))
+            # one config: a rating scale added to the model moves the ids that the processor gives, too
+            return cls(loaded, PamelaProcessor.from_pretrained(model, config=loaded.config, **kwargs))
 
     @property
     def config(self) -> PamelaConfig:

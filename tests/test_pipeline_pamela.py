@@ -17,7 +17,6 @@ from tqdm.auto import tqdm
 
 from pamela_hf.heads import UserHead
 from pamela_hf.pipeline_pamela import PamelaPromptPipeline, _told
-from pamela_hf.processing_pamela import PamelaProcessor
 from pamela_hf.prompt_trace import TraceError, read_trace
 from pamela_hf.scoring import PamelaScorer
 from pamela_hf.simulated_pipeline import SimulatedPipeline
@@ -219,9 +218,7 @@ def test_text_for_the_nested_pipeline_goes_to_every_image_of_a_batch(pipe, rewar
 def test_scores_on_another_scale_are_shown_on_it(reward_folder, tmp_path):
     scorer = PamelaScorer.from_pretrained(reward_folder, device="cpu")
     scorer.model.add_rating_scale("percent", [0.0, 50.0, 100.0])
-    parts = scorer.processor.image_processor, scorer.processor.tokenizer
-    processor = PamelaProcessor(scorer.model.config, *parts)
-    pipe = PamelaPromptPipeline(SimulatedPipeline(size=32), scorer.model, processor)
+    pipe = PamelaPromptPipeline(SimulatedPipeline(size=32), scorer.model, scorer.processor)
     pipe(PROMPT, "ann", **SMALL, scale="percent", output=tmp_path / "run")
     assert json.loads((tmp_path / "run" / "result.json").read_text())["score_range"] == [0.0, 100.0]
 

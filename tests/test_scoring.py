@@ -177,3 +177,12 @@ def test_orientations_of_one_picture_score_alike(scorer, tmp_path):
         stored.save(tmp_path / f"{value}.png", exif=exif)
     scores = scorer.score([tmp_path / f"{v}.png" for v in turn]).scores
     np.testing.assert_allclose(scores, scores[0], atol=1e-5)
+
+
+def test_a_scale_added_to_the_model_moves_no_other_s_scores(trained_folder):
+    scorer = PamelaScorer.from_pretrained(trained_folder, device="cpu")
+    features = torch.randn(3, scorer.config.image_embed_dim, generator=torch.Generator().manual_seed(0))
+    before = scorer.score(image_embeds=features).scores
+    scorer.model.add_rating_scale("aaa", [0.0, 1.0, 2.0])
+    np.testing.assert_array_equal(scorer.score(image_embeds=features).scores, before)
+    assert scorer.score(image_embeds=features, scale="aaa").scores.max() <= 2

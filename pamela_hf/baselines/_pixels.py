@@ -121,7 +121,7 @@ def images_of(data: RatingData | None, name: str) -> Callable[[str], Image.Image
         source = "no ratings were given" if data is None else f"the ratings {data.name!r} came without image files"
         raise ValueError(
             f"{name} scores pixels, and {source}. Prepare the ratings from a source that has the images "
-            "(scripts/prepare_ratings.py), or compare with a rival that reads cached embeddings, such as ridge."
+            "(pamela prepare-ratings), or compare with a rival that reads cached embeddings, such as ridge."
         )
 
     def open_image(image_id: str) -> Image.Image:
