@@ -35,7 +35,8 @@ UNRELATED_PROMPTS = (
 class CandidateImages:
     """Renders and scores the candidates of one run; use it in a `with` statement. `search` is set once there is one.
 
-    An image is made ready for the encoder in the background, while the next one is rendered.
+    In the background, while images are rendered, their prompts are encoded and those that are done made ready for the
+    encoder.
 
     Args:
         pipe: a `PamelaPromptPipeline`. prompt: the unoptimized one. user: whose taste. folder: of the run, or `None`.
@@ -72,7 +73,9 @@ class CandidateImages:
 
     def evaluate(self, pairs: Sequence[tuple[str, int]]) -> list[tuple[float, float, float]]:
         """Renders what is not rendered yet, then scores all of it in one forward; NaN for blanked images."""
+        texts = self._background.submit(self._text_embeds, [prompt for prompt, _ in pairs])
         images, prepared = self._images(pairs)
+        text_embeds = texts.result()
         if self.folder is None:
             keep = {c.prompt for c in (*self.search.candidates[:1], self.search.best)} if self.search.candidates else ()
             self.kept = {pair: image for pair, image in self.kept.items() if pair[0] in keep}
@@ -81,7 +84,7 @@ class CandidateImages:
 
         def score(part: list[int]) -> list[tuple[float, float, float]]:
             embeds = encode_pixels(self.pipe, [prepared[k] for k in part])
-            return self._score(embeds, [images[k] for k in part], [pairs[k][0] for k in part])
+            return self._score(embeds, [images[k] for k in part], None if text_embeds is None else text_embeds[part])
 
         figures = _halving(score, usable)
         out = [(math.nan, math.nan, math.nan)] * len(pairs)
@@ -135,19 +138,30 @@ class CandidateImages:
         return [_as_image(image, type(pipeline).__name__, bool(flag)) for image, flag in zip(images, flags)]
 
     def _score(
-        self, embeds: torch.Tensor, images: list[Image.Image], prompts: list[str]
+        self, embeds: torch.Tensor, images: list[Image.Image], text_embeds: torch.Tensor | None
     ) -> list[tuple[float, float, float]]:
-        told = {"candidate": prompts, "original": [self.prompt] * len(prompts), "none": None}[self.reward_prompt]
         scores, std = self.scorer.score(
-            image_embeds=embeds, prompts=told, user=self.user, batch_size=len(images), **self.told
+            image_embeds=embeds, text_embeds=text_embeds, user=self.user, batch_size=len(images), **self.told
         )
         if self.adherence is not None:
             adherence = one_each("adherence", self.adherence(images, self.prompt), len(images))
         else:
-            if self._texts is None:
-                self._texts = self._encode_texts([self.prompt, *UNRELATED_PROMPTS])
             adherence = encoder_adherence(embeds, self._texts).tolist()
         return [(float(s), float(d), float(a)) for s, d, a in zip(scores, std, adherence)]
+
+    def _text_embeds(self, prompts: Sequence[str]) -> torch.Tensor | None:
+        """What the reward is told of the prompts, `(n, text_embed_dim)`; each distinct one is encoded once."""
+        if self._texts is None and self.adherence is None:
+            self._texts = self._encode_texts([self.prompt, *UNRELATED_PROMPTS])
+        if self.reward_prompt == "none" or not self.pipe.reward_model.config.text_embed_dim:
+            return None
+        told = prompts if self.reward_prompt == "candidate" else [self.prompt] * len(prompts)
+        found = self._encode_all(list(dict.fromkeys(told)))
+        return torch.stack([found[prompt] for prompt in told])
+
+    def _encode_all(self, texts: Sequence[str]) -> dict[str, torch.Tensor]:
+        parts = [texts[start : start + 64] for start in range(0, len(texts), 64)]
+        return {text: value for part in parts for text, value in zip(part, self._encode_texts(part))}
 
     @torch.inference_mode()
     def _encode_texts(self, texts: Sequence[str]) -> torch.Tensor:
@@ -167,9 +181,8 @@ class CandidateImages:
         """
         parts = [prompt_parts(prompt) or [prompt] for prompt in prompts]
         new = [part for part in dict.fromkeys(chain(*parts)) if part not in self._features]
-        for start in range(0, len(new), 64):
-            texts = new[start : start + 64]
-            self._features.update(zip(texts, F.normalize(self._encode_texts(texts), dim=-1).cpu()))
+        found = self._encode_all(new)
+        self._features.update({part: F.normalize(value, dim=-1).cpu() for part, value in found.items()})
         column = {part: k for k, part in enumerate(self._features)}
         counts = torch.zeros(len(prompts), len(column))
         for row, of in zip(counts, parts):

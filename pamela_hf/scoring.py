@@ -205,6 +205,7 @@ class PamelaScorer:
         users: Sequence[str | Head | None] | None = None,
         scale: str | None = None,
         image_embeds: torch.Tensor | None = None,
+        text_embeds: torch.Tensor | None = None,
         batch_size: int = 32,
         progress: bool = False,
     ) -> ScoreResult:
@@ -218,25 +219,30 @@ class PamelaScorer:
             demographics, metadata: see [`PamelaProcessor`].
             scale: rating scale of the answer; default: the model's `default_scale`.
             image_embeds: in place of `images`: the encoder's features of N of them, `(N, image_embed_dim)`.
+            text_embeds: in place of `prompts`: the encoder's features of N of them, `(N, text_embed_dim)`.
             batch_size: images the encoder takes at a time. progress: show a progress bar.
 
         Returns:
             [`ScoreResult`] in the order of `images`.
 
         Raises:
-            ValueError: no images, or both images and features; an image that cannot be read, an unknown user, field or
-                scale, a head of another base, lengths that don't fit.
+            ValueError: no images, or both images (prompts) and features; an image that cannot be read, an unknown user,
+                field or scale, a head of another base, lengths that don't fit.
         """
         if user is not None and users is not None:
             raise ValueError("user= goes with the images one to one, users= asks for a grid; pass one of the two.")
         if (images is None) == (image_embeds is None):
             raise ValueError("Pass either images= or image_embeds=, one of the two.")
+        if prompts is not None and text_embeds is not None:
+            raise ValueError("Pass prompts= or text_embeds=, at most one of the two.")
         if images is not None:
             single = isinstance(images, (str, os.PathLike, Image.Image)) or getattr(images, "ndim", 0) in (2, 3)
             images = [images] if single else list(images)
         n = len(images if images is not None else image_embeds)
         if not n:
             raise ValueError("images is empty; pass at least one path, PIL image or array.")
+        if text_embeds is not None and len(text_embeds) != n:
+            raise ValueError(f"text_embeds= has {len(text_embeds)} rows for {n} images; give one each.")
         align = self.processor._align
         prompts, metadata = align("prompts", prompts, n), align("metadata", metadata, n)
         scale_id = self.processor.scale_id(scale)
@@ -253,6 +259,7 @@ class PamelaScorer:
                 images=[open_image(image) for image in images[part]] if images is not None else None,
                 image_embeds=image_embeds[part] if image_embeds is not None else None,
                 prompts=prompts[part] if any(prompts[part]) else None,
+                text_embeds=text_embeds[part] if text_embeds is not None else None,
                 metadata=metadata[part],
                 scale=scale,
             )

@@ -9,7 +9,7 @@ from diffusers import ImagePipelineOutput
 from PIL import Image
 from tiny_pipelines import PROMPT, SMALL, Odd, around
 
-from pamela_hf.prompt_images import CandidateImages
+from pamela_hf.prompt_images import UNRELATED_PROMPTS, CandidateImages
 from pamela_hf.prompt_trace import read_trace
 from pamela_hf.simulated_pipeline import SimulatedPipeline
 
@@ -109,6 +109,14 @@ def test_out_of_memory_for_a_single_image_is_told(reward_folder):
 
     with pytest.raises(torch.OutOfMemoryError):
         around(Odd(full), reward_folder)(PROMPT, "ann", **SMALL)
+
+
+def test_a_prompt_is_encoded_once_for_all_its_seeds(pipe):
+    backbone, texts = pipe.reward_model.load_backbone(), []
+    forward = backbone.get_text_features
+    backbone.get_text_features = lambda **k: texts.append(len(k["input_ids"])) or forward(**k)
+    pipe(PROMPT, "ann", num_iterations=2, num_candidates=3, num_seeds=4)
+    assert texts == [1 + len(UNRELATED_PROMPTS), 1, 3, 3]
 
 
 def test_a_part_that_variants_share_is_encoded_once(pipe):

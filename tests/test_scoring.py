@@ -186,3 +186,18 @@ def test_a_scale_added_to_the_model_moves_no_other_s_scores(trained_folder):
     scorer.model.add_rating_scale("aaa", [0.0, 1.0, 2.0])
     np.testing.assert_array_equal(scorer.score(image_embeds=features).scores, before)
     assert scorer.score(image_embeds=features, scale="aaa").scores.max() <= 2
+
+
+def test_features_of_prompts_stand_for_prompts(siglip_encoder, tmp_path):
+    scorer = PamelaScorer.from_pretrained(with_encoder(siglip_encoder, tmp_path), device="cpu")
+    model, processor, texts = scorer.model, scorer.processor, ["a photo of a cat", "the sea at night"]
+    features = torch.randn(2, model.config.image_embed_dim, generator=torch.Generator().manual_seed(0))
+    tokens = processor(image_embeds=features, prompts=texts)["input_ids"]
+    with torch.no_grad():
+        text_embeds = model.load_backbone().get_text_features(input_ids=tokens).pooler_output
+    told = scorer.score(image_embeds=features, prompts=texts).scores
+    np.testing.assert_allclose(scorer.score(image_embeds=features, text_embeds=text_embeds).scores, told, atol=1e-5)
+    with pytest.raises(ValueError, match="at most one of the two"):
+        scorer.score(image_embeds=features, prompts=texts, text_embeds=text_embeds)
+    with pytest.raises(ValueError, match="text_embeds= has 1 rows for 2 images"):
+        scorer.score(image_embeds=features, text_embeds=text_embeds[:1])
