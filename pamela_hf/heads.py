@@ -22,7 +22,7 @@ from huggingface_hub.file_download import repo_folder_name
 from scipy.linalg import block_diag
 
 from .embeddings import Embeddings
-from .head_files import FILES, HeadError, check_name, read_head, write_head
+from .head_files import FILES, MAX_BYTES, HeadError, check_name, read_head, write_head
 from .head_ratings import collect
 from .head_report import head_card, held_out, what_stands_out
 from .modeling_pamela import PamelaRewardModel
@@ -347,7 +347,7 @@ class UserHead:
             return cls.load(name_or_path, model)
         from .hub import pull_folder
 
-        pulled = pull_folder(str(name_or_path), revision=revision, allow=FILES, token=token)
+        pulled = pull_folder(str(name_or_path), revision=revision, allow=FILES, max_bytes=MAX_BYTES, token=token)
         # the Hub's cache holds links; a head's folder may hold none
         with tempfile.TemporaryDirectory() as folder:
             for file in FILES:
@@ -375,7 +375,7 @@ class UserHead:
         """Deletes a published head with all its history. Copies that others have downloaded stay with them."""
         from .hub import delete_repo
 
-        delete_repo(repo_id, token=token)
+        delete_repo(repo_id, token=token, of=MAX_BYTES)
 
 
 def prior_of(model: PamelaRewardModel) -> np.ndarray:

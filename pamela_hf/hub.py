@@ -36,8 +36,6 @@ from .hub_scan import scan_files, scan_text
 REPO_TYPES = ("model", "dataset")
 # formats that can run code when they are loaded: weights are safetensors or nothing
 REFUSED_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz", ".h5", ".msgpack")
-# a person's head, the one thing that is pulled and deleted from here: its files and the bytes they have at most
-HEAD_FILES = {"adapter_config.json": 64 << 10, "adapter_model.safetensors": 256 << 10, "head.json": 64 << 10}
 CARD = "README.md"  # for people: no pull needs it
 ATTEMPTS = 6
 FIRST_WAIT = 1.0  # seconds before the second attempt; each further wait is twice as long
@@ -201,7 +199,7 @@ def pull_folder(
     *,
     revision: str | None = None,
     allow: Sequence[str],
-    max_bytes: Mapping[str, int] = HEAD_FILES,
+    max_bytes: Mapping[str, int] = {},
     token: str | None = None,
 ) -> Path:
     """Downloads files of a repository as they are at one commit, and checks each against its hash there.
@@ -267,9 +265,7 @@ def pull_folder(
     return _persistently(once, f"pull from {repo_id}", secret)
 
 
-def delete_repo(
-    repo_id: str, repo_type: str = "model", token: str | None = None, *, of: Iterable[str] = HEAD_FILES
-) -> None:
+def delete_repo(repo_id: str, repo_type: str = "model", token: str | None = None, *, of: Iterable[str]) -> None:
     """Deletes a repository with all its commits, for good, if it is what it is taken for.
 
     Args:

@@ -1,7 +1,6 @@
 """From names (of Hub repositories, folders, refiners) to a `PamelaPromptPipeline`: what the command line needs."""
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from .pipeline_pamela import PamelaPromptPipeline
 from .refiners import PromptRefiner, load_refiner
 from .scoring import PamelaScorer
 from .simulated_pipeline import SimulatedPipeline
+from .training_config import NumberLoader
 
 SETUP = ("pipeline", "reward", "refiner", "refiner_model", "refiner_url", "judge", "device", "dtype", "offload")
 DEFAULT_CHAT_MODEL = "meta-llama/Llama-3.1-8B-Instruct"
@@ -24,15 +24,6 @@ DEFAULT_CHAT_MODEL = "meta-llama/Llama-3.1-8B-Instruct"
 _DTYPES = ("float32", "bfloat16", "float16")
 _FLAGS = ("prompt", "user", "head", "output", "config")
 _PYTHON_ONLY = ("pipe", "users", "generator", "adherence", "callback_on_candidate", "return_dict")
-
-
-class _Numbers(yaml.SafeLoader):
-    """YAML 1.1 takes 1e-3 for a text; here it is a number."""
-
-
-_Numbers.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
 
 
 def load_options(
@@ -79,7 +70,7 @@ def load_options(
 
 def _read(text: str, source: Any) -> Any:
     try:
-        return yaml.load(text, _Numbers)
+        return yaml.load(text, NumberLoader)
     except yaml.YAMLError as error:
         raise ValueError(f"{source} is no YAML: {' '.join(str(error).split())}") from None
 

@@ -19,11 +19,11 @@ PIECES = (
 )  # fmt: skip
 
 
-class _Loader(yaml.SafeLoader):
+class NumberLoader(yaml.SafeLoader):
     """YAML in which 1e-3 is a number, as in Python and in YAML 1.2; in YAML 1.1 it is text."""
 
 
-_Loader.add_implicit_resolver(
+NumberLoader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
 )
 
@@ -130,7 +130,7 @@ class TrainingConfig:
         """
         values: dict[str, Any] = {}
         if path is not None:
-            values = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader) or {}
+            values = yaml.load(Path(path).read_text(encoding="utf-8"), NumberLoader) or {}
             if not isinstance(values, dict):
                 raise ValueError(f"{path} must hold `key: value` lines; it holds a {type(values).__name__}.")
         known = {f.name for f in dataclasses.fields(cls)}
@@ -142,7 +142,7 @@ class TrainingConfig:
             *parents, last = key.split(".")
             for parent in parents:
                 target = target.setdefault(parent, {})
-            target[last] = yaml.load(text, _Loader)
+            target[last] = yaml.load(text, NumberLoader)
         for key in values:
             if key not in known:
                 where = f"{path}: " if path is not None else ""

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from pamela_hf.hub import HEAD_FILES, HubError, push_folder
+from pamela_hf.head_files import MAX_BYTES as HEAD_FILES
+from pamela_hf.hub import HubError, push_folder
 from pamela_hf.hub_scan import scan_files
 from pamela_hf.pseudonyms import Pseudonyms
 
@@ -220,7 +221,7 @@ for kind in (*FAULTS, "late"):
         hub.delete_repo("me/gone", of=files)
         assert not server.repos and not server.disarm(), (kind, at)
 try:
-    hub.delete_repo("me/gone")
+    hub.delete_repo("me/gone", of=files)
 except hub.HubError as error:
     print(error)
 """
@@ -242,11 +243,13 @@ def test_only_a_head_is_deleted_and_no_larger_one_is_downloaded(folder, tmp_path
     (head / "adapter_model.safetensors").write_bytes(bytes(300 << 10))
     hub_server.add(head, "me/large")
     code = f"""{ALONE}
+from pamela_hf.head_files import MAX_BYTES
 from pamela_hf.hub import HubError, delete_repo, pull_folder
-files = ["README.md", "adapter_config.json", "adapter_model.safetensors", "head.json"]
-print(sorted(path.name for path in pull_folder("me/head", allow=files).iterdir()))
-for call in (lambda: delete_repo("me/precious"), lambda: delete_repo("me/extra"), lambda: delete_repo("me/head"),
-             lambda: pull_folder("me/large", allow=files)):
+files = ["README.md", *MAX_BYTES]
+print(sorted(path.name for path in pull_folder("me/head", allow=files, max_bytes=MAX_BYTES).iterdir()))
+for call in (lambda: delete_repo("me/precious", of=MAX_BYTES), lambda: delete_repo("me/extra", of=MAX_BYTES),
+             lambda: delete_repo("me/head", of=MAX_BYTES),
+             lambda: pull_folder("me/large", allow=files, max_bytes=MAX_BYTES)):
     try:
         print(call())
     except HubError as error:
@@ -351,7 +354,7 @@ allow = json.loads(sys.argv[2])
 for call in (
     lambda: hub.push_folder(sys.argv[1], "me/denied", allow=allow),
     lambda: hub.pull_folder("me/denied", allow=allow),
-    lambda: hub.delete_repo("me/denied"),
+    lambda: hub.delete_repo("me/denied", of=allow),
     lambda: hub.push_folder(sys.argv[1], "me/denied", allow=allow, message="with " + os.environ["HF_TOKEN"]),
 ):
     try:
