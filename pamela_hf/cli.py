@@ -451,7 +451,7 @@ def main(argv: Sequence[str] | None = None, command: str | None = None) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     try:
         if getattr(args, "device", None):  # before anything is read: ratings may take minutes
-            from .embeddings import usable_device
+            from .loading import usable_device
 
             usable_device(args.device)
         args.run(args)

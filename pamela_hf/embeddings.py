@@ -10,16 +10,13 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 import torch
-from huggingface_hub.errors import HFValidationError
-from huggingface_hub.utils import validate_repo_id
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from tqdm.auto import tqdm
@@ -27,6 +24,7 @@ from transformers import AutoModel
 
 from .configuration_pamela import LOCAL_ENCODER, PamelaConfig
 from .images import open_image_checked
+from .loading import folder_or_repository, usable_device
 from .modeling_pamela import encode_images, encode_prompts
 from .processing_pamela import load_preprocessors, preprocessing_fingerprint, tokenize_prompts
 
@@ -247,28 +245,6 @@ def check_encoder_folder(folder: str | os.PathLike, embeddings: Embeddings) -> N
         )
 
 
-@contextmanager
-def folder_or_repository(name: str | os.PathLike) -> Iterator[None]:
-    """Stands around what loads `name`, a folder or a Hub id, and says of a mistyped one that it is neither.
-
-    Raises:
-        FileNotFoundError: no folder, and nothing that a repository can be called; nothing was asked of the Hub.
-        OSError: no folder, and the Hub did not give it; transformers' own error is its cause.
-    """
-    if Path(name).is_dir():
-        yield
-        return
-    name = os.fspath(name)
-    try:
-        validate_repo_id(name)
-    except HFValidationError as error:
-        raise FileNotFoundError(f"{name!r}: no folder here, and no Hub id (owner/name). Correct the path.") from error
-    try:
-        yield
-    except OSError as error:
-        raise OSError(f"{name!r} is no folder here, and could not be had from the Hub: {error}") from error
-
-
 class FrozenEncoder:
     """An encoder with its preprocessing: images or prompts in, pooled features out.
 
@@ -334,24 +310,6 @@ def weights_hash(model: torch.nn.Module) -> str:
     for name, value in sorted(model.state_dict().items()):
         digest.update(name.encode() + value.detach().float().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
-
-
-def default_device() -> torch.device:
-    """CUDA if there is one, else MPS, else CPU."""
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-
-
-def usable_device(name: str | torch.device | None = None) -> torch.device:
-    """The device of that name (None: `default_device`), once it has been seen to work. Raises ValueError otherwise."""
-    if name is None:
-        return default_device()
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        what = str(error).splitlines()[0]
-        raise ValueError(f"device={str(name)!r} is not here ({what}). Leave it out: {default_device()} is.") from None
 
 
 def _halving(function: Callable[[list[Any]], np.ndarray], items: list[Any]) -> np.ndarray:

@@ -10,7 +10,7 @@ import yaml
 from diffusers import DiffusionPipeline
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from .embeddings import folder_or_repository, usable_device
+from .loading import folder_or_repository, usable_device
 from .pipeline_pamela import PamelaPromptPipeline
 from .refiners import PromptRefiner, load_refiner
 from .scoring import PamelaScorer

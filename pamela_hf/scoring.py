@@ -15,8 +15,9 @@ from transformers.utils import logging
 
 from .configuration_pamela import PamelaConfig
 from .csv_files import read_header, read_rows
-from .embeddings import Embeddings, check_encoder, folder_or_repository, usable_device
+from .embeddings import Embeddings, check_encoder
 from .images import open_image_checked, upright_rgb
+from .loading import folder_or_repository, usable_device
 from .modeling_pamela import PamelaRewardModel
 from .processing_pamela import PamelaProcessor
 

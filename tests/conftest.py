@@ -139,6 +139,22 @@ def ratings_folder(tmp_path_factory) -> Path:
     return write_ratings(tmp_path_factory.mktemp("ratings") / "toy")
 
 
+@pytest.fixture(scope="module")
+def data(ratings_folder):
+    """The toy ratings, as they are loaded."""
+    from pamela_hf.builder import load_ratings
+
+    return load_ratings(ratings_folder)
+
+
+@pytest.fixture(scope="module")
+def features(data):
+    """Their images' features."""
+    from pamela_hf.embeddings import load_embeddings
+
+    return load_embeddings(data.embeddings)
+
+
 TINY_MODEL = {
     "hidden_size": 16, "num_fusion_members": 2, "num_attention_heads": 2, "intermediate_size": 24,
     "interaction_rank": 8, "image_dropout": 0.0,

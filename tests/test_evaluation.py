@@ -11,8 +11,6 @@ import pandas as pd
 import pytest
 
 from pamela_hf import evaluation, report_files
-from pamela_hf.builder import load_ratings
-from pamela_hf.embeddings import load_embeddings
 from pamela_hf.evaluation import evaluate, with_wrong_user, without_user
 from pamela_hf.metrics import METRICS, judge
 from pamela_hf.report import render_html
@@ -48,16 +46,6 @@ class Oracle:
                 ]
             )
         )
-
-
-@pytest.fixture(scope="module")
-def data(ratings_folder):
-    return load_ratings(ratings_folder)
-
-
-@pytest.fixture(scope="module")
-def features(data):
-    return load_embeddings(data.embeddings)
 
 
 @pytest.fixture(scope="module")

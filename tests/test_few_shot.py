@@ -3,8 +3,6 @@
 import pandas as pd
 import pytest
 
-from pamela_hf.builder import load_ratings
-from pamela_hf.embeddings import load_embeddings
 from pamela_hf.few_shot import FewShotFits
 from pamela_hf.scoring import PamelaScorer
 
@@ -12,16 +10,6 @@ from pamela_hf.scoring import PamelaScorer
 @pytest.fixture(scope="module")
 def scorer(trained_folder):
     return PamelaScorer.from_pretrained(trained_folder, device="cpu")
-
-
-@pytest.fixture(scope="module")
-def data(ratings_folder):
-    return load_ratings(ratings_folder)
-
-
-@pytest.fixture(scope="module")
-def features(data):
-    return load_embeddings(data.embeddings)
 
 
 @pytest.mark.parametrize("select", ["random", "active"])

@@ -10,8 +10,6 @@ import pytest
 import torch
 from PIL import Image
 
-from pamela_hf.builder import load_ratings
-from pamela_hf.embeddings import load_embeddings
 from pamela_hf.head_files import ABOUT, CONFIG, FILES, ROW, WEIGHTS, HeadError
 from pamela_hf.head_ratings import key_of
 from pamela_hf.heads import UserHead
@@ -23,16 +21,6 @@ from pamela_hf.taste_fitting import Answers, fit_row, most_informative, prior_co
 @pytest.fixture(scope="module")
 def scorer(trained_folder):
     return PamelaScorer.from_pretrained(trained_folder, device="cpu")
-
-
-@pytest.fixture(scope="module")
-def data(ratings_folder):
-    return load_ratings(ratings_folder)
-
-
-@pytest.fixture(scope="module")
-def features(data):
-    return load_embeddings(data.embeddings)
 
 
 @pytest.fixture(scope="module")

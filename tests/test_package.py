@@ -29,6 +29,7 @@ LAYERS = {
     "prompt_images": 3,
     "prompt_page": 1, "prompt_charts": 3, "prompt_report": 3, "prompt_output": 4,
     "simulated_pipeline": 1, "pipeline_pamela": 4, "prompt_comparison": 2, "prompt_runs": 5, "prompt_loading": 5,
+    "loading": 0,
     "csv_files": 0, "study": 0, "study_agreement": 1, "study_files": 1, "study_power": 1, "study_report": 3,
     "batches": 3, "checkpoints": 3, "training": 3, "baselines": 4, "evaluation": 5, "ablation_report": 3, "ablation": 6,
     "reproduction": 7, "cli_help": 0, "cli": 7,

@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 from transformers import AutoImageProcessor, PreTrainedModel
 
 from ..data import RatingData
-from ..embeddings import Embeddings, FrozenEncoder, default_device
+from ..embeddings import Embeddings, FrozenEncoder
+from ..loading import default_device
 from ..scoring import Predictions
 from ._pixels import Origin, PixelScorer, images_of, loading, variant_name
 

@@ -20,7 +20,8 @@ from huggingface_hub import hf_hub_download
 from PIL import Image
 
 from ..data import RatingData
-from ..embeddings import Embeddings, default_device
+from ..embeddings import Embeddings
+from ..loading import default_device
 from ._pixels import Origin, PixelScorer, images_of, loading, required_package, variant_name
 
 ORIGIN = Origin(

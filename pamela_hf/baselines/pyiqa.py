@@ -17,7 +17,8 @@ import torch
 from PIL import Image
 
 from ..data import RatingData
-from ..embeddings import Embeddings, default_device
+from ..embeddings import Embeddings
+from ..loading import default_device
 from ._pixels import Origin, PixelScorer, images_of, loading, required_package
 
 ORIGIN = Origin(
