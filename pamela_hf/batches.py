@@ -16,7 +16,7 @@ def epoch_batches(arrays: RatingArrays, config: TrainingConfig, epoch: int) -> l
     Every rating occurs once. A person's ratings are cut into nearly equal parts of at most `images_per_user`.
     """
     rng = np.random.default_rng([config.seed, epoch])
-    people = np.stack([arrays.user_ids, arrays.scale_ids], 1)
+    people = np.stack([arrays.people, arrays.scale_ids], 1)
     order = rng.permutation(len(arrays))
     _, person = np.unique(people[order], axis=0, return_inverse=True)
     order = order[np.argsort(person, kind="stable")]

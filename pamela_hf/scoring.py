@@ -58,6 +58,7 @@ class RatingArrays:
     """Ratings as a model's row numbers, n of each: what training and prediction feed to the model."""
 
     image_rows: np.ndarray  # rows of the embeddings
+    people: np.ndarray  # who rated, numbered in the order of their names, whether the model knows them or not
     user_ids: np.ndarray  # 0 = unknown
     demographic_ids: np.ndarray  # (n, F)
     metadata_ids: np.ndarray  # (n, M)
@@ -94,6 +95,7 @@ def encode_ratings(ratings: pd.DataFrame, config: PamelaConfig, embeddings: Embe
         labels[here] = np.where(levels[index] == scores[here], index, -1)
     return RatingArrays(
         image_rows=_per_category(ratings["image_id"], embeddings.rows),
+        people=pd.factorize(ratings["participant_id"].astype(str), sort=True)[0],
         user_ids=ids("participant_id", config.users),
         demographic_ids=fields(config.demographics),
         metadata_ids=fields(config.metadata),

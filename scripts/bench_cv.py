@@ -81,7 +81,8 @@ def main() -> None:
             nobody = without_user(seen)
             for column, asked, told in (("seen", seen, seen), ("no user", seen, nobody), ("unseen", unseen, unseen)):
                 found[column].append(srocc(asked, scorer.predict(told, embeddings).scores))
-            for column, draws in few_shot(scorer, "unseen", unseen).items():
+            knows_people = name != "pamela" or "user" not in config.without
+            for column, draws in few_shot(scorer, "unseen", unseen).items() if knows_people else ():
                 found[column] += [srocc(unseen.iloc[rows], said.scores) for rows, said in draws]
     people = {name: {c: by_person(v) for c, v in found.items() if v} for name, found in values.items()}
     result: dict[str, dict] = {name: {c: float(v.mean()) for c, v in row.items()} for name, row in people.items()}

@@ -74,9 +74,10 @@ def test_vocabularies_come_from_train_alone(sources):
     assert (bare.text_embed_dim, bare.interaction_rank) == (0, 0)
 
 
-def test_an_epoch_holds_each_rating_once_and_several_images_of_each_of_its_people(sources):
+@pytest.mark.parametrize("without", [[], ["user"]])  # people are compared with themselves, known to the model or not
+def test_an_epoch_holds_each_rating_once_and_several_images_of_each_of_its_people(sources, without):
     data, embeddings = sources
-    config = small_config()
+    config = small_config(without=without)
     arrays = encode_ratings(data.splits["train"], build_config(config, data, embeddings), embeddings)
     batches = epoch_batches(arrays, config, epoch=0)
     seen = np.concatenate([part for parts in batches for part in parts])
@@ -84,7 +85,7 @@ def test_an_epoch_holds_each_rating_once_and_several_images_of_each_of_its_peopl
     for parts in batches:
         assert len(parts) <= 4
         for part in parts:
-            assert len(set(arrays.user_ids[part])) == 1 and 2 <= len(part) <= 8
+            assert data.splits["train"]["participant_id"].iloc[part].nunique() == 1 and 2 <= len(part) <= 8
     again = epoch_batches(arrays, config, epoch=0)
     assert all(np.array_equal(a, b) for x, y in zip(batches, again) for a, b in zip(x, y))
     assert not np.array_equal(batches[0][0], epoch_batches(arrays, config, epoch=1)[0][0])
