@@ -99,7 +99,7 @@ class Said:
             np.concatenate([self._levels, self.likes]).astype(np.int64),
             np.concatenate([np.tile(cutpoints, (len(self.rated), 1)), np.tile(like, (len(self.liked), 1))]),
             np.concatenate([np.zeros(len(self.rated)), np.ones(len(self.liked))]),
-            surplus(self.pairs),
+            self.pairs,
         )
 
     def _to_levels(self, utility: np.ndarray) -> np.ndarray:
@@ -114,19 +114,6 @@ class Said:
             return np.searchsorted(below.mean(0), share) if len(self.scores) else np.zeros(0, np.int64)
         low, high = self.rating_range
         return np.floor((self.scores - low) / (high - low) * top + 0.5).clip(0, top)
-
-
-def surplus(pairs: np.ndarray) -> np.ndarray:
-    """What is left of choices `(m, 2)` where a pair of images was chosen both ways: of 5 : 1 four, of 3 : 3 none.
-
-    In the likelihood, opposite choices say that the person likes both alike, which pulls utilities together against
-    everyone's taste: 435 such pairs moved a row two thirds as far as 435 clear choices. Here they are no evidence.
-    """
-    net: dict[tuple[int, int], int] = {}
-    for a, b in pairs.tolist():
-        net[min(a, b), max(a, b)] = net.get((min(a, b), max(a, b)), 0) + (1 if a < b else -1)
-    left = [(a, b) if n > 0 else (b, a) for (a, b), n in net.items() for _ in range(abs(n))]
-    return np.array(left, np.int64).reshape(-1, 2)
 
 
 def collect(
@@ -282,8 +269,9 @@ def _notes(
         notes.append(f"{between} score{'s' * (between > 1)} between levels of the scale: the nearest level counts.")
     said = {(int(a), int(b)) for a, b in pairs}
     if against := sum((b, a) in said for a, b in said) // 2:
-        notes.append(f"{against} pair{'s' * (against > 1)} of images chosen both ways: only the surplus counts.")
-    edges, count = surplus(pairs), int(pairs.max(initial=-1)) + 1
+        notes.append(f"{against} pair{'s' * (against > 1)} of images chosen both ways: they count against each other.")
+    edges = np.array([(a, b) for a, b in said if (b, a) not in said], np.int64).reshape(-1, 2)
+    count = int(edges.max(initial=-1)) + 1
     if count:
         graph = csr_array((np.ones(len(edges)), edges.T), shape=(count, count))
         _, circle = connected_components(graph, connection="strong")

@@ -104,8 +104,8 @@ class UserHead:
     ) -> "UserHead":
         """Finds a person's row from ratings, likes and choices, alone or mixed, in about a second on a CPU.
 
-        How far the row moves from everyone's taste follows from the evidence: few answers move it little, and choices
-        for and against the same image of a pair cancel out. `about["notes"]` says what was odd about them.
+        How far the row moves from everyone's taste follows from the evidence: few answers move it little, and answers
+        that look like chance hardly at all. `about["notes"]` says what was odd about them.
 
         Args:
             model: a scorer, a model, or where to load one from.
@@ -144,6 +144,11 @@ class UserHead:
         found = fit_row(answers, covariance)
         answers.utility, answers.slope = linearize(utilities, std, found.row)
         found = fit_row(answers, covariance)
+        if found.random > 0.5:
+            said.notes.append(
+                "The answers hardly tell which images are liked, as if given at random: the head stays close to "
+                "everyone's taste."
+            )
         about = {
             **said.counts(),
             "strength": 1.0,

@@ -146,20 +146,47 @@ def test_a_base_is_named_only_if_it_came_from_the_hub(trained_folder, ratings, f
         assert UserHead.fit(scorer, ratings, name="n", embeddings=features).base == base
 
 
-def test_opposite_choices_are_no_evidence(scorer, features, ratings):
-    """What is balanced out moves nothing; of 5 : 1 the surplus of 4 counts."""
-    ids = list(features.image_ids)
-    a, b = ids[1], ids[2]
+def somebody(pairs=(), images=(), level=()):
+    """Answers about 400 images of which four directions, likely rows of a person, tell how people differ."""
+    rng = np.random.default_rng(0)
+    cutpoints = np.tile([-1.5, -0.5, 0.5, 1.5], (len(images), 1))
+    said = np.asarray(images, np.int64), np.asarray(level, np.int64), cutpoints, np.zeros(len(images))
+    return Answers(
+        rng.normal(size=400), rng.normal(size=(400, 4)), np.zeros((2, 4)), *said, np.reshape(pairs, (-1, 2)).astype(int)
+    )
 
-    def row(choices):
-        return UserHead.fit(scorer, choices=choices, name="n", embeddings=features).row
 
-    assert not row([(x, y) for x in ids[:12] for y in ids[:12] if x != y]).any()
-    np.testing.assert_allclose(row([(a, b)] * 5 + [(b, a)]), row([(a, b)] * 4), atol=1e-6)
-    head = UserHead.fit(scorer, ratings, choices=[(a, b), (b, a)], name="n", embeddings=features)
-    assert head.about["choices"] == 2
-    plain = UserHead.fit(scorer, ratings, name="n", embeddings=features)
-    np.testing.assert_allclose(scores_of(scorer, features, head), scores_of(scorer, features, plain), atol=1e-4)
+@pytest.mark.parametrize("kind", ["choices", "both ways", "ratings"])
+def test_answers_that_look_like_chance_leave_the_row_near_everyone_s(kind):
+    rng, nobody = np.random.default_rng(1), somebody()
+    liked = nobody.utility + nobody.slope @ [1.0, -1.0, 0.0, 0.5] + rng.logistic(size=400)
+    images = rng.permutation(400)[:100]
+    pairs = np.concatenate([rng.permutation(400).reshape(200, 2) for _ in range(2)])
+    clear = np.where((liked[pairs[:, 0]] > liked[pairs[:, 1]])[:, None], pairs, pairs[:, ::-1])
+    if kind == "ratings":
+        said = {"images": images, "level": np.digitize(liked[images], [-1.5, -0.5, 0.5, 1.5])}
+        chance = {"images": images, "level": rng.permutation(said["level"])}
+    else:
+        said = {"pairs": clear}
+        turned = rng.random(400) < 0.5
+        chance = {"pairs": np.where(turned[:, None], clear[:, ::-1], clear)}
+        if kind == "both ways":
+            chance = {"pairs": np.concatenate([clear, clear[:, ::-1]])}
+    taste, noise = (fit_row(somebody(**answers), np.eye(4)) for answers in (said, chance))
+    assert taste.random < 0.01 and noise.random > 0.5
+    assert np.linalg.norm(noise.row) < 0.2 * np.linalg.norm(taste.row)
+
+
+def test_many_choices_among_few_images_are_not_as_many_facts():
+    """They share what no feature tells of those images."""
+    rng, doubt = np.random.default_rng(2), {}
+    for images in (12, 400):
+        pairs = rng.choice(images, (600, 2))
+        pairs = pairs[pairs[:, 0] != pairs[:, 1]]
+        liked = somebody().utility + somebody().slope @ [1.0, -1.0, 0.0, 0.5]
+        pairs = np.where((liked[pairs[:, 0]] > liked[pairs[:, 1]])[:, None], pairs, pairs[:, ::-1])
+        doubt[images] = np.trace(fit_row(somebody(pairs), np.eye(4)).covariance)
+    assert doubt[12] > 2 * doubt[400]
 
 
 def test_a_score_between_levels_counts_as_the_nearest_on_any_scale(scorer, features):
