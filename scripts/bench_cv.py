@@ -5,7 +5,9 @@ of the prompts and the ratings of a fifth of the people are held out. Judged on 
 training ("seen"), the same without their name ("no user"), and held-out people with 0, 10, 100 of their ratings of the
 other images ("unseen", "k=10", "k=100"). SROCC of each person, averaged over folds and draws, then over people; of
 rivals also ours minus theirs with its paired 95 % interval over people and, since other images move it too, fold by
-fold. key=value go to the training, as in train.py. Neither val_* nor test_* is read.
+fold. --choices adds newcomers who choose between two images as their ratings have it (10, 50 or 200 random pairs, all
+pairs of 30 images) and people who rate or choose at random, who should lose nothing against "unseen". key=value go to
+the training, as in train.py. Neither val_* nor test_* is read.
 """
 
 import argparse
@@ -23,14 +25,17 @@ from pamela_hf.baselines import load_baseline
 from pamela_hf.builder import load_ratings
 from pamela_hf.embeddings import load_embeddings
 from pamela_hf.evaluation import without_user
-from pamela_hf.few_shot import FewShotFits
+from pamela_hf.few_shot import FewShotFits, answers_of
+from pamela_hf.heads import prior_of
 from pamela_hf.metrics import paired_bootstrap, user_metrics
 from pamela_hf.scoring import PamelaScorer
+from pamela_hf.taste_fitting import Answers, fit_row
 from pamela_hf.training import train
 from pamela_hf.training_config import TrainingConfig
 
 FOLDS = 5
 COLUMNS = ("seen", "no user", "unseen", "k=10", "k=100")
+CHOICES = ("10 choices", "50 choices", "200 choices", "all of 30", "100 ratings at random", "all of 30 at random")
 
 
 def folds(table: pd.DataFrame) -> Iterator[tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame]]:
@@ -51,6 +56,24 @@ def srocc(ratings: pd.DataFrame, scores: np.ndarray) -> pd.Series:
     return pd.Series(found.values["user_srocc"], found.participants, dtype=np.float64)
 
 
+def chosen(kind: str, rated: Answers, rng: np.random.Generator) -> Answers:
+    """One of [`CHOICES`], made from somebody's ratings."""
+    n, at_random = len(rated.image), kind.endswith("random")
+    if "ratings" in kind:
+        kept = rng.permutation(n)[:100]
+        told = rated.subset(np.isin(np.arange(n), kept))
+        return dataclasses.replace(told, level=rng.integers(0, rated.cutpoints.shape[1] + 1, len(told.level)))
+    if kind.startswith("all"):
+        images = rng.permutation(n)[:30]
+        pairs = images[np.column_stack(np.triu_indices(len(images), 1))]
+    else:
+        pairs = np.stack([rng.permutation(n)[:2] for _ in range(int(kind.split()[0]))])
+    better = rated.level[pairs[:, 0]] - rated.level[pairs[:, 1]]
+    better = rng.choice([-1, 1], len(pairs)) if at_random else better
+    pairs = np.where(better[:, None] > 0, pairs, pairs[:, ::-1])[better != 0]  # people do not choose between equals
+    return dataclasses.replace(rated.subset(np.zeros(n, bool)), pairs=pairs)
+
+
 def by_person(parts: list[pd.Series]) -> pd.Series:
     return pd.concat(parts).groupby(level=0).mean()
 
@@ -60,6 +83,7 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="ratings folder with embeddings")
     parser.add_argument("--config", default=str(Path(__file__).parent / "configs" / "oasis.yaml"))
     parser.add_argument("--rivals", default="", help="of the baselines that train here, beside ours")
+    parser.add_argument("--choices", action="store_true", help="newcomers who choose, too, and who answer at random")
     parser.add_argument("--output", type=Path, help="JSON file to write as well")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     args = parser.parse_args()
@@ -84,11 +108,22 @@ def main() -> None:
             knows_people = name != "pamela" or "user" not in config.without
             for column, draws in few_shot(scorer, "unseen", unseen).items() if knows_people else ():
                 found[column] += [srocc(unseen.iloc[rows], said.scores) for rows, said in draws]
+            if args.choices and name == "pamela":
+                covariance, rng = prior_of(scorer.model), np.random.default_rng(0)
+                rows: dict[str, dict[str, np.ndarray]] = {kind: {} for kind in CHOICES}
+                for person, table in support.groupby(support["participant_id"].astype(str), observed=True):
+                    rated = answers_of(scorer, table, embeddings, covariance)
+                    for kind in CHOICES:
+                        rows[kind][str(person)] = fit_row(chosen(kind, rated, rng), covariance).row
+                for kind in CHOICES:
+                    said = scorer.predict(unseen, embeddings, rows=rows[kind])
+                    found.setdefault(kind, []).append(srocc(unseen, said.scores))
     people = {name: {c: by_person(v) for c, v in found.items() if v} for name, found in values.items()}
     result: dict[str, dict] = {name: {c: float(v.mean()) for c, v in row.items()} for name, row in people.items()}
-    print(f"\n| | {' | '.join(COLUMNS)} |\n|---|{'---|' * len(COLUMNS)}")
+    columns = [*COLUMNS, *(CHOICES if args.choices else ())]
+    print(f"\n| | {' | '.join(columns)} |\n|---|{'---|' * len(columns)}")
     for name, row in result.items():
-        print(f"| {name} | {' | '.join(f'{row[c]:.4f}' if c in row else '–' for c in COLUMNS)} |")
+        print(f"| {name} | {' | '.join(f'{row[c]:.4f}' if c in row else '–' for c in columns)} |")
     for name, row in list(people.items())[1:]:
         less = {c: paired_bootstrap(people["pamela"][c], v.reindex(people["pamela"][c].index)) for c, v in row.items()}
         cells = [f"{d['value']:+.4f} [{d['ci_low']:+.4f}, {d['ci_high']:+.4f}]" for d in less.values()]
