@@ -137,12 +137,9 @@ class UserHead:
             prompts=prompts, metadata=metadata, batch_size=batch_size,
         )  # fmt: skip
         covariance = prior_of(scorer.model)
-        utilities = said.utilities(scorer, demographics)
-        std = np.sqrt(np.diag(covariance))
-        answers = said.answers(*linearize(utilities, std))
+        # once is enough: linearized again around the row found, 100 ratings ranked .0006 worse, 10 .0003 better
+        answers = said.answers(*linearize(said.utilities(scorer, demographics), np.sqrt(np.diag(covariance))))
         foretold = held_out(answers, said, covariance)
-        found = fit_row(answers, covariance)
-        answers.utility, answers.slope = linearize(utilities, std, found.row)
         found = fit_row(answers, covariance)
         if found.random > 0.5:
             said.notes.append(

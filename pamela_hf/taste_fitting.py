@@ -27,10 +27,10 @@ USE_STD = np.array([1.5, 0.4, 1.5])
 # images it costs some order, so it is done by n / (n + 200) for n ratings: no order was lost, and rmse gained.
 USE_HALF_AT = 200
 MAX_STRETCH = 1.6  # the model's own bound of a person's log-stretch
-# What nobody's features tell of how much a person likes an image, in logits: choices among the same images share it.
-# Without it, 435 choices among 30 images counted as 435 facts and cost .045 of SROCC; with it they gain .018
-# (cross-validated over people of train, choices made from their ratings; flat from 1.6 to 2.5).
-IMAGE_STD = 2.0
+# What no feature tells of how much a person likes an image, in logits: choices among the same images share it. Without
+# it, the 435 choices among 30 images counted as 435 facts and cost .016 of SROCC on other images; now they gain .018
+# (`bench_cv.py --choices`). At 1, they gained half as much; at 2, 50 choices among as many images lost .003.
+IMAGE_STD = 1.5
 # Probability, before any answer, that somebody answers at random. Of 100 random ratings it makes a loss of .02 SROCC
 # instead of .32; real ratings gain what they did without it. At .05 ten of them gained less.
 RANDOM_PRIOR = 0.02
@@ -104,20 +104,15 @@ def prior_covariance(rows: np.ndarray) -> np.ndarray:
     )
 
 
-def linearize(
-    utilities: Callable[[np.ndarray], np.ndarray], std: np.ndarray, at: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """`(N,)` intercept and `(N, H)` slope of utilities as a linear function of the row around `at` (default: 0).
+def linearize(utilities: Callable[[np.ndarray], np.ndarray], std: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """`(N,)` intercept and `(N, H)` slope of utilities as a linear function of the row around 0, everyone's taste.
 
     Args:
         utilities: rows `(R, H)` → `(N, R)`. std: `(H,)` the prior's; central differences are half of it wide.
     """
-    width = len(std)
-    at = np.zeros(width) if at is None else at
-    steps = np.diag(0.5 * std)
-    values = utilities(np.concatenate([at[None], at + steps, at - steps])).astype(np.float64)
-    slope = (values[:, 1 : width + 1] - values[:, width + 1 :]) / std
-    return values[:, 0] - slope @ at, slope
+    width, steps = len(std), np.diag(0.5 * std)
+    values = utilities(np.concatenate([np.zeros((1, width)), steps, -steps])).astype(np.float64)
+    return values[:, 0], (values[:, 1 : width + 1] - values[:, width + 1 :]) / std
 
 
 def level_gradients(
