@@ -38,7 +38,7 @@ EXPLANATIONS = {
     "rmse": "Typical size of the error, in the units of the rating scale. Lower is better.",
     "coverage_80": "How often a rating falls inside the predicted 80 % interval. .80 is honest, less is too sure.",
 }
-FEW = 6  # people; of fewer, the headline says how few: not even their interval can be relied on
+FEW = 6  # people; of fewer, the headline says how few and gives no verdict: their intervals come out too narrow
 _SPLITS = {
     "seen": "people the model was trained with, rating images it has never seen",
     "unseen": "people the model has never met, rating images it has never seen",
@@ -119,6 +119,8 @@ def _between(cell: Mapping[str, Any], factor: float = 1, digits: int = 3) -> str
 
 def _verdict(cell: Mapping[str, Any]) -> str:
     value, low, high = (cell[key] for key in ("value", "ci_low", "ci_high"))
+    if cell["n_users"] < FEW:
+        return f"{signed(value)} rank correlation, of too few people to tell"
     if low is None:
         return f"{signed(value)} rank correlation"
     clear = "better" if low > 0 else "worse" if high < 0 else "no clear difference"

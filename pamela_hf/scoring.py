@@ -297,6 +297,13 @@ class PamelaScorer:
         known = [None if i in heads else one for i, one in enumerate(people)]
         encoded = self.processor.encode_people(n, known, demographics)
         if heads:
+            told = self.processor._align("demographics", demographics, n)
+            for i, head in heads.items():
+                if not told[i] and getattr(head, "about", {}).get("uses_demographics"):
+                    logger.warning_once(
+                        f"Head {head.name!r} was fitted on top of its person's demographics, which are not in it. Give "
+                        "the same demographics= for the scores it was fitted to give."
+                    )
             rows = self.model.user_embedding(encoded.pop("user_ids").to(self.model.device)).detach().clone()
             for i, head in heads.items():
                 rows[i] = self._row(head).to(rows)

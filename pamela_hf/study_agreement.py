@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .study import Choices, interval
+from .study import Choices, bootstrap_weights, interval
 
 
 def _answers(choices: Choices) -> tuple[str | None, dict[tuple, dict[str, list[int]]]]:
@@ -57,27 +57,25 @@ def agreement(choices: Choices) -> dict[str, Any]:
     return {"alpha": _alpha(units) if units else None, "pairs": len(units), "pairs_by": by}
 
 
-def retest(choices: Choices, weights: np.ndarray) -> dict[str, Any]:
+def retest(choices: Choices, bootstrap: int = 1000, seed: int = 0) -> dict[str, Any]:
     """Do people agree with themselves? `same`: share of equal answers to a pair seen again, the mean over people.
 
-    weights: (draws, P) of people in the order of `choices.people`. alpha: as in [`agreement`], with a person's answers
-    to one pair in place of several people's. pairs: judged more than once by the same person; people: who did so.
+    Its interval is over those who judged a pair again. alpha: as in [`agreement`], with a person's answers to one pair
+    in place of several people's. pairs: judged more than once by the same person; people: who did so.
     """
     by, found = _answers(choices)
-    place = {name: k for k, name in enumerate(choices.people)}
-    units, shares = [], [[] for _ in place]
+    units: list[list[int]] = []
+    shares: dict[str, list[float]] = {}
     for people in found.values():
         for person, answers in people.items():
             n = len(answers)
             if n > 1:
                 equal = sum(answers.count(value) * (answers.count(value) - 1) for value in (-1, 0, 1))
-                shares[place[person]].append(equal / (n * (n - 1)))
+                shares.setdefault(person, []).append(equal / (n * (n - 1)))
                 units.append(answers)
     if not units:
         return {"same": None, "alpha": None, "pairs": 0, "people": 0, "pairs_by": by}
-    has = np.array([bool(share) for share in shares])
-    means = np.array([np.mean(share) if share else 0.0 for share in shares])
-    with np.errstate(invalid="ignore"):
-        draws = (weights @ means) / (weights @ has)
-    cell = interval(means[has].mean(), draws, int(has.sum()), 0, 1)
-    return {"same": cell, "alpha": _alpha(units), "pairs": len(units), "people": int(has.sum()), "pairs_by": by}
+    means = np.array([np.mean(shares[person]) for person in sorted(shares)])
+    draws = bootstrap_weights(len(means), bootstrap, seed) @ means / len(means)
+    cell = interval(means.mean(), draws, len(means), 0, 1)
+    return {"same": cell, "alpha": _alpha(units), "pairs": len(units), "people": len(means), "pairs_by": by}

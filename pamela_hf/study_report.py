@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from .report_page import CSS, ENVIRONMENT
 from .report_plots import curves, number, rows_chart, signed
-from .study import Choices, analyse, bootstrap_weights
+from .study import Choices, analyse
 from .study_agreement import agreement, retest
 from .study_power import PAPER_ELO, PAPER_SIZE, Design, coverage, power, simulate_choices
 
@@ -24,8 +24,8 @@ def study_report(choices: Choices, bootstrap: int = 1000, seed: int = 0, simulat
     people and images estimated from the choices themselves where they tell (else `ASSUMED_SD`).
     """
     report = analyse(choices, bootstrap, seed)
-    counts, weights = report["counts"], bootstrap_weights(len(choices.people), bootstrap, seed)
-    report |= {"agreement": agreement(choices), "retest": retest(choices, weights), "power": None}
+    counts = report["counts"]
+    report |= {"agreement": agreement(choices), "retest": retest(choices, bootstrap, seed), "power": None}
     report["meta"] = {"bootstrap": bootstrap, "seed": seed, "simulated": False, "interval": "t over people"}
     pairs = len(report["contrasts"])
     if simulations and counts["people"] > 1 and counts["comparisons"] >= counts["people"] * pairs:

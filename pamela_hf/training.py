@@ -174,7 +174,13 @@ def train(
             f"The features were made by {embeddings.backbone!r}; the configuration says encoder={config.encoder!r}. "
             "Embed with that one (pamela embed --config YAML), or leave `encoder` out."
         )
-    if encoder is not None and embeddings.backbone == LOCAL_ENCODER:
+    if encoder is not None:
+        if embeddings.backbone != LOCAL_ENCODER:
+            made = f"by {embeddings.backbone!r}" if embeddings.backbone else "elsewhere, by an encoder they do not name"
+            raise ValueError(
+                f"encoder={str(encoder)!r}: the features were made {made}. A folder goes with features that were made "
+                "with a folder (pamela embed --encoder FOLDER); leave it out."
+            )
         check_encoder_folder(encoder, embeddings)
     AcceleratorState._reset_state()  # an earlier run in this process may have used another precision
     accelerator = Accelerator(

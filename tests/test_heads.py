@@ -251,10 +251,18 @@ def test_features_are_taken_from_any_tensor(scorer, features):
         assert np.array_equal(UserHead.fit(scorer, list(zip(vectors, (5, 1))), name="n").row, plain.row)
 
 
-def test_a_head_does_not_depend_on_demographics_unless_asked(scorer, features, ratings, head):
+def test_a_head_does_not_depend_on_demographics_unless_asked(scorer, features, ratings, head, monkeypatch):
     again = UserHead.fit(scorer, ratings, name="newcomer", embeddings=features)
     asked = UserHead.fit(scorer, ratings, name="n", embeddings=features, demographics={"gender": "female"})
     assert np.array_equal(again.row, head.row) and not np.array_equal(asked.row, head.row)
+    told = []
+    monkeypatch.setattr("pamela_hf.scoring.logger.warning_once", told.append)
+    image = torch.from_numpy(features.image_embeds[:1])
+    scorer.score(image_embeds=image, users=[asked, head], demographics=[{"gender": "female"}, None])
+    scorer.score(image_embeds=image, user=head)
+    assert not told
+    scorer.score(image_embeds=image, users=[head, asked])
+    assert len(told) == 1 and "'n' was fitted on top of its person's demographics" in told[0]
 
 
 def test_saved_and_loaded_alike_and_small(head, tmp_path):

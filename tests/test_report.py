@@ -273,6 +273,11 @@ def test_of_very_few_people_the_headline_says_how_few(report):
     for people, words in ((1, "trained with (only 1 person judged), pamela"), (5, "(only 5 people judged)")):
         scorers["user_pairwise_0"]["n_users"] = people
         assert words in headlines(report)[1][0] and "only" not in headlines(report)[0][0]
+    assert "too few" not in " ".join(headlines(report)[1][1])
+    for cells in report["differences"]["test_seen"].values():
+        cells["user_srocc"]["n_users"] = 5
+    for sentence in headlines(report)[1][1][:3]:
+        assert "too few people to tell" in sentence and "clear" not in sentence
 
 
 def test_the_longest_label_has_room():

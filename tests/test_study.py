@@ -11,7 +11,7 @@ from scipy.optimize import minimize
 from scipy.stats import t as student_t
 
 from pamela_hf.cli import main
-from pamela_hf.study import ELO_PER_LOGIT, Choices, StudyError, analyse, bootstrap_weights, fit
+from pamela_hf.study import ELO_PER_LOGIT, Choices, StudyError, analyse, fit
 from pamela_hf.study_agreement import agreement, retest
 from pamela_hf.study_files import read_choices
 from pamela_hf.study_power import PAPER_ELO, PAPER_SIZE, Design, coverage, power, simulate_choices
@@ -259,10 +259,20 @@ def test_retest_counts_equal_answers_by_person():
            eve a b l""",
         prompt=["p"] * 8,
     )
-    found = retest(study, bootstrap_weights(3, 500, 0))
+    found = retest(study, 500)
     assert found["same"]["value"] == pytest.approx((1 + 0.5) / 2) and found["pairs"] == 3 and found["people"] == 2
     assert agreement(study)["pairs"] == 1
-    assert retest(choices("ann a b l\nann a b l"), np.ones((1, 1)))["pairs_by"] is None
+    assert retest(choices("ann a b l\nann a b l"))["pairs_by"] is None
+
+
+def test_people_who_judged_nothing_twice_are_not_drawn_for_the_retest():
+    twice = [f"p{k} a b l\np{k} a b {'l' if k % 3 else 'r'}" for k in range(9)]
+    once = [f"q{k} a b l" for k in range(30)]
+    cells = [
+        retest(choices("\n".join(lines), prompt=["p"] * sum(line.count("a b") for line in lines)), 500)["same"]
+        for lines in (twice, twice + once)
+    ]
+    assert cells[0] == cells[1] and cells[0]["ci_low"] < cells[0]["value"]
 
 
 def test_agreement_without_its_package_names_the_extra(monkeypatch):

@@ -398,6 +398,9 @@ def test_features_of_another_encoder_than_the_configurations_are_refused(sources
     data, embeddings = sources
     with pytest.raises(ValueError, match=r"made by 'x/y'.*encoder='x/z'"):
         train(small_config(encoder="x/z"), data, replace(embeddings, backbone="x/y"), tmp_path / "run")
+    for backbone, made in (("x/y", "by 'x/y'"), (None, "elsewhere")):
+        with pytest.raises(ValueError, match=rf"encoder='enc': the features were made {made}"):
+            train(small_config(), data, replace(embeddings, backbone=backbone), tmp_path / "run", encoder="enc")
     assert not (tmp_path / "run").exists()
 
 
