@@ -1,14 +1,20 @@
-"""Checkpoints of a training run that are whole or not there: staged, hashed, synced to disk, renamed, then pruned."""
+"""A training run's folder: whose it is, its log, and checkpoints that are whole or not there.
+
+Checkpoints are staged, hashed, synced to disk, renamed, then pruned.
+"""
 
 import hashlib
 import json
+import math
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 from transformers.utils import logging
@@ -27,6 +33,42 @@ class Checkpoint:
     path: Path
     state: dict[str, Any]
     best_state: dict[str, torch.Tensor] | None
+
+
+def claim_folder(output: Path, config: Mapping[str, Any], resume: bool, accelerator: Accelerator) -> None:
+    """Notes down in `training_config.yaml` what this run is. Every process must call it.
+
+    Raises:
+        FileExistsError: other work is in the folder. ValueError: `resume` of a run with another configuration.
+    """
+    note = output / "training_config.yaml"
+    if note.exists() and not resume:
+        raise FileExistsError(f"{output} holds a training run. Go on with it by --resume, or choose another output.")
+    if not note.exists() and (output / "config.json").exists():
+        raise FileExistsError(f"{output} holds a model that is not of a training run here. Choose another output.")
+    if note.exists():
+        before = yaml.safe_load(note.read_text(encoding="utf-8"))
+        if not isinstance(before, dict):
+            raise ValueError(
+                f"{note} does not say what this run was: it is damaged. Delete the folder, or choose another output."
+            )
+        changed = {k for k, v in config.items() if before.get(k) != v}
+        if changed:
+            raise ValueError(
+                f"--resume goes on with the run in {output} as it was, but these differ now: "
+                f"{', '.join(sorted(changed))}. Take them from {note}, or choose another output."
+            )
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process and not note.exists():
+        output.mkdir(parents=True, exist_ok=True)
+        _write_whole(note, yaml.safe_dump(dict(config), sort_keys=False))
+    accelerator.wait_for_everyone()
+
+
+def rewind_log(path: Path, step: int) -> None:
+    """Takes out of a JSON-lines log what came after a step: it happens again."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    _write_whole(path, "".join(line + "\n" for line in lines if _logged_step(line) <= step))
 
 
 def write_checkpoint(
@@ -109,3 +151,16 @@ def _fsync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _logged_step(line: str) -> float:
+    try:
+        return json.loads(line)["step"]
+    except (json.JSONDecodeError, KeyError):
+        return math.inf  # cut off while it was written
+
+
+def _write_whole(path: Path, text: str) -> None:
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(text, encoding="utf-8")
+    os.replace(part, path)

@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-import yaml
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from tqdm.auto import tqdm
@@ -26,7 +25,7 @@ from transformers import AutoModel
 
 from .batches import epoch_batches, make_batch, row_penalty
 from .builder import load_ratings
-from .checkpoints import latest_checkpoint, write_checkpoint
+from .checkpoints import claim_folder, latest_checkpoint, rewind_log, write_checkpoint
 from .configuration_pamela import LOCAL_ENCODER, PamelaConfig
 from .data import DEMOGRAPHIC_FIELDS, METADATA_FIELDS, RatingData, join_ratings, standardized_scores
 from .embeddings import Embeddings, check_encoder_folder, join_embeddings, load_embeddings
@@ -188,7 +187,7 @@ def train(
         log_with=config.log_with,
         project_dir=str(output),
     )
-    _claim(output, config, resume, accelerator)
+    claim_folder(output, dataclasses.asdict(config), resume, accelerator)
     torch.manual_seed(config.seed)
     model_config = build_config(config, data, embeddings)
     if encoder is None and embeddings.backbone == LOCAL_ENCODER:
@@ -393,51 +392,8 @@ class _Run:
             self.accelerator.load_state(str(found.path / "state"))
             self.step = found.state["step"]
             self.best = {**found.state["best"], "state": found.best_state}
-        if self.accelerator.is_main_process:  # what was logged after the checkpoint happens again
-            path = self.output / "metrics.jsonl"
-            lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-            kept = [line for line in lines if _logged_step(line) <= self.step]
-            _write_whole(path, "".join(line + "\n" for line in kept))
-
-
-def _logged_step(line: str) -> float:
-    try:
-        return json.loads(line)["step"]
-    except (json.JSONDecodeError, KeyError):
-        return math.inf  # cut off while it was written
-
-
-def _write_whole(path: Path, text: str) -> None:
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
-
-
-def _claim(output: Path, config: TrainingConfig, resume: bool, accelerator: Accelerator) -> None:
-    """Refuses a folder with other work in it; notes down what this run is."""
-    text = yaml.safe_dump(dataclasses.asdict(config), sort_keys=False)
-    note = output / "training_config.yaml"
-    if note.exists() and not resume:
-        raise FileExistsError(f"{output} holds a training run. Go on with it by --resume, or choose another output.")
-    if not note.exists() and (output / "config.json").exists():
-        raise FileExistsError(f"{output} holds a model that is not of a training run here. Choose another output.")
-    if note.exists():
-        before = yaml.safe_load(note.read_text(encoding="utf-8"))
-        if not isinstance(before, dict):
-            raise ValueError(
-                f"{note} does not say what this run was: it is damaged. Delete the folder, or choose another output."
-            )
-        changed = {k for k, v in dataclasses.asdict(config).items() if before.get(k) != v}
-        if changed:
-            raise ValueError(
-                f"--resume goes on with the run in {output} as it was, but these differ now: "
-                f"{', '.join(sorted(changed))}. Take them from {note}, or choose another output."
-            )
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process and not note.exists():
-        output.mkdir(parents=True, exist_ok=True)
-        _write_whole(note, text)
-    accelerator.wait_for_everyone()
+        if self.accelerator.is_main_process:
+            rewind_log(self.output / "metrics.jsonl", self.step)
 
 
 def _check_labels(arrays: RatingArrays, data: RatingData) -> None:
