@@ -29,7 +29,7 @@ USE_HALF_AT = 200
 MAX_STRETCH = 1.6  # the model's own bound of a person's log-stretch
 # What no feature tells of how much a person likes an image, in logits: choices among the same images share it. Without
 # it, the 435 choices among 30 images counted as 435 facts and cost .016 of SROCC on other images; now they gain .018
-# (`bench_cv.py --choices`). At 1, they gained half as much; at 2, 50 choices among as many images lost .003.
+# (`bench_cv.py --choices`). At 1 they gained half as much; at 2, 50 choices among as many images gained .003 less.
 IMAGE_STD = 1.5
 # Probability, before any answer, that somebody answers at random. Of 100 random ratings it makes a loss of .02 SROCC
 # instead of .32; real ratings gain what they did without it. At .05 ten of them gained less.
