@@ -196,7 +196,8 @@ def _ablate(args: argparse.Namespace) -> None:
 def _fit_user_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--model", required=True, metavar="DIR", help="folder or Hub id of a trained model, the head's base")
-    add("--ratings", required=True, metavar="CSV", help="columns image,score[,prompt]")
+    add("--ratings", metavar="CSV", help="columns image,score[,prompt]; this, --choices, or both")
+    add("--choices", metavar="CSV", help="columns preferred,other: images chosen over others")
     add("--name", required=True, help="what to call the person; no name of a trained participant")
     add("--output", required=True, metavar="HEAD_DIR", help="folder for the head; an older head there is replaced")
     features = parser.add_mutually_exclusive_group()
@@ -205,7 +206,6 @@ def _fit_user_arguments(parser: argparse.ArgumentParser) -> None:
     add("--rating-min", type=float, metavar="A", help="lowest possible score (default: the model's own scale)")
     add("--rating-max", type=float, metavar="B", help="highest possible score")
     add("--by-rank", action="store_true", help="only the order of the scores counts")
-    add("--choices", metavar="CSV", help="columns preferred,other: images chosen over others")
     add("--scale", metavar="NAME", help="rating scale of the model that the scores are on (default: the model's)")
     add("--batch-size", type=positive, default=32, help="images a forward pass (32)")
     add("--device", help="cuda, mps, cpu (default: the first of these there is)")
@@ -221,8 +221,10 @@ def _fit_user(args: argparse.Namespace) -> None:
     ends = (args.rating_min, args.rating_max)
     if (ends[0] is None) != (ends[1] is None) or (args.by_rank and ends[0] is not None):
         raise ValueError("Give both --rating-min and --rating-max, or --by-rank, or none of them (the model's scale).")
+    if not args.ratings and not args.choices:
+        raise ValueError("Give --ratings CSV, --choices CSV, or both: a head is fitted to what somebody said.")
     is_path = args.embeddings is None
-    ratings, prompts = read_ratings_csv(args.ratings, args.images, is_path)
+    ratings, prompts = read_ratings_csv(args.ratings, args.images, is_path) if args.ratings else ([], {})
     choices = read_choices_csv(args.choices, args.images, is_path) if args.choices else []
     head = UserHead.fit(
         PamelaScorer.from_pretrained(args.model, device=args.device),

@@ -82,9 +82,11 @@ A new person from a few ratings: a head of a few kilobytes, fitted in about a se
   pamela fit-user --model runs/demo/model --ratings mine.csv --name me --output runs/me --images photos
   pamela fit-user --model DIR --ratings mine.csv --name me --output runs/me --embeddings embeddings.safetensors
   pamela fit-user … --rating-min 0 --rating-max 100      # the scale they are on, if it isn't the model's
+  pamela fit-user … --choices chosen.csv                 # which of two images, beside ratings or alone
 
-mine.csv has columns image,score (and prompt, if there is one): a path below --images (default: beside the CSV), or an
-id of the embeddings file. Then: pamela score --model DIR --images photos --output scores.csv --head runs/me
+mine.csv has columns image,score (and prompt, if there is one), chosen.csv preferred,other: a path below --images
+(default: beside the CSV), or an id of the embeddings file. Then:
+pamela score --model DIR --images photos --output scores.csv --head runs/me
 No rating, image or demographic is in the head; pamela push head runs/me me/my-taste shares it, privately.
 """
 

@@ -21,6 +21,17 @@ def test_fits_and_writes_a_head(command, tmp_path, capsys):
     assert json.loads((tmp_path / "head" / "head.json").read_text())["about"]["ratings"] == 10
 
 
+def test_choices_alone_will_do_and_nothing_will_not(command, tmp_path, capsys):
+    arguments, csv = command
+    csv.write_text("preferred,other\n" + "".join(f"img{i:03d},img{i + 10:03d}\n" for i in range(10)))
+    arguments[arguments.index("--ratings")] = "--choices"
+    main([*arguments, "--name", "ann"])
+    assert "10 choices" in capsys.readouterr().out and (tmp_path / "head" / "head.json").is_file()
+    at = arguments.index("--choices")
+    with pytest.raises(SystemExit, match="Give --ratings CSV, --choices CSV, or both"):
+        main([*arguments[:at], *arguments[at + 2 :], "--name", "ann"])
+
+
 @pytest.mark.parametrize(
     ("text", "extra", "message"),
     [
