@@ -31,8 +31,8 @@ MAX_STRETCH = 1.6  # the model's own bound of a person's log-stretch
 # it, the 435 choices among 30 images counted as 435 facts and cost .016 of SROCC on other images; now they gain .018
 # (`bench_cv.py --choices`). At 1 they gained half as much; at 2, 50 choices among as many images gained .003 less.
 IMAGE_STD = 1.5
-# Probability, before any answer, that somebody answers at random. Of 100 random ratings it makes a loss of .02 SROCC
-# instead of .32; real ratings gain what they did without it. At .05 ten of them gained less.
+# Probability, before any answer, that somebody answers at random. It makes the loss by 100 random ratings .02 of SROCC
+# instead of .29 (`bench_cv.py --choices`); real ratings gain what they did without it. At .05 ten of them gained less.
 RANDOM_PRIOR = 0.02
 ITERATIONS = 30
 FAR = 1e4  # logits, beyond any utility: pads cutpoints of scales with fewer levels
