@@ -40,6 +40,8 @@ class PamelaConfig(PreTrainedConfig):
             person likes each is the rest of the row. 0 = off. factor_penalty (`float`): ridge penalty of the
             directions, in ratings an image.
         text_share (`float`): share of the prompt in the variance of the features that linear taste is about.
+        metadata_share (`float`): share that what the features mean among images of one kind, by their metadata, has in
+            the variance of those that taste factors are directions of; 0 = taste factors are the same for all kinds.
         normalize_embeds (`bool`): features are scaled to unit length before they are standardized.
         image_dropout, text_dropout, fusion_dropout (`float`): dropout of the features and inside the blocks; 0 = off.
         users (`list[str]`): trained participants.
@@ -80,6 +82,7 @@ class PamelaConfig(PreTrainedConfig):
     taste_factors: int = 16
     factor_penalty: float = 12.0
     text_share: float = 0.2
+    metadata_share: float = 0.0
     normalize_embeds: bool = True
     image_dropout: float = 0.5
     text_dropout: float = 0.3
@@ -138,7 +141,8 @@ class PamelaConfig(PreTrainedConfig):
                 raise ValueError(f"{name}={getattr(self, name)} must be 0 (off) or more.")
         if self.unknown_width <= 0:
             raise ValueError(f"unknown_width={self.unknown_width} must be above 0.")
-        for name in ("image_dropout", "text_dropout", "fusion_dropout", "text_share", "linear_share"):
+        shares = ("text_share", "metadata_share", "linear_share")
+        for name in ("image_dropout", "text_dropout", "fusion_dropout", *shares):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must lie in [0, 1).")
         if self.default_scale not in self.rating_scales:

@@ -240,7 +240,8 @@ class PamelaRewardModel(PreTrainedModel):
         was_training, share = self.training, self.config.linear_share
         self.eval()
         image, text, has_prompt = self.encode(image_embeds, text_embeds, {})
-        linear = self._with_prompts(*self.features.read(image, text, has_prompt), None, None)[:, -1].float()
+        read = self._with_prompts(*self.features.read(image, text, has_prompt), None, None)
+        linear = read[:, self.config.taste_factors].float()  # alike for all kinds of images
         utility = self.score_matrix(image_embeds, text_embeds).utility[:, 0].float()
         self.train(was_training)
         networks = (utility - share * (linear + self.features.linear_offset)) / (1 - share)
@@ -404,6 +405,7 @@ class PamelaRewardModel(PreTrainedModel):
         ]
         utilities = torch.stack(utilities).float()  # (members, B)
         seen = self._with_prompts(*self.features.read(image, text, has_prompt), image_index, prompt_mask)
+        seen = self.features.of_kind(seen, metadata_ids)
         utilities = self._add_linear(utilities, people, seen)
         log_probs, levels = self.link(utilities, rows, scale_ids)
         out = self._summarize(utilities, log_probs, levels)
@@ -529,6 +531,7 @@ class PamelaRewardModel(PreTrainedModel):
         metadata_ids = self._ids(metadata_ids, n, len(self.config.metadata), "metadata_ids")
         sides = [member.image_side(image, text) for member in self.members]
         seen = self._with_prompts(*self.features.read(image, text, has_prompt), None, None)
+        seen = self.features.of_kind(seen, metadata_ids)
         out = {name: torch.empty(n * u, device=self.device) for name in ("utility", "scores", "std")}
         scale_ids = None if scale is None else torch.full((max_pairs,), scale, device=self.device)
         for start in range(0, n * u, max_pairs):

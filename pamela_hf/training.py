@@ -197,12 +197,13 @@ def train(
     _check_labels(arrays, data)
     sources = data.splits["train"]["rating_scale"].astype(str).map(lambda s: config.source_weights.get(s, 1.0))
     weights = sources.to_numpy(np.float32)
-    used = np.unique(arrays.image_rows)
+    used, first = np.unique(arrays.image_rows, return_index=True)
     has_text = embeddings.text_embeds is not None and model_config.text_embed_dim > 0
     tastes = model.features.fit(
         torch.from_numpy(embeddings.image_embeds[used]),
         torch.from_numpy(embeddings.text_embeds[used]) if has_text else None,
         _tellings(data.splits["train"], arrays, used),
+        torch.from_numpy(arrays.metadata_ids[first]),
         config.seed,
     )
     if tastes is not None:

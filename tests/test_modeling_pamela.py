@@ -31,7 +31,7 @@ def tiny_config(**changes) -> PamelaConfig:
     values = {
         "image_embed_dim": 12, "text_embed_dim": 6, "hidden_size": 8, "num_attention_heads": 2,
         "num_fusion_members": 2, "intermediate_size": 16, "interaction_rank": 3, "num_fusion_layers": 2,
-        "linear_share": 0.5, "taste_factors": 3, "factor_penalty": 0.1,
+        "linear_share": 0.5, "taste_factors": 3, "factor_penalty": 0.1, "metadata_share": 0.3,
     }  # fmt: skip
     return PamelaConfig(**{**values, **VOCABULARIES, **changes})
 
@@ -42,7 +42,8 @@ def model() -> PamelaRewardModel:
     model = PamelaRewardModel(tiny_config()).eval()
     torch.nn.init.normal_(model.user_embedding.weight[1:])
     image, text = torch.randn(30, 12), torch.randn(30, 6)
-    model.features.fit(image, text, all_rate_all(torch.randn(4, 12) @ image.T))
+    kinds = torch.arange(30).remainder(3).unsqueeze(-1)
+    model.features.fit(image, text, all_rate_all(torch.randn(4, 12) @ image.T), kinds)
     model.match_linear(image, text)
     return model
 
@@ -315,6 +316,36 @@ def test_people_like_what_their_ratings_say_along_the_taste_factors():
     model.match_linear(image, text)
     gains = own() / before
     torch.testing.assert_close(gains, gains[0, 0].expand_as(gains), rtol=1e-2, atol=0)
+
+
+def test_what_people_like_may_depend_on_the_kind_of_image():
+    """Forty people who like in pictures of food what they dislike in pictures of animals, more or less."""
+    torch.manual_seed(6)
+    people = {"users": [f"p{i:02}" for i in range(40)], "demographics": {}, "factor_penalty": 1.0}
+    image, kinds = torch.randn(200, 12) * torch.linspace(3, 0.5, 12), torch.arange(200).remainder(2)[:, None] + 1
+    differ = torch.randn(40, 1) @ torch.randn(1, 4) @ image[:, :4].T * (3 - 2 * kinds.T)
+
+    def own(share: float, said: torch.Tensor) -> torch.Tensor:
+        torch.manual_seed(6)
+        changes = {"text_embed_dim": 0, "normalize_embeds": False, "metadata_share": share, **people}
+        model = PamelaRewardModel(tiny_config(**changes)).eval()
+        tastes = model.features.fit(image, None, all_rate_all(differ + torch.randn(12) @ image.T), kinds)
+        with torch.no_grad():
+            model.user_embedding.weight[1:] = 0.0
+        model.set_tastes(tastes)
+        found = model.score_matrix(image, metadata_ids=said, user_ids=torch.arange(41)).utility
+        pairs = model(image[:40], metadata_ids=said[:40], user_ids=torch.arange(1, 41)).utility
+        torch.testing.assert_close(pairs, found[:40, 1:].diagonal())
+        return (found[:, 1:] - found[:, :1]).T
+
+    def agree(found: torch.Tensor) -> float:
+        return float(torch.corrcoef(torch.stack([found.flatten(), (differ - differ.mean(0)).flatten()]))[0, 1])
+
+    within = own(0.5, kinds)
+    assert agree(within) > 0.9 and agree(own(0.0, kinds)) < 0.5
+    unknown = own(0.5, torch.zeros_like(kinds))  # on average over kinds they like nothing in particular
+    assert unknown.std() < 0.2 * within.std()
+    torch.testing.assert_close(unknown, (within + own(0.5, 3 - kinds)) / 2)
 
 
 def test_people_who_agree_on_nothing_get_no_huge_utilities():
