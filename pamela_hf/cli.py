@@ -196,7 +196,7 @@ def _ablate(args: argparse.Namespace) -> None:
 def _fit_user_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--model", required=True, metavar="DIR", help="folder or Hub id of a trained model, the head's base")
-    add("--ratings", metavar="CSV", help="columns image,score[,prompt]; this, --choices, or both")
+    add("--ratings", metavar="CSV", help="columns image,score[,prompt,group,…]; this, --choices, or both")
     add("--choices", metavar="CSV", help="columns preferred,other: images chosen over others")
     add("--name", required=True, help="what to call the person; no name of a trained participant")
     add("--output", required=True, metavar="HEAD_DIR", help="folder for the head; an older head there is replaced")
@@ -224,10 +224,13 @@ def _fit_user(args: argparse.Namespace) -> None:
     if not args.ratings and not args.choices:
         raise ValueError("Give --ratings CSV, --choices CSV, or both: a head is fitted to what somebody said.")
     is_path = args.embeddings is None
-    ratings, prompts = read_ratings_csv(args.ratings, args.images, is_path) if args.ratings else ([], {})
+    scorer = PamelaScorer.from_pretrained(args.model, device=args.device)
+    ratings, prompts, metadata = [], {}, {}
+    if args.ratings:
+        ratings, prompts, metadata = read_ratings_csv(args.ratings, args.images, is_path, scorer.config.metadata)
     choices = read_choices_csv(args.choices, args.images, is_path) if args.choices else []
     head = UserHead.fit(
-        PamelaScorer.from_pretrained(args.model, device=args.device),
+        scorer,
         ratings,
         name=args.name,
         choices=choices,
@@ -235,6 +238,7 @@ def _fit_user(args: argparse.Namespace) -> None:
         scale=args.scale,
         embeddings=load_embeddings(args.embeddings) if args.embeddings else None,
         prompts=prompts,
+        metadata=metadata,
         batch_size=args.batch_size,
     )
     head.save(args.output)
@@ -252,7 +256,8 @@ def _score_arguments(parser: argparse.ArgumentParser) -> None:
     person.add_argument("--head", metavar="HEAD", help="folder or Hub id of a head: somebody it was fitted for")
     prompt = parser.add_mutually_exclusive_group()
     prompt.add_argument("--prompt", metavar="TEXT", help="what all images were made from")
-    prompt.add_argument("--prompts", metavar="CSV", help="columns image,prompt: what each image was made from")
+    told_help = "columns image and prompt, group, …: what each image was made from, and its metadata"
+    prompt.add_argument("--prompts", metavar="CSV", help=told_help)
     add("--scale", metavar="NAME", help="rating scale of the scores (default: the model's)")
     add("--batch-size", type=positive, default=32, help="images a forward pass (32)")
     add("--device", help="cuda, mps, cpu (default: the first of these there is)")

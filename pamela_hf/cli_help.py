@@ -84,8 +84,9 @@ A new person from a few ratings: a head of a few kilobytes, fitted in about a se
   pamela fit-user … --rating-min 0 --rating-max 100      # the scale they are on, if it isn't the model's
   pamela fit-user … --choices chosen.csv                 # which of two images, beside ratings or alone
 
-mine.csv has columns image,score (and prompt, if there is one), chosen.csv preferred,other: a path below --images
-(default: beside the CSV), or an id of the embeddings file. Then:
+mine.csv has columns image,score (and prompt and the model's metadata, group,style,type, if there are any; a score of
+true or false is a like), chosen.csv preferred,other: a path below --images (default: beside the CSV), or an id of the
+embeddings file. Then:
 pamela score --model DIR --images photos --output scores.csv --head runs/me
 No rating, image or demographic is in the head; pamela push head runs/me me/my-taste shares it, privately.
 """
@@ -97,7 +98,8 @@ Score a folder of images for one person, best first.
   pamela score --model DIR --images photos --output scores.parquet --prompts prompts.csv
   pamela score --model DIR --images photos --output scores.csv --head runs/me
 
-Columns image, score (expected rating), std. --prompts is a CSV with columns image,prompt (image: the file's name).
+Columns image, score (expected rating), std. --prompts is a CSV with columns image,prompt (image: the file's name), and
+the model's metadata, group,style,type, if you know it: what somebody likes may depend on what kind of image it is.
 """
 
 PUSH = """\

@@ -355,29 +355,39 @@ def _like(backbone: torch.nn.Module, inputs: Mapping[str, Any]) -> dict[str, Any
 
 
 def read_ratings_csv(
-    path: str | os.PathLike, images: str | os.PathLike | None = None, is_path: bool = True
-) -> tuple[list[tuple[Any, float]], dict[str, str]]:
-    """`(image, score)` pairs of a CSV (see [`pamela_hf.csv_files`]) with columns `image,score[,prompt]`, and image →
-    prompt.
+    path: str | os.PathLike,
+    images: str | os.PathLike | None = None,
+    is_path: bool = True,
+    fields: Iterable[str] = (),
+) -> tuple[list[tuple[Any, float | bool]], dict[str, str], dict[str, dict[str, str]]]:
+    """`(image, score)` pairs of a CSV (see [`pamela_hf.csv_files`]) with columns `image,score[,prompt]`, a score of
+    `true` or `false` being a like; image → prompt; and image → metadata.
 
     Args:
         images: folder that the paths start from (default: the CSV's own); none may lead out of it.
         is_path: images are paths; False: they are ids of an embeddings file.
+        fields: metadata fields, columns that the CSV may have, too.
 
     Raises:
-        HeadError: a column that is missing, a score that is no number, a path that leads out of the folder (with the
-            row's number), or no row at all.
+        HeadError: a column that is missing, a score that is neither a number nor true or false, a path that leads out
+            of the folder (with the row's number), or no row at all.
     """
-    pairs: list[tuple[Any, float]] = []
+    pairs: list[tuple[Any, float | bool]] = []
     prompts: dict[str, str] = {}
+    metadata: dict[str, dict[str, str]] = {}
     for where, row in _csv_rows(Path(path), ("image", "score")):
-        if (score := read_number(row["score"])) is None:
-            raise HeadError(f"{where}: score {row['score']!r} is no number. Correct or remove the row.")
+        cell = row["score"]
+        score = cell.lower() == "true" if cell.lower() in ("true", "false") else read_number(cell)
+        if score is None:
+            raise HeadError(f"{where}: score {cell!r} is no number, true or false. Correct or remove the row.")
         image = _located(row["image"], Path(path), images, where) if is_path else row["image"]
         pairs.append((image, score))
+        key = key_of(image, not is_path)
         if row.get("prompt"):
-            prompts[key_of(image, not is_path)] = row["prompt"]
-    return pairs, prompts
+            prompts[key] = row["prompt"]
+        if facts := {field: row[field] for field in fields if row.get(field)}:
+            metadata[key] = facts
+    return pairs, prompts, metadata
 
 
 def read_choices_csv(

@@ -410,34 +410,41 @@ def score_folder(
     Args:
         images: a folder, read recursively, or one file.
         output: a `.csv` or `.parquet` file to write as well, whole or not at all.
-        prompts: one text for all images, or the `Path` of a CSV with columns `image,prompt`.
+        prompts: one text for all images, or the `Path` of a CSV with columns `image` and any of `prompt` and the
+            model's metadata fields.
 
     Returns:
         Table with columns `image` (path below the folder), `score`, `std`, best first.
 
     Raises:
-        ValueError: no images there, an image that cannot be read, a CSV without the two columns, an unknown user.
+        ValueError: no images there, an image that cannot be read, a CSV without these columns, an unknown user.
     """
     folder = Path(images)
     found = [folder] if folder.is_file() else sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
     if not found:
         raise ValueError(f"{folder} holds no images ({', '.join(SUFFIXES)}).")
     names = [p.name if folder.is_file() else p.relative_to(folder).as_posix() for p in found]
+    metadata = None
     if isinstance(prompts, Path):
         columns, _ = read_header(prompts)
-        if not {"image", "prompt"} <= set(columns):
-            raise ValueError(f"{prompts} has columns {columns}; it needs image and prompt.")
+        told = ["prompt", *scorer.config.metadata]
+        if "image" not in columns or not set(columns) & set(told):
+            raise ValueError(f"{prompts} has columns {columns}; it needs image and any of {', '.join(told)}.")
         of = {}
         for number, row in read_rows(prompts):
             if None in row:
                 raise ValueError(f"{prompts}, row {number}: {row[None]} Put cells that hold a separator in quotes.")
-            of[row["image"]] = row["prompt"]
+            of[row["image"]] = row
         if strange := sorted(set(of) - set(names)):
             raise ValueError(f"{prompts} names {strange[0]!r}, which is no image of {folder}.")
-        prompts = [of.get(name) for name in names]
+        rows = [of.get(name, {}) for name in names]
+        prompts = [row.get("prompt") for row in rows]
+        metadata = [{field: row[field] for field in scorer.config.metadata if row.get(field)} for row in rows]
     if output is not None:
         Path(output).parent.mkdir(parents=True, exist_ok=True)
-    scores, std = scorer.score(found, prompts, user, scale=scale, batch_size=batch_size, progress=progress)
+    scores, std = scorer.score(
+        found, prompts, user, metadata=metadata, scale=scale, batch_size=batch_size, progress=progress
+    )
     result = pd.DataFrame({"image": names, "score": scores, "std": std})
     result = result.sort_values("score", ascending=False, kind="stable", ignore_index=True)
     if output is not None:

@@ -61,8 +61,17 @@ def test_what_is_no_utf8_and_rows_of_another_width_are_refused_everywhere(tmp_pa
 def test_a_full_path_below_a_folder_named_relatively(tmp_path, monkeypatch):
     (tmp_path / "mine.csv").write_text(f"image,score\n{tmp_path}/a.png,4\n")
     monkeypatch.chdir(tmp_path)
-    (((image, _),), _) = read_ratings_csv("mine.csv")
+    ((image, _),) = read_ratings_csv("mine.csv")[0]
     assert image == tmp_path / "a.png"
+
+
+def test_ratings_may_be_likes_and_come_with_prompts_and_metadata(written):
+    rows = ["a", "True", "a cat", "animal", "x"], ["b", "false", "", "", "y"], ["c", "4", "", "scene", ""]
+    path = written(["image", "score", "prompt", "Group", "style"], *rows)
+    pairs, prompts, metadata = read_ratings_csv(path, is_path=False, fields=["group"])
+    assert pairs == [("a", True), ("b", False), ("c", 4)] and [type(score) for _, score in pairs[:2]] == [bool, bool]
+    assert prompts == {"a": "a cat"} and metadata == {"a": {"group": "animal"}, "c": {"group": "scene"}}
+    assert read_ratings_csv(path, is_path=False)[2] == {}
 
 
 def test_numbers_have_a_point_or_a_comma():

@@ -2,9 +2,12 @@
 
 import json
 
+import numpy as np
 import pytest
 
+from pamela_hf import PamelaScorer, UserHead
 from pamela_hf.cli import main
+from pamela_hf.embeddings import load_embeddings
 
 
 @pytest.fixture
@@ -19,6 +22,20 @@ def test_fits_and_writes_a_head(command, tmp_path, capsys):
     main([*command[0], "--name", "ann"])
     assert "10 ratings" in capsys.readouterr().out
     assert json.loads((tmp_path / "head" / "head.json").read_text())["about"]["ratings"] == 10
+
+
+def test_the_csv_may_tell_likes_and_what_kind_of_image_it_is(command, tmp_path, trained_folder, ratings_folder):
+    arguments, csv = command
+    kinds = PamelaScorer.from_pretrained(trained_folder).config.metadata["group"]
+    rated = [(f"img{i:03d}", i % 3 == 0, kinds[i % len(kinds)]) for i in range(10)]
+    csv.write_text("image,score,group,weather\n" + "".join(f"{i},{str(s).lower()},{k},fair\n" for i, s, k in rated))
+    main([*arguments, "--name", "ann"])
+    metadata = {image: {"group": kind} for image, _, kind in rated}
+    told = {"name": "ann", "embeddings": load_embeddings(ratings_folder / "embeddings.safetensors")}
+    liked = [(image, score) for image, score, _ in rated]
+    saved = UserHead.load(tmp_path / "head").row
+    np.testing.assert_allclose(saved, UserHead.fit(trained_folder, liked, metadata=metadata, **told).row, atol=1e-6)
+    assert np.abs(saved - UserHead.fit(trained_folder, liked, **told).row).max() > 1e-4
 
 
 def test_choices_alone_will_do_and_nothing_will_not(command, tmp_path, capsys):
@@ -36,7 +53,7 @@ def test_choices_alone_will_do_and_nothing_will_not(command, tmp_path, capsys):
     ("text", "extra", "message"),
     [
         ("image,score\nimg001,9\n", [], "allowed: 1..5"),
-        ("image,score\nimg001,good\n", [], "row 2: score 'good' is no number"),
+        ("image,score\nimg001,good\n", [], "row 2: score 'good' is no number, true or false"),
         ("image,score\n", [], "holds no answers"),
         ("picture,score\nimg001,3\n", [], "needs image and score"),
         ("image,score\nimg001,3\n", ["--rating-min", "1"], "Give both"),

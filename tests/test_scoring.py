@@ -155,6 +155,15 @@ def test_a_folder_best_first(scorer, images, tmp_path, suffix):
     np.testing.assert_allclose(written["score"], table["score"])
     expected = scorer.score(folder / "0.png", "a cat", "bob").scores[0]
     assert table.set_index("image")["score"]["0.png"] == pytest.approx(expected, abs=1e-5)
+    field, values = next(iter(scorer.config.metadata.items()))
+    prompts.write_text(f"image,{field}\n0.png,{values[0]}\n")
+    expected = scorer.score(folder / "0.png", None, "bob", metadata={field: values[0]}).scores[0]
+    assert expected != scorer.score(folder / "0.png", None, "bob").scores[0]
+    table = score_folder(scorer, folder, prompts=prompts, user="bob", progress=False)
+    assert table.set_index("image")["score"]["0.png"] == pytest.approx(expected, abs=1e-5)
+    prompts.write_text("image,weather\n0.png,fair\n")
+    with pytest.raises(ValueError, match=rf"needs image and any of prompt, .*{field}"):
+        score_folder(scorer, folder, prompts=prompts, progress=False)
     prompts.write_text("image,prompt\nnone.png,a cat\n")
     with pytest.raises(ValueError, match=r"none\.png"):
         score_folder(scorer, folder, prompts=prompts, progress=False)
