@@ -5,9 +5,10 @@ of the prompts and the ratings of a fifth of the people are held out. Judged on 
 training ("seen"), the same without their name ("no user"), and held-out people with 0, 10, 100 of their ratings of the
 other images ("unseen", "k=10", "k=100"). SROCC of each person, averaged over folds and draws, then over people; of
 rivals also ours minus theirs with its paired 95 % interval over people and, since other images move it too, fold by
-fold. --choices adds newcomers who choose between two images as their ratings have it (10, 50 or 200 random pairs, all
-pairs of 30 images) and people who rate or choose at random, who should lose nothing against "unseen". key=value go to
-the training, as in train.py. Neither val_* nor test_* is read.
+fold. Rivals take images and prompts; with --rivals-metadata they know the images' metadata, too. --choices adds
+newcomers who choose between two images as their ratings have it (10, 50 or 200 random pairs, all pairs of 30 images)
+and people who rate or choose at random, who should lose nothing against "unseen". key=value go to the training, as in
+train.py. Neither val_* nor test_* is read.
 """
 
 import argparse
@@ -19,12 +20,15 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from sklearn.decomposition import PCA
 from sklearn.model_selection import GroupKFold
 
 from pamela_hf.baselines import load_baseline
 from pamela_hf.builder import load_ratings
-from pamela_hf.embeddings import load_embeddings
+from pamela_hf.data import METADATA_FIELDS
+from pamela_hf.embeddings import Embeddings, load_embeddings
 from pamela_hf.evaluation import without_user
+from pamela_hf.features_pamela import METADATA_AXES
 from pamela_hf.few_shot import FewShotFits, answers_of
 from pamela_hf.heads import prior_of
 from pamela_hf.metrics import paired_bootstrap, user_metrics
@@ -48,6 +52,18 @@ def folds(table: pd.DataFrame) -> Iterator[tuple[pd.DataFrame, pd.DataFrame, pd.
         new = (fold_of == fold).to_numpy()
         parts = (~image_out & ~new, image_out & ~new, image_out & new, ~image_out & new)
         yield tuple(table[part].reset_index(drop=True) for part in parts)
+
+
+def with_metadata(embeddings: Embeddings, table: pd.DataFrame) -> Embeddings:
+    """Features whose prompt side tells metadata, too: each value alone, and times the image's first principal axes."""
+    varied = [field for field in METADATA_FIELDS if table[field].nunique() > 1]
+    facts = table.drop_duplicates("image_id").set_index("image_id")[varied]
+    facts = pd.get_dummies(facts.set_index(facts.index.astype(str)).reindex(embeddings.image_ids)).to_numpy(np.float64)
+    axes = PCA(METADATA_AXES).fit_transform(embeddings.image_embeds)
+    within = (facts[:, :, None] * axes[:, None]).reshape(len(facts), -1)
+    parts = [embeddings.text_embeds, facts, within]
+    parts = [part / np.sqrt((part.astype(np.float64) ** 2).sum(1).mean()) for part in parts if part is not None]
+    return dataclasses.replace(embeddings, text_embeds=np.hstack(parts).astype(np.float32))
 
 
 def srocc(ratings: pd.DataFrame, scores: np.ndarray) -> pd.Series:
@@ -83,6 +99,7 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="ratings folder with embeddings")
     parser.add_argument("--config", default=str(Path(__file__).parent / "configs" / "oasis.yaml"))
     parser.add_argument("--rivals", default="", help="of the baselines that train here, beside ours")
+    parser.add_argument("--rivals-metadata", action="store_true", help="rivals know the images' metadata, too")
     parser.add_argument("--choices", action="store_true", help="newcomers who choose, too, and who answer at random")
     parser.add_argument("--output", type=Path, help="JSON file to write as well")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
@@ -90,21 +107,23 @@ def main() -> None:
     data = load_ratings(args.data)
     embeddings = load_embeddings(data.embeddings)
     config = TrainingConfig.read(args.config, args.overrides)
+    told = with_metadata(embeddings, data.splits["train"]) if args.rivals_metadata else embeddings
     names = ["pamela", *filter(None, args.rivals.split(","))]
     values: dict[str, dict[str, list[pd.Series]]] = {name: {column: [] for column in COLUMNS} for name in names}
     for fitted, seen, unseen, support in folds(data.splits["train"]):
-        few_shot = FewShotFits(support, embeddings, [10, 100], progress=False)
         for name in names:
+            features = embeddings if name == "pamela" else told
+            few_shot = FewShotFits(support, features, [10, 100], progress=False)
             if name == "pamela":
                 with tempfile.TemporaryDirectory() as folder:
                     part = dataclasses.replace(data, splits={"train": fitted})
                     scorer = PamelaScorer(train(config, part, embeddings, Path(folder) / "model"))
             else:
-                scorer = load_baseline(name).fit(fitted, embeddings, level_values=data.level_values, seed=config.seed)
+                scorer = load_baseline(name).fit(fitted, features, level_values=data.level_values, seed=config.seed)
             found = values[name]
             nobody = without_user(seen)
-            for column, asked, told in (("seen", seen, seen), ("no user", seen, nobody), ("unseen", unseen, unseen)):
-                found[column].append(srocc(asked, scorer.predict(told, embeddings).scores))
+            for column, asked, known in (("seen", seen, seen), ("no user", seen, nobody), ("unseen", unseen, unseen)):
+                found[column].append(srocc(asked, scorer.predict(known, features).scores))
             knows_people = name != "pamela" or "user" not in config.without
             for column, draws in few_shot(scorer, "unseen", unseen).items() if knows_people else ():
                 found[column] += [srocc(unseen.iloc[rows], said.scores) for rows, said in draws]

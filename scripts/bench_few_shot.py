@@ -26,6 +26,7 @@ def main() -> None:
     parser.add_argument("--models", type=Path, required=True, help="folder with seed0, seed1, …")
     parser.add_argument("--split", default="val_unseen")
     parser.add_argument("--few-shot", default="5,10,20,50,100", metavar="K,K")
+    parser.add_argument("--draws", type=int, default=3, help="how often each k ratings are drawn anew (3)")
     parser.add_argument("--output", type=Path, help="JSON file to write as well")
     args = parser.parse_args()
     data = load_ratings(args.data)
@@ -36,10 +37,15 @@ def main() -> None:
         parser.error(f"--models {args.models} holds no seed0, seed1, …; bench_accuracy.py --models trains them there.")
     found = {}
     for select in SELECT:
-        fits = FewShotFits(data.splits.get("support_unseen"), embeddings, ks, select=select)
+        fits = FewShotFits(data.splits.get("support_unseen"), embeddings, ks, args.draws, select)
         seeds = [judged(scorer, args.split, data, embeddings, fits) for scorer in scorers]
         found[select] = {suffix: mean([one[suffix] for one in seeds]) for suffix in seeds[0]}
-    result = {"split": args.split, "models": len(scorers), "k=0": found["random"][""][METRIC].as_dict()}
+    result = {
+        "split": args.split,
+        "models": len(scorers),
+        "draws": args.draws,
+        "k=0": found["random"][""][METRIC].as_dict(),
+    }
     print(f"\n{args.split}, k = 0: {result['k=0']['value']:.3f}\n\n| k | random | minus k = 0 | asked minus random |")
     print("|---|---|---|---|")
     for k in ks:
