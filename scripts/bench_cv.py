@@ -55,14 +55,16 @@ def folds(table: pd.DataFrame) -> Iterator[tuple[pd.DataFrame, pd.DataFrame, pd.
 
 
 def with_metadata(embeddings: Embeddings, table: pd.DataFrame) -> Embeddings:
-    """Features whose prompt side tells metadata, too: each value alone, and times the image's first principal axes."""
+    """Features whose prompt side tells metadata, too: each value times the first principal axes, as ours has it."""
     varied = [field for field in METADATA_FIELDS if table[field].nunique() > 1]
     facts = table.drop_duplicates("image_id").set_index("image_id")[varied]
     facts = pd.get_dummies(facts.set_index(facts.index.astype(str)).reindex(embeddings.image_ids)).to_numpy(np.float64)
-    axes = PCA(METADATA_AXES).fit_transform(embeddings.image_embeds)
+    kinds = [part for part in (embeddings.image_embeds, embeddings.text_embeds) if part is not None]
+    both = np.hstack([part / np.linalg.norm(part, axis=1, keepdims=True) for part in kinds])
+    axes = PCA(METADATA_AXES).fit_transform(both)
     within = (facts[:, :, None] * axes[:, None]).reshape(len(facts), -1)
-    parts = [embeddings.text_embeds, facts, within]
-    parts = [part / np.sqrt((part.astype(np.float64) ** 2).sum(1).mean()) for part in parts if part is not None]
+    parts = [*kinds[1:], within]
+    parts = [part / np.sqrt((part.astype(np.float64) ** 2).sum(1).mean()) for part in parts]
     return dataclasses.replace(embeddings, text_embeds=np.hstack(parts).astype(np.float32))
 
 
