@@ -361,11 +361,11 @@ def new_rater_csv(
     seed: int = 0,
     part: str = "train",
 ) -> SimulatedRater:
-    """A simulated newcomer rates `ratings` images of a world: writes the CSV `image,score` and returns the
-    person.
+    """A simulated newcomer rates `ratings` images of a world: writes the CSV `image,score,prompt` and
+    returns the person.
 
-    `image` is the path relative to `world` (`images/simulated_00001.png`), `score` 1..5. `part` says which
-    images are drawn from: train, val or test.
+    `image` is the path relative to `world` (`images/simulated_00001.png`), `score` 1..5, `prompt` what the image was
+    painted from. `part` says which images are drawn from: train, val or test.
 
     Raises:
         ValueError: that part of the world has fewer images than `ratings`.
@@ -375,11 +375,12 @@ def new_rater_csv(
         raise ValueError(f"ratings={ratings}: the {part} images of {str(world)!r} allow 1..{len(images)}")
     person = simulated_newcomer(seed)
     order = np.argsort(hash_uniform(seed, 21, np.arange(len(images))))[:ratings]
-    lines = [(images[i].path, person.rate(images[i].prompt, images[i].seed)) for i in np.sort(order)]
+    rated = [images[i] for i in np.sort(order)]
+    lines = [(image.path, person.rate(image.prompt, image.seed), image.prompt) for image in rated]
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
     with partial.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([("image", "score"), *lines])
+        csv.writer(file).writerows([("image", "score", "prompt"), *lines])
     os.replace(partial, out)
     return person

@@ -295,7 +295,7 @@ def test_newcomer_csv(world, tmp_path):
     for row in rows:
         image = images[row["image"]]
         assert image.part == "train" and (out / row["image"]).is_file()
-        assert int(row["score"]) == person.rate(image.prompt, image.seed)
+        assert int(row["score"]) == person.rate(image.prompt, image.seed) and row["prompt"] == image.prompt
     assert person.participant_id not in {p.participant_id for p in plan.people}
     with pytest.raises(ValueError, match="ratings=1000"):
         new_rater_csv(out, tmp_path / "more.csv", ratings=1000)
