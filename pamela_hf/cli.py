@@ -12,6 +12,8 @@ from pathlib import Path
 
 from .cli_help import ABLATE, EMBED, EVALUATE, FIT_USER, OPTIMIZE_PROMPT, PREPARE, PUSH, SCORE, STUDY, TRAIN
 
+PROMPTS_HELP = "columns image and prompt, group, …: what each image was made from, and its metadata"
+
 
 def names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
@@ -198,6 +200,7 @@ def _fit_user_arguments(parser: argparse.ArgumentParser) -> None:
     add("--model", required=True, metavar="DIR", help="folder or Hub id of a trained model, the head's base")
     add("--ratings", metavar="CSV", help="columns image,score[,prompt,group,…]; this, --choices, or both")
     add("--choices", metavar="CSV", help="columns preferred,other: images chosen over others")
+    add("--prompts", metavar="CSV", help=PROMPTS_HELP)
     add("--name", required=True, help="what to call the person; no name of a trained participant")
     add("--output", required=True, metavar="HEAD_DIR", help="folder for the head; an older head there is replaced")
     features = parser.add_mutually_exclusive_group()
@@ -213,7 +216,7 @@ def _fit_user_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _fit_user(args: argparse.Namespace) -> None:
     from .embeddings import load_embeddings
-    from .head_ratings import read_choices_csv, read_ratings_csv
+    from .head_ratings import read_choices_csv, read_prompts_csv, read_ratings_csv
     from .head_report import in_words
     from .heads import UserHead
     from .scoring import PamelaScorer
@@ -228,6 +231,9 @@ def _fit_user(args: argparse.Namespace) -> None:
     ratings, prompts, metadata = [], {}, {}
     if args.ratings:
         ratings, prompts, metadata = read_ratings_csv(args.ratings, args.images, is_path, scorer.config.metadata)
+    if args.prompts:
+        more_prompts, more_metadata = read_prompts_csv(args.prompts, args.images, is_path, scorer.config.metadata)
+        prompts, metadata = {**prompts, **more_prompts}, {**metadata, **more_metadata}
     choices = read_choices_csv(args.choices, args.images, is_path) if args.choices else []
     head = UserHead.fit(
         scorer,
@@ -256,8 +262,7 @@ def _score_arguments(parser: argparse.ArgumentParser) -> None:
     person.add_argument("--head", metavar="HEAD", help="folder or Hub id of a head: somebody it was fitted for")
     prompt = parser.add_mutually_exclusive_group()
     prompt.add_argument("--prompt", metavar="TEXT", help="what all images were made from")
-    told_help = "columns image and prompt, group, …: what each image was made from, and its metadata"
-    prompt.add_argument("--prompts", metavar="CSV", help=told_help)
+    prompt.add_argument("--prompts", metavar="CSV", help=PROMPTS_HELP)
     add("--scale", metavar="NAME", help="rating scale of the scores (default: the model's)")
     add("--batch-size", type=positive, default=32, help="images a forward pass (32)")
     add("--device", help="cuda, mps, cpu (default: the first of these there is)")

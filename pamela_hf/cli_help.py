@@ -83,10 +83,11 @@ A new person from a few ratings: a head of a few kilobytes, fitted in about a se
   pamela fit-user --model DIR --ratings mine.csv --name me --output runs/me --embeddings embeddings.safetensors
   pamela fit-user … --rating-min 0 --rating-max 100      # the scale they are on, if it isn't the model's
   pamela fit-user … --choices chosen.csv                 # which of two images, beside ratings or alone
+  pamela fit-user … --choices chosen.csv --prompts p.csv # image,prompt: what they were made from
 
-mine.csv has columns image,score (and prompt and the model's metadata, group,style,type, if there are any; a score of
-true or false is a like), chosen.csv preferred,other: a path below --images (default: beside the CSV), or an id of the
-embeddings file. Then:
+mine.csv has columns image,score (a score of true or false is a like), chosen.csv preferred,other: a path below --images
+(default: beside the CSV), or an id of the embeddings file. What an image was made from (prompt) and its metadata, where
+the model knows any (group,style,type), are columns of mine.csv or of --prompts. Then:
 pamela score --model DIR --images photos --output scores.csv --head runs/me
 No rating, image or demographic is in the head; pamela push head runs/me me/my-taste shares it, privately.
 """

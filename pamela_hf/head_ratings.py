@@ -382,12 +382,42 @@ def read_ratings_csv(
             raise HeadError(f"{where}: score {cell!r} is no number, true or false. Correct or remove the row.")
         image = _located(row["image"], Path(path), images, where) if is_path else row["image"]
         pairs.append((image, score))
-        key = key_of(image, not is_path)
-        if row.get("prompt"):
-            prompts[key] = row["prompt"]
-        if facts := {field: row[field] for field in fields if row.get(field)}:
-            metadata[key] = facts
+        _note_told(row, key_of(image, not is_path), fields, prompts, metadata)
     return pairs, prompts, metadata
+
+
+def read_prompts_csv(
+    path: str | os.PathLike,
+    images: str | os.PathLike | None = None,
+    is_path: bool = True,
+    fields: Iterable[str] = (),
+) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+    """Image → prompt and image → metadata of a CSV with columns `image` and any of `prompt` and `fields`; the rest as
+    in [`read_ratings_csv`]."""
+    prompts: dict[str, str] = {}
+    metadata: dict[str, dict[str, str]] = {}
+    told = ("prompt", *fields)
+    names, _ = read_header(path, HeadError)
+    if not set(told) & set(names):
+        raise HeadError(f"{os.fspath(path)} has columns {names}; it needs image and any of {', '.join(told)}.")
+    for where, row in _csv_rows(Path(path), ("image",)):
+        image = _located(row["image"], Path(path), images, where) if is_path else row["image"]
+        _note_told(row, key_of(image, not is_path), fields, prompts, metadata)
+    return prompts, metadata
+
+
+def _note_told(
+    row: Mapping[str, str],
+    key: str,
+    fields: Iterable[str],
+    prompts: dict[str, str],
+    metadata: dict[str, dict[str, str]],
+) -> None:
+    """Puts a row's prompt and metadata, where there are any, beside those of other images."""
+    if row.get("prompt"):
+        prompts[key] = row["prompt"]
+    if facts := {field: row[field] for field in fields if row.get(field)}:
+        metadata[key] = facts
 
 
 def read_choices_csv(
@@ -401,7 +431,7 @@ def read_choices_csv(
     return [tuple(_located(name, Path(path), images, where) for name in pair) for where, *pair in names]
 
 
-def _csv_rows(path: Path, columns: tuple[str, str]) -> list[tuple[str, dict[str, str]]]:
+def _csv_rows(path: Path, columns: tuple[str, ...]) -> list[tuple[str, dict[str, str]]]:
     names, _ = read_header(path, HeadError)
     if not set(columns) <= set(names):
         raise HeadError(f"{path} has columns {names}; it needs {' and '.join(columns)}.")

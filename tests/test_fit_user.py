@@ -49,6 +49,24 @@ def test_choices_alone_will_do_and_nothing_will_not(command, tmp_path, capsys):
         main([*arguments[:at], *arguments[at + 2 :], "--name", "ann"])
 
 
+def test_prompts_and_metadata_of_chosen_images(command, tmp_path, trained_folder, ratings_folder):
+    arguments, csv = command
+    kinds = PamelaScorer.from_pretrained(trained_folder).config.metadata["group"]
+    pairs = [(f"img{i:03d}", f"img{i + 10:03d}") for i in range(10)]
+    csv.write_text("preferred,other\n" + "".join(f"{a},{b}\n" for a, b in pairs))
+    arguments[arguments.index("--ratings")] = "--choices"
+    metadata = {image: {"group": kinds[i % 2]} for i, image in enumerate(image for pair in pairs for image in pair)}
+    told = tmp_path / "told.csv"
+    told.write_text("image,group\n" + "".join(f"{image},{facts['group']}\n" for image, facts in metadata.items()))
+    main([*arguments, "--name", "ann", "--prompts", str(told)])
+    given = {"name": "ann", "embeddings": load_embeddings(ratings_folder / "embeddings.safetensors")}
+    row = UserHead.fit(trained_folder, choices=pairs, metadata=metadata, **given).row
+    np.testing.assert_allclose(UserHead.load(tmp_path / "head").row, row, atol=1e-6)
+    told.write_text("image,weather\nimg001,fair\n")
+    with pytest.raises(SystemExit, match=r"needs image and any of prompt, .*group"):
+        main([*arguments, "--name", "ann", "--prompts", str(told)])
+
+
 @pytest.mark.parametrize(
     ("text", "extra", "message"),
     [
