@@ -5,10 +5,10 @@ of the prompts and the ratings of a fifth of the people are held out. Judged on 
 training ("seen"), the same without their name ("no user"), and held-out people with 0, 10, 100 of their ratings of the
 other images ("unseen", "k=10", "k=100"). SROCC of each person, averaged over folds and draws, then over people; of
 rivals also ours minus theirs with its paired 95 % interval over people and, since other images move it too, fold by
-fold. Rivals take images and prompts; with --rivals-metadata they know the images' metadata, too. --choices adds
-newcomers who choose between two images as their ratings have it (10, 50 or 200 random pairs, all pairs of 30 images)
-and people who rate or choose at random, who should lose nothing against "unseen". key=value go to the training, as in
-train.py. Neither val_* nor test_* is read.
+fold. Rivals know images, prompts and metadata, as our model does. --choices adds newcomers who choose between two
+images as their ratings have it (10, 50 or 200 random pairs, all pairs of 30 images) and people who rate or choose at
+random, who should lose nothing against "unseen". key=value go to the training, as in train.py. Neither val_* nor
+test_* is judged.
 """
 
 import argparse
@@ -20,15 +20,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from sklearn.decomposition import PCA
+from bench_rivals import with_metadata
 from sklearn.model_selection import GroupKFold
 
 from pamela_hf.baselines import load_baseline
 from pamela_hf.builder import load_ratings
-from pamela_hf.data import METADATA_FIELDS
-from pamela_hf.embeddings import Embeddings, load_embeddings
+from pamela_hf.embeddings import load_embeddings
 from pamela_hf.evaluation import without_user
-from pamela_hf.features_pamela import METADATA_AXES
 from pamela_hf.few_shot import FewShotFits, answers_of
 from pamela_hf.heads import prior_of
 from pamela_hf.metrics import paired_bootstrap, user_metrics
@@ -52,20 +50,6 @@ def folds(table: pd.DataFrame) -> Iterator[tuple[pd.DataFrame, pd.DataFrame, pd.
         new = (fold_of == fold).to_numpy()
         parts = (~image_out & ~new, image_out & ~new, image_out & new, ~image_out & new)
         yield tuple(table[part].reset_index(drop=True) for part in parts)
-
-
-def with_metadata(embeddings: Embeddings, table: pd.DataFrame) -> Embeddings:
-    """Features whose prompt side tells metadata, too: each value times the first principal axes, as ours has it."""
-    varied = [field for field in METADATA_FIELDS if table[field].nunique() > 1]
-    facts = table.drop_duplicates("image_id").set_index("image_id")[varied]
-    facts = pd.get_dummies(facts.set_index(facts.index.astype(str)).reindex(embeddings.image_ids)).to_numpy(np.float64)
-    kinds = [part for part in (embeddings.image_embeds, embeddings.text_embeds) if part is not None]
-    both = np.hstack([part / np.linalg.norm(part, axis=1, keepdims=True) for part in kinds])
-    axes = PCA(METADATA_AXES).fit_transform(both)
-    within = (facts[:, :, None] * axes[:, None]).reshape(len(facts), -1)
-    parts = [*kinds[1:], within]
-    parts = [part / np.sqrt((part.astype(np.float64) ** 2).sum(1).mean()) for part in parts]
-    return dataclasses.replace(embeddings, text_embeds=np.hstack(parts).astype(np.float32))
 
 
 def srocc(ratings: pd.DataFrame, scores: np.ndarray) -> pd.Series:
@@ -101,7 +85,6 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="ratings folder with embeddings")
     parser.add_argument("--config", default=str(Path(__file__).parent / "configs" / "oasis.yaml"))
     parser.add_argument("--rivals", default="", help="of the baselines that train here, beside ours")
-    parser.add_argument("--rivals-metadata", action="store_true", help="rivals know the images' metadata, too")
     parser.add_argument("--choices", action="store_true", help="newcomers who choose, too, and who answer at random")
     parser.add_argument("--output", type=Path, help="JSON file to write as well")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
@@ -109,7 +92,7 @@ def main() -> None:
     data = load_ratings(args.data)
     embeddings = load_embeddings(data.embeddings)
     config = TrainingConfig.read(args.config, args.overrides)
-    told = with_metadata(embeddings, data.splits["train"]) if args.rivals_metadata else embeddings
+    told = with_metadata(embeddings, data)
     names = ["pamela", *filter(None, args.rivals.split(","))]
     values: dict[str, dict[str, list[pd.Series]]] = {name: {column: [] for column in COLUMNS} for name in names}
     for fitted, seen, unseen, support in folds(data.splits["train"]):

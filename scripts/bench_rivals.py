@@ -2,11 +2,12 @@
 
 --models holds seed0, seed1, … trained already (`bench_accuracy.py --models DIR` leaves them so); what is missing is
 trained first. Values and bootstrap draws are averaged over the models' seeds, differences are paired over people.
-Rivals are fitted once, on train. By default only val_* is judged; --splits test_seen,test_unseen reads the test splits,
-which is done once for each claim.
+Rivals are fitted once, on train, and know images, prompts and metadata, as our model does. By default only val_* is
+judged; --splits test_seen,test_unseen reads the test splits, which is done once for each claim.
 """
 
 import argparse
+import dataclasses
 import json
 import os
 import tempfile
@@ -15,12 +16,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from bench_accuracy import HERE, train
+from sklearn.decomposition import PCA
 
 from pamela_hf.baselines import load_baseline
 from pamela_hf.builder import load_ratings
-from pamela_hf.embeddings import load_embeddings
+from pamela_hf.data import METADATA_FIELDS, RatingData
+from pamela_hf.embeddings import Embeddings, load_embeddings
 from pamela_hf.evaluation import with_wrong_user, without_user
+from pamela_hf.features_pamela import METADATA_AXES
 from pamela_hf.few_shot import FewShotFits
 from pamela_hf.metrics import Estimate, judge
 from pamela_hf.scoring import PamelaScorer
@@ -40,6 +45,19 @@ def mean(estimates: Sequence[Estimates]) -> Estimates:
         )
         for metric in estimates[0]
     }
+
+
+def with_metadata(embeddings: Embeddings, data: RatingData) -> Embeddings:
+    """Features whose prompt side tells metadata, too, as ours has it: each value times the first principal axes."""
+    table = pd.concat(data.splits.values()).astype({"image_id": str}).drop_duplicates("image_id").set_index("image_id")
+    varied = [field for field in METADATA_FIELDS if table[field].nunique() > 1]
+    facts = pd.get_dummies(table[varied].reindex(embeddings.image_ids)).to_numpy(np.float64)
+    kinds = [part for part in (embeddings.image_embeds, embeddings.text_embeds) if part is not None]
+    both = np.hstack([part / np.linalg.norm(part, axis=1, keepdims=True).clip(1e-12) for part in kinds])
+    axes = PCA(METADATA_AXES, random_state=0).fit(both[embeddings.rows(data.splits["train"]["image_id"].unique())])
+    within = (facts[:, :, None] * axes.transform(both)[:, None]).reshape(len(facts), -1)
+    parts = [part / np.sqrt((part.astype(np.float64) ** 2).sum(1).mean()) for part in (*kinds[1:], within)]
+    return dataclasses.replace(embeddings, text_embeds=np.hstack(parts).astype(np.float32))
 
 
 def judged(scorer, split: str, data, embeddings, few_shot: FewShotFits) -> dict[str, Estimates]:
@@ -80,6 +98,8 @@ def main() -> None:
     embeddings = load_embeddings(data.embeddings)
     ks = [int(k) for k in args.few_shot.split(",") if k]
     few_shot = FewShotFits(data.splits.get("support_unseen"), embeddings, ks)
+    told = with_metadata(embeddings, data)
+    few_shot_told = FewShotFits(data.splits.get("support_unseen"), told, ks)
     splits, result = args.splits.split(","), {}
     with tempfile.TemporaryDirectory() as temporary:
         ours: dict[str, list[dict[str, Estimates]]] = {split: [] for split in splits}
@@ -92,10 +112,10 @@ def main() -> None:
     found = {split: {"pamela": {s: mean([one[s] for one in seeds]) for s in seeds[0]}} for split, seeds in ours.items()}
     for name in args.rivals.split(","):
         start = time.perf_counter()
-        scorer = load_baseline(name).fit(data.splits["train"], embeddings, level_values=data.level_values, data=data)
+        scorer = load_baseline(name).fit(data.splits["train"], told, level_values=data.level_values, data=data)
         print(f"{name}: fitted in {time.perf_counter() - start:.0f} s", flush=True)
         for split in splits:
-            found[split][name] = judged(scorer, split, data, embeddings, few_shot)
+            found[split][name] = judged(scorer, split, data, told, few_shot_told)
     for split, scorers in found.items():
         shown = result[split] = {}
         print(f"\n| {split} | {' | '.join(SHOWN)} | pamela minus it, user_srocc |\n|---|{'---|' * (len(SHOWN) + 1)}")
