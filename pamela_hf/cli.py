@@ -216,7 +216,7 @@ def _fit_user_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _fit_user(args: argparse.Namespace) -> None:
     from .embeddings import load_embeddings
-    from .head_ratings import read_choices_csv, read_prompts_csv, read_ratings_csv
+    from .head_csv import read_choices_csv, read_prompts_csv, read_ratings_csv
     from .head_report import in_words
     from .heads import UserHead
     from .scoring import PamelaScorer

@@ -34,7 +34,7 @@ SECRETS: tuple[tuple[str, bytes, re.Pattern[bytes]], ...] = (
 LOCAL_PATHS = (
     ("local path", b"/home/", re.compile(rb"(?<![\w.])/home/[\w.-]+/[\w.-]")),
     ("local path", b"/Users/", re.compile(rb"(?<![\w.])/Users/[\w.-]+/[\w.-]")),
-    ("local path", b"/root/", re.compile(rb"(?<![\w.])/root/[\w.-]")),
+    ("local path", b"root/", re.compile(rb"(?<![\w.])/(?:var/)?root/[\w.-]")),  # the superuser's, on Linux and macOS
     ("local path", b"/tmp/", re.compile(rb"(?<![\w.])/tmp/[\w.-]+/[\w.-]")),
     ("local path", b"/var/folders/", re.compile(rb"(?<![\w.])/var/folders/[\w.-]")),
     ("local path", b"Users\\", re.compile(rb"\b[A-Za-z]:\\{1,2}Users\\{1,2}[\w.-]")),

@@ -4,7 +4,7 @@ import pytest
 
 from pamela_hf.builder import load_ratings
 from pamela_hf.csv_files import read_number
-from pamela_hf.head_ratings import read_choices_csv, read_ratings_csv
+from pamela_hf.head_csv import read_choices_csv, read_ratings_csv
 from pamela_hf.repeats import read_repeats
 from pamela_hf.study_files import read_choices
 

@@ -20,8 +20,8 @@ from safetensors.numpy import load_file, save_file
 
 from pamela_hf import PamelaConfig, PamelaRewardModel, head_files
 from pamela_hf.embeddings import load_embeddings
+from pamela_hf.head_csv import read_choices_csv, read_ratings_csv
 from pamela_hf.head_files import ABOUT, CONFIG, FILES, WEIGHTS, HeadError, check_name
-from pamela_hf.head_ratings import read_choices_csv, read_ratings_csv
 from pamela_hf.heads import UserHead
 from pamela_hf.processing_pamela import PamelaProcessor, load_preprocessors
 from pamela_hf.scoring import PamelaScorer

@@ -285,6 +285,8 @@ def test_what_must_not_be_published_stops_the_push(folder):
     for name, text, what in [
         ("README.md", f"use {token}", "Hugging Face token"),
         ("data/a.json", json.dumps({"cache": "/home/someone/runs"}), "local path"),
+        ("data/a.json", json.dumps({"cache": "/".join(["", "root", "runs"])}), "local path"),
+        ("data/a.json", json.dumps({"cache": "/".join(["", "var", "root", "runs"])}), "local path"),
         ("data/a.json", json.dumps({"cache": "C:\\Users\\someone\\runs"}), "local path"),
         ("config.json", json.dumps({"users": ["jo.doe@mail.net"]}), "e-mail address"),
         ("data/a.json", json.dumps(base64.b64encode(b"x" + token.encode()).decode()), "Hugging Face token"),

@@ -24,7 +24,7 @@ LAYERS = {
     "report_groups": 2,
     "report": 3, "report_files": 4, "report_table": 1,
     "builder": 2, "embeddings": 2, "preparation": 3, "scoring": 2,
-    "taste_fitting": 0, "head_files": 0, "head_ratings": 3, "head_report": 3, "heads": 3, "few_shot": 4,
+    "taste_fitting": 0, "head_files": 0, "head_ratings": 3, "head_csv": 3, "head_report": 3, "heads": 3, "few_shot": 4,
     "refiners": 0, "prompt_trace": 1, "prompt_surrogate": 1, "prompt_search": 2,
     "prompt_images": 3,
     "prompt_page": 1, "prompt_charts": 3, "prompt_report": 3, "prompt_output": 4,
@@ -37,6 +37,7 @@ LAYERS = {
 SIDEWAYS = {
     "heads": {"head_ratings", "head_report"},
     "head_report": {"head_ratings"},
+    "head_csv": {"head_ratings"},
     "hub": {"hub_scan"},
     "simulation": {"simulated_images", "simulated_raters", "simulated_traits", "simulated_vocabulary"},
     "simulated_encoder": {"simulation", "simulated_images", "simulated_traits", "simulated_vocabulary"},
