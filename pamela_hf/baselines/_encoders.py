@@ -1,5 +1,6 @@
 """What rivals share that are a function of a dual encoder's features: cached features serve where they are its own."""
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -35,9 +36,9 @@ class EncoderScorer(PixelScorer):
         super().__init__(name, open_image, weights)
         self.encoder = encoder
 
+    @abstractmethod
     def score_features(self, image_embeds: np.ndarray, text_embeds: np.ndarray | None) -> np.ndarray:
         """Scores `(B,)` of features `(B, D)` of images and `(B, D)` of their prompts (None: `uses_prompt` is False)."""
-        raise NotImplementedError
 
     def score_images(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> np.ndarray:
         text = self.encoder.embed_prompts(prompts) if self.uses_prompt else None

@@ -1,6 +1,7 @@
 """What the personal rivals have in common as scorers: people, their use of the scale, and meeting new ones."""
 
 import dataclasses
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -14,7 +15,7 @@ from ._ratings import Inputs, RatingMatrix, ScaleUse, shares
 
 
 @dataclass
-class PersonalScorer:
+class PersonalScorer(ABC):
     """A scorer that knows people by their ratings; subclasses say how much each likes an image.
 
     Attributes:
@@ -42,12 +43,12 @@ class PersonalScorer:
 
     def liking(self, x: np.ndarray, image: np.ndarray, person: np.ndarray, ratings: pd.DataFrame) -> np.ndarray:
         """`(n,)` standardized liking. x: `(m, D)` features; image, person: `(n,)` rows of x and of the people, -1 for
-        somebody unknown; ratings: the table asked about."""
+        somebody unknown; ratings: the table asked about. Only a subclass with a `predict` of its own has none."""
         raise NotImplementedError
 
+    @abstractmethod
     def fit_people(self, x: np.ndarray, ratings: RatingMatrix, table: pd.DataFrame) -> dict[str, object]:
         """The fields that hold what is known of people, from their own ratings of images with features x `(I, D)`."""
-        raise NotImplementedError
 
     def predict(self, ratings: pd.DataFrame, embeddings: Embeddings) -> Predictions:
         """A normal distribution around the person's liking, cut into the levels of each row's rating scale.

@@ -1,5 +1,6 @@
 """What rivals share that score pixels with weights trained elsewhere: their images, each scored once, and refusals."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -40,7 +41,7 @@ class Origin:
     extra: str | None = None
 
 
-class PixelScorer:
+class PixelScorer(ABC):
     """Scores pairs of image and prompt; everyone gets the same score.
 
     The scores are on the rival's own scale: no probabilities, and no rmse even where the ends of its range happen to
@@ -69,9 +70,9 @@ class PixelScorer:
         self._open_image = open_image
         self._scores: dict[tuple[str, str | None], float] = {}
 
+    @abstractmethod
     def score_images(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> np.ndarray:
         """Scores `(B,)` of B RGB images, each with its prompt (empty where `uses_prompt` is False)."""
-        raise NotImplementedError
 
     def predict(self, ratings: pd.DataFrame, embeddings: Embeddings) -> Predictions:
         """One score for each row; every distinct pair of image and prompt is scored once in the scorer's life.
