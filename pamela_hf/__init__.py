@@ -1,26 +1,32 @@
-"""Personal taste in images. Importing this package registers PAMELA with the Auto classes of transformers."""
+"""Personal taste in images. Importing this package registers PAMELA with the Auto classes of transformers.
 
-import importlib
+The data's way: ratings/ → embeddings.py (features, by encoder.py) → training/ → model/ → scoring.py → evaluation/,
+heads/, prompts/. Each folder's `__init__` says what is in it and what it may import.
+"""
+
 from typing import TYPE_CHECKING
 
 from transformers import AutoConfig, AutoModel, AutoProcessor
 
-from .configuration_pamela import PamelaConfig
-from .modeling_pamela import PamelaRewardModel, PamelaRewardOutput
-from .processing_pamela import PamelaProcessor
+from .exports import exports
+from .model import PamelaConfig, PamelaProcessor, PamelaRewardModel, PamelaRewardOutput
 from .version import __version__
 
 if TYPE_CHECKING:
-    from .builder import PamelaRatings, load_ratings
-    from .heads import UserHead
-    from .pipeline_pamela import PamelaPromptPipeline
+    from .heads.head import UserHead
+    from .prompts.pipeline_pamela import PamelaPromptPipeline
+    from .ratings.builder import PamelaRatings, load_ratings
     from .scoring import PamelaScorer
 
-# loaded when first used, so that importing the package stays quick
-_LAZY = {
-    "PamelaPromptPipeline": "pipeline_pamela", "PamelaRatings": "builder", "PamelaScorer": "scoring",
-    "UserHead": "heads", "load_ratings": "builder",
-}  # fmt: skip
+__getattr__, _lazy = exports(
+    __name__,
+    **{
+        "heads.head": ["UserHead"],
+        "prompts.pipeline_pamela": ["PamelaPromptPipeline"],
+        "ratings.builder": ["PamelaRatings", "load_ratings"],
+        "scoring": ["PamelaScorer"],
+    },
+)
 
 __all__ = [
     "PamelaConfig",
@@ -42,9 +48,3 @@ AutoProcessor.register(PamelaConfig, PamelaProcessor, exist_ok=True)
 PamelaConfig.register_for_auto_class()
 PamelaRewardModel.register_for_auto_class("AutoModel")
 PamelaProcessor.register_for_auto_class("AutoProcessor")
-
-
-def __getattr__(name: str):
-    if name in _LAZY:
-        return getattr(importlib.import_module(f".{_LAZY[name]}", __name__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from .cli_help import ABLATE, EMBED, EVALUATE, FIT_USER, OPTIMIZE_PROMPT, PREPARE, PUSH, SCORE, STUDY, TRAIN
+from .commands.cli_help import ABLATE, EMBED, EVALUATE, FIT_USER, OPTIMIZE_PROMPT, PREPARE, PUSH, SCORE, STUDY, TRAIN
 
 PROMPTS_HELP = "columns image and prompt, group, …: what each image was made from, and its metadata"
 
@@ -30,8 +30,8 @@ def positive(text: str) -> int:
 
 
 def _prepare_arguments(parser: argparse.ArgumentParser) -> None:
-    from .data import SPLIT_BY
-    from .sources import source_names
+    from .ratings.sources import source_names
+    from .ratings.table import SPLIT_BY
 
     add = parser.add_argument
     known = ", ".join(source_names())
@@ -55,7 +55,7 @@ def _prepare_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _prepare(args: argparse.Namespace) -> None:
-    from .preparation import prepare
+    from .ratings.preparation import prepare
 
     ratings = prepare(
         args.source,
@@ -92,9 +92,10 @@ def _embed_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _embed(args: argparse.Namespace) -> None:
-    from .builder import load_ratings
-    from .embeddings import DEFAULT_ENCODER, EMBEDDINGS_NAME, FrozenEncoder, compute_embeddings
-    from .training_config import TrainingConfig
+    from .embeddings import EMBEDDINGS_NAME
+    from .encoder import DEFAULT_ENCODER, FrozenEncoder, compute_embeddings
+    from .ratings.builder import load_ratings
+    from .training.config import TrainingConfig
 
     data = load_ratings(args.data)
     if data.open_image is None:
@@ -126,8 +127,8 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _train(args: argparse.Namespace) -> None:
-    from .training import load_sources, train
-    from .training_config import TrainingConfig
+    from .training.config import TrainingConfig
+    from .training.train import load_sources, train
 
     config = TrainingConfig.read(args.config, args.overrides)
     data, embeddings = load_sources(args.data, rating_min=args.rating_min, rating_max=args.rating_max)
@@ -158,8 +159,8 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _evaluate(args: argparse.Namespace) -> None:
-    from .evaluation import run
-    from .report_table import metric_table
+    from .evaluation.evaluate import run
+    from .evaluation.table import metric_table
 
     options = {k: v for k, v in vars(args).items() if k not in ("command", "run")}
     print(metric_table(run(**options)))
@@ -184,9 +185,9 @@ def _ablate_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _ablate(args: argparse.Namespace) -> None:
-    from .ablation import VARIANTS, run
-    from .ablation_report import ablation_table
-    from .training_config import TrainingConfig
+    from .experiments.ablation import VARIANTS, run
+    from .experiments.ablation_page import ablation_table
+    from .training.config import TrainingConfig
 
     given = ("data", "output", "seeds", "users", "images", "ratings_per_user", "splits", "keep_models")
     options = {name: getattr(args, name) for name in given}
@@ -216,9 +217,9 @@ def _fit_user_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _fit_user(args: argparse.Namespace) -> None:
     from .embeddings import load_embeddings
-    from .head_csv import read_choices_csv, read_prompts_csv, read_ratings_csv
-    from .head_report import in_words
-    from .heads import UserHead
+    from .heads.csv import read_choices_csv, read_prompts_csv, read_ratings_csv
+    from .heads.head import UserHead
+    from .heads.summary import in_words
     from .scoring import PamelaScorer
 
     ends = (args.rating_min, args.rating_max)
@@ -275,7 +276,7 @@ def _score(args: argparse.Namespace) -> None:
         raise ValueError(f"--output {args.output} must end in .csv or .parquet.")
     scorer, user = PamelaScorer.from_pretrained(args.model, device=args.device), args.user
     if args.head:
-        from .heads import UserHead
+        from .heads.head import UserHead
 
         user = UserHead.from_pretrained(args.head, scorer)
     table = score_folder(
@@ -307,7 +308,7 @@ def _push_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _push(args: argparse.Namespace) -> None:
-    from .publishing import push_head, push_model, push_ratings
+    from .publishing.repositories import push_head, push_model, push_ratings
 
     options = {"private": not args.public, "dry_run": args.dry_run}
     if args.kind == "model":
@@ -317,7 +318,7 @@ def _push(args: argparse.Namespace) -> None:
     if args.kind == "ratings":
         options["with_demographics"] = args.with_demographics
     if args.kind == "pipeline":  # needs diffusers, which the others don't
-        from .pipeline_publishing import push_pipeline as push
+        from .publishing.pipeline import push_pipeline as push
     else:
         push = {"model": push_model, "ratings": push_ratings, "head": push_head}[args.kind]
     result = push(args.folder, args.repo, **options)
@@ -360,8 +361,8 @@ def _optimize_prompt_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _optimize_prompt(args: argparse.Namespace) -> None:
-    from .prompt_loading import SETUP, load_options, load_prompt_pipeline, load_users
-    from .prompt_runs import optimize_prompt
+    from .prompts.loading import SETUP, load_options, load_prompt_pipeline, load_users
+    from .prompts.runs import optimize_prompt
 
     setup, options = load_options(
         args.config, args.overrides, {key: getattr(args, key) for key in (*SETUP, "seed", "runs")}
@@ -401,8 +402,8 @@ def _study_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _study(args: argparse.Namespace) -> None:
-    from .study_files import read_choices
-    from .study_report import ASSUMED_SD, planned_power, simulated_paper, study_report, study_table, write_study
+    from .study.csv import read_choices
+    from .study.page import ASSUMED_SD, planned_power, simulated_paper, study_report, study_table, write_study
 
     if (args.choices is None) != (args.power or args.simulate_paper):
         raise ValueError("Give either a CSV of choices, --power or --simulate-paper.")
@@ -463,7 +464,7 @@ def main(argv: Sequence[str] | None = None, command: str | None = None) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     try:
         if getattr(args, "device", None):  # before anything is read: ratings may take minutes
-            from .loading import usable_device
+            from .encoder import usable_device
 
             usable_device(args.device)
         args.run(args)

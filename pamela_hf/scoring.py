@@ -13,13 +13,14 @@ from PIL import Image
 from tqdm.auto import tqdm
 from transformers.utils import logging
 
-from .configuration_pamela import PamelaConfig
-from .csv_files import read_header, read_rows
 from .embeddings import Embeddings, check_encoder
-from .images import open_image_checked, upright_rgb
-from .loading import folder_or_repository, usable_device
-from .modeling_pamela import PamelaRewardModel
-from .processing_pamela import PamelaProcessor
+from .encoder import usable_device
+from .files.csv import read_header, read_rows
+from .files.images import open_image_checked, upright_rgb
+from .files.locations import folder_or_repository
+from .model.configuration_pamela import PamelaConfig
+from .model.modeling_pamela import PamelaRewardModel
+from .model.processing_pamela import PamelaProcessor
 
 logger = logging.get_logger(__name__)
 
@@ -331,7 +332,7 @@ class PamelaScorer:
         batch_size: int = 2048,
         rows: Mapping[str, np.ndarray] | None = None,
     ) -> Predictions:
-        """Predicts the ratings of a table (see [`pamela_hf.data.RatingData`]) from precomputed features.
+        """Predicts the ratings of a table (see [`pamela_hf.ratings.table.RatingData`]) from precomputed features.
 
         Args:
             rows: participant_id → that person's row `(row_size,)`, for people the model was not trained on.

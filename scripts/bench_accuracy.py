@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from pamela_hf.evaluation import run
+from pamela_hf.evaluation.evaluate import run
 
 HERE = Path(__file__).parent
 SHOWN = ("user_srocc", "user_plcc", "user_pairwise_0", "user_pairwise_1", "user_pairwise_2", "coverage_80")

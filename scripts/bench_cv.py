@@ -24,16 +24,16 @@ from bench_rivals import with_metadata
 from sklearn.model_selection import GroupKFold
 
 from pamela_hf.baselines import load_baseline
-from pamela_hf.builder import load_ratings
 from pamela_hf.embeddings import load_embeddings
-from pamela_hf.evaluation import without_user
-from pamela_hf.few_shot import FewShotFits, answers_of
-from pamela_hf.heads import prior_of
+from pamela_hf.evaluation.evaluate import without_user
+from pamela_hf.evaluation.few_shot import FewShotFits, answers_of
+from pamela_hf.heads.fitting import Answers, fit_row
+from pamela_hf.heads.head import prior_of
 from pamela_hf.metrics import paired_bootstrap, user_metrics
+from pamela_hf.ratings.builder import load_ratings
 from pamela_hf.scoring import PamelaScorer
-from pamela_hf.taste_fitting import Answers, fit_row
-from pamela_hf.training import train
-from pamela_hf.training_config import TrainingConfig
+from pamela_hf.training.config import TrainingConfig
+from pamela_hf.training.train import train
 
 FOLDS = 5
 COLUMNS = ("seen", "no user", "unseen", "k=10", "k=100")

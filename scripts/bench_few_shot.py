@@ -11,10 +11,10 @@ from pathlib import Path
 
 from bench_rivals import judged, mean
 
-from pamela_hf.builder import load_ratings
 from pamela_hf.embeddings import load_embeddings
-from pamela_hf.few_shot import SELECT, FewShotFits
+from pamela_hf.evaluation.few_shot import SELECT, FewShotFits
 from pamela_hf.metrics import Estimate
+from pamela_hf.ratings.builder import load_ratings
 from pamela_hf.scoring import PamelaScorer
 
 METRIC = "user_srocc"

@@ -28,12 +28,12 @@ import torch
 
 from pamela_hf import PamelaScorer
 from pamela_hf.embeddings import Embeddings
-from pamela_hf.few_shot import answers_of
-from pamela_hf.heads import UserHead, prior_of
+from pamela_hf.evaluation.few_shot import answers_of
+from pamela_hf.heads.fitting import fit_row
+from pamela_hf.heads.head import UserHead, prior_of
 from pamela_hf.metrics import correlation
 from pamela_hf.scoring import encode_ratings
-from pamela_hf.taste_fitting import fit_row
-from pamela_hf.training import load_sources
+from pamela_hf.training.train import load_sources
 
 HEADS = 1000
 RATES = (2e-3,)  # of adapters; with 15 steps of AdamW, ten ratings are fitted visibly closer

@@ -151,7 +151,7 @@ def bench_loading(place: Path, server, size: str) -> dict[str, float]:
     from transformers import AutoModel, SiglipConfig, SiglipModel
 
     from pamela_hf import PamelaConfig, PamelaProcessor, PamelaRewardModel
-    from pamela_hf.publishing import push_model  # noqa: F401  (imported here so that its cost is in no figure)
+    from pamela_hf.publishing.repositories import push_model  # noqa: F401  (imported here so that its cost is in no figure)
 
     text, vision = ENCODERS[size]
     SiglipModel(SiglipConfig(text_config=text, vision_config=vision)).save_pretrained(place / "encoder")

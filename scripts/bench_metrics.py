@@ -48,8 +48,8 @@ class Recorded:
 
 def report_seconds(p, r, users, images, probs, draws):
     """Of a split with 15 groups of people and 47 of images. Imported here: torch would count as the metrics' memory."""
-    from pamela_hf.data import RATING_COLUMNS, RatingData
-    from pamela_hf.evaluation import evaluate
+    from pamela_hf.evaluation.evaluate import evaluate
+    from pamela_hf.ratings.table import RATING_COLUMNS, RatingData
 
     columns = {
         "participant_id": users, "image_id": images, "rating_scale": "five", "age_binned": users % 5,

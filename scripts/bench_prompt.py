@@ -17,13 +17,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pamela_hf.pipeline_pamela import PamelaPromptPipeline
-from pamela_hf.prompt_runs import stability
-from pamela_hf.prompt_search import PromptSearch, SearchConfig
+from pamela_hf.prompts.pipeline_pamela import PamelaPromptPipeline
+from pamela_hf.prompts.runs import stability
+from pamela_hf.prompts.search import PromptSearch, SearchConfig
 from pamela_hf.refiners.vocabulary import Refiner as VocabularyRefiner
 from pamela_hf.scoring import PamelaScorer
-from pamela_hf.simulated_pipeline import SimulatedPipeline
-from pamela_hf.simulation import (
+from pamela_hf.simulation.pipeline import SimulatedPipeline
+from pamela_hf.simulation.world import (
     CALIBRATION,
     SCALARS,
     SUBJECTS,

@@ -21,13 +21,13 @@ from bench_accuracy import HERE, train
 from sklearn.decomposition import PCA
 
 from pamela_hf.baselines import load_baseline
-from pamela_hf.builder import load_ratings
-from pamela_hf.data import METADATA_FIELDS, RatingData
 from pamela_hf.embeddings import Embeddings, load_embeddings
-from pamela_hf.evaluation import with_wrong_user, without_user
-from pamela_hf.features_pamela import METADATA_AXES
-from pamela_hf.few_shot import FewShotFits
+from pamela_hf.evaluation.evaluate import with_wrong_user, without_user
+from pamela_hf.evaluation.few_shot import FewShotFits
 from pamela_hf.metrics import Estimate, judge
+from pamela_hf.model.features_pamela import METADATA_AXES
+from pamela_hf.ratings.builder import load_ratings
+from pamela_hf.ratings.table import METADATA_FIELDS, RatingData
 from pamela_hf.scoring import PamelaScorer
 
 RIVALS = "user_ridge,matrix_factorization,personal_ordinal,low_rank,residual,ridge"

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from pamela_hf.builder import load_ratings
 from pamela_hf.embeddings import Embeddings
-from pamela_hf.simulation import plan_world, write_annotations
-from pamela_hf.training import train
-from pamela_hf.training_config import TrainingConfig
+from pamela_hf.ratings.builder import load_ratings
+from pamela_hf.simulation.world import plan_world, write_annotations
+from pamela_hf.training.config import TrainingConfig
+from pamela_hf.training.train import train
 
 CONFIG = Path(__file__).parent / "configs" / "pamela.yaml"
 

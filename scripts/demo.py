@@ -12,8 +12,8 @@ from pathlib import Path
 
 from pamela_hf.cli import main as pamela
 from pamela_hf.scoring import PamelaScorer
-from pamela_hf.simulated_encoder import simulated_pairs, train_tiny_encoder
-from pamela_hf.simulation import new_rater_csv, write_world
+from pamela_hf.simulation.encoder import simulated_pairs, train_tiny_encoder
+from pamela_hf.simulation.world import new_rater_csv, write_world
 
 CONFIG = Path(__file__).parent / "configs" / "demo.yaml"
 FIGURE = '<figure><img src="ratings/{}" title="{}"><figcaption>{:.1f}</figcaption></figure>'

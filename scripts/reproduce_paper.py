@@ -16,11 +16,11 @@ from pathlib import Path
 
 from pamela_hf.baselines import available_baselines
 from pamela_hf.cli import names, numbers
-from pamela_hf.training_config import TrainingConfig
+from pamela_hf.training.config import TrainingConfig
 
 
 def main() -> None:
-    from pamela_hf.reproduction import PAPER_VARIANTS, RELEASE, reproduce
+    from pamela_hf.experiments.reproduction import PAPER_VARIANTS, RELEASE, reproduce
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument

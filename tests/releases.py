@@ -54,3 +54,15 @@ def small_splits() -> dict[str, list]:
         "test_seen": [rating("p1", 7, 4), rating("p2", 7, 5)],
         "test_unseen": [rating("p3", 7, 1)],
     }
+
+
+def write_text(path: Path, text: str, encoding: str = "utf-8") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(text.encode(encoding))
+    return path
+
+
+def write_image(path: Path, color: str = "red") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (8, 8), color).save(path)
+    return path

@@ -10,16 +10,8 @@ from safetensors.torch import save_file as save_torch_file
 
 from pamela_hf import PamelaConfig
 from pamela_hf.cli import main
-from pamela_hf.embeddings import (
-    EmbeddingError,
-    Embeddings,
-    FrozenEncoder,
-    check_encoder,
-    check_encoder_folder,
-    compute_embeddings,
-    join_embeddings,
-    load_embeddings,
-)
+from pamela_hf.embeddings import EmbeddingError, Embeddings, check_encoder, join_embeddings, load_embeddings
+from pamela_hf.encoder import FrozenEncoder, check_encoder_folder, compute_embeddings
 from pamela_hf.scoring import PamelaScorer
 
 

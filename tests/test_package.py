@@ -10,72 +10,61 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "pamela_hf"
-# DESIGN: imports go downward only. Modules of one layer may import lower layers, and what is named here.
-LAYERS = {
-    "version": 0, "configuration_pamela": 0, "factors_pamela": 0, "features_pamela": 0, "fusion_pamela": 0,
-    "losses": 0, "data": 0,
-    "images": 0, "metrics": 0,
-    "simulated_vocabulary": 0, "simulated_traits": 0, "simulated_shapes": 0, "simulated_images": 0,
-    "simulated_raters": 0, "simulation": 0, "simulated_encoder": 0,
-    "hub": 0, "hub_scan": 0, "pseudonyms": 0, "cards": 1, "group_figures": 3, "publishing": 4,
-    "pipeline_entry": 0, "pipeline_publishing": 5,
-    "modeling_pamela": 1, "processing_pamela": 1, "sources": 1, "user_metrics": 1, "training_config": 1,
-    "calibration": 1, "disagreement": 1, "repeats": 1, "paper_figures": 1, "report_page": 2, "report_plots": 1,
-    "report_groups": 2,
-    "report": 3, "report_files": 4, "report_table": 1,
-    "builder": 2, "embeddings": 2, "preparation": 3, "scoring": 2,
-    "taste_fitting": 0, "head_files": 0, "head_ratings": 3, "head_csv": 3, "head_report": 3, "heads": 3, "few_shot": 4,
-    "refiners": 0, "prompt_trace": 1, "prompt_surrogate": 1, "prompt_search": 2,
-    "prompt_images": 3,
-    "prompt_page": 1, "prompt_charts": 3, "prompt_report": 3, "prompt_output": 4,
-    "simulated_pipeline": 1, "pipeline_pamela": 4, "prompt_comparison": 2, "prompt_runs": 5, "prompt_loading": 5,
-    "loading": 0,
-    "csv_files": 0, "study": 0, "study_agreement": 1, "study_files": 1, "study_power": 1, "study_report": 3,
-    "batches": 3, "checkpoints": 3, "training": 3, "baselines": 4, "evaluation": 5, "ablation_report": 3, "ablation": 6,
-    "reproduction": 7, "cli_help": 0, "cli": 7,
-}  # fmt: skip
-SIDEWAYS = {
-    "heads": {"head_ratings", "head_report"},
-    "head_report": {"head_ratings"},
-    "head_csv": {"head_ratings"},
-    "hub": {"hub_scan"},
-    "simulation": {"simulated_images", "simulated_raters", "simulated_traits", "simulated_vocabulary"},
-    "simulated_encoder": {"simulation", "simulated_images", "simulated_traits", "simulated_vocabulary"},
-    "simulated_images": {"simulated_shapes", "simulated_traits", "simulated_vocabulary"},
-    "simulated_raters": {"simulated_traits", "simulated_vocabulary"},
-    "simulated_shapes": {"simulated_traits", "simulated_vocabulary"},
-    "simulated_traits": {"simulated_vocabulary"},
-    "features_pamela": {"configuration_pamela", "factors_pamela"},
-    "fusion_pamela": {"configuration_pamela"},
-    "pipeline_pamela": {"prompt_output"},
-    "prompt_report": {"prompt_charts"},
-    "scoring": {"embeddings"},
-    "training": {"batches", "checkpoints"},
-}
+# Rooms (folders and files of the package) from the lowest to the highest: each may import those of the rows before it.
+LAYERS = [
+    {"version", "exports"},
+    {"model", "files", "metrics", "hub"},
+    {"user_metrics", "refiners", "reports"},
+    {"embeddings", "simulation", "study"},
+    {"encoder", "ratings"},
+    {"scoring"},
+    {"training", "heads", "photos"},
+    {"baselines", "rewards", "retrieval"},
+    {"evaluation", "prompts"},
+    {"experiments", "publishing", "app"},
+    {"commands"},
+    {"cli"},
+]
+LAYER_OF = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}
 
 
 def imports_of(path: Path) -> set[str]:
-    """Modules of this package that a file imports, anywhere in it."""
-    depth = len(path.relative_to(PACKAGE).parts)
+    """Rooms that a file imports, anywhere in it."""
+    below = path.relative_to(PACKAGE).parts[:-1]
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom):
             assert not any(alias.name == "*" for alias in node.names), f"{path}: star import"
-            if node.level == depth:
-                found |= {node.module.split(".")[0]} if node.module else {alias.name for alias in node.names}
-            elif node.level == 0 and (node.module or "").split(".")[0] == "pamela_hf":
-                found.add(node.module.split(".")[1])
+            names = (node.module or "").split(".") if node.module else [alias.name for alias in node.names]
+            if node.level:
+                found.add((*below[: len(below) - node.level + 1], names[0])[0])
+            elif names[0] == "pamela_hf":
+                found.add(names[1])
     return found
 
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_imports_go_downward(path):
-    module = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-    if module == "__init__":
+    room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    if room == "__init__":
         return
-    for other in imports_of(path) - {module}:
-        allowed = LAYERS[other] < LAYERS[module] or other in SIDEWAYS.get(module, ())
-        assert allowed, f"{module} (layer {LAYERS[module]}) imports {other} (layer {LAYERS[other]})"
+    for other in imports_of(path) - {room}:
+        assert LAYER_OF[other] < LAYER_OF[room], f"{room} imports {other}, which does not stand below it"
+
+
+def test_every_room_has_a_place_and_says_what_is_in_it():
+    rooms = {p.name.removesuffix(".py") for p in PACKAGE.iterdir() if p.name not in ("__init__.py", "__pycache__")}
+    assert rooms <= set(LAYER_OF) and len(rooms) < 30
+    for room in PACKAGE.glob("*/__init__.py"):
+        assert 1 <= len((ast.get_docstring(ast.parse(room.read_text())) or "").splitlines()) <= 24, room
+
+
+def test_the_model_imports_its_own_folder_only():
+    """What transformers copies to the Hub beside the weights: files of one folder."""
+    for path in (PACKAGE / "model").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom):
+                assert node.level <= 1 and (node.module or "").split(".")[0] != "pamela_hf", path
 
 
 def test_nobody_imports_scripts():

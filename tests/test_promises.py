@@ -13,7 +13,7 @@ from transformers import AutoModel
 
 from pamela_hf import PamelaConfig, PamelaRewardModel
 from pamela_hf.embeddings import EmbeddingError, Embeddings, load_embeddings
-from pamela_hf.modeling_pamela import PamelaRewardOutput
+from pamela_hf.model.modeling_pamela import PamelaRewardOutput
 
 
 def mutate(whole: bytes, rng: np.random.Generator) -> bytes:
@@ -108,7 +108,7 @@ def test_a_config_cannot_name_code_or_paths(tmp_path):
 
 
 def test_the_encoder_is_the_same_after_training_steps(siglip_encoder):
-    from pamela_hf.embeddings import weights_hash
+    from pamela_hf.encoder import weights_hash
 
     model = tiny()
     encoder = AutoModel.from_pretrained(siglip_encoder)

@@ -3,10 +3,10 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
-from test_modeling_pamela import with_encoder
+from toys import with_encoder
 
 from pamela_hf.scoring import PamelaScorer, encode_ratings, score_folder
-from pamela_hf.training import load_sources
+from pamela_hf.training.train import load_sources
 
 
 @pytest.fixture

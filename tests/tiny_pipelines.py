@@ -3,9 +3,9 @@ pipeline around any."""
 
 import torch
 
-from pamela_hf.pipeline_pamela import PamelaPromptPipeline
+from pamela_hf.prompts.pipeline_pamela import PamelaPromptPipeline
 from pamela_hf.scoring import PamelaScorer
-from pamela_hf.simulated_pipeline import SimulatedPipeline
+from pamela_hf.simulation.pipeline import SimulatedPipeline
 
 PROMPT = "a cottage by the sea"
 SMALL = {"num_iterations": 2, "num_candidates": 3, "adherence_floor": 0.0}

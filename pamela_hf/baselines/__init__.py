@@ -4,7 +4,7 @@ A module `baselines/<name>.py` has one function::
 
     fit(train, embeddings, *, seed=0, **context) -> Scorer
 
-train: the train split's ratings (columns of `pamela_hf.data.RatingData`). embeddings: features of all images.
+train: the train split's ratings (columns of `pamela_hf.ratings.table.RatingData`). embeddings: features of all images.
 context: what may be at hand, each optional: `level_values` (rating scale → its levels), `model_dir` (the
 judged model), `data` (the whole `RatingData`; a baseline fits nothing on its other splits), `output` (a
 folder to keep files in). A baseline that was trained elsewhere ignores `train` and loads its weights in

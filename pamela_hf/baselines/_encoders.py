@@ -11,9 +11,9 @@ from PIL import Image
 from safetensors.torch import load_file
 from transformers import AutoImageProcessor, PreTrainedModel
 
-from ..data import RatingData
-from ..embeddings import Embeddings, FrozenEncoder
-from ..loading import default_device
+from ..embeddings import Embeddings
+from ..encoder import FrozenEncoder, default_device
+from ..ratings.table import RatingData
 from ..scoring import Predictions
 from ._pixels import Origin, PixelScorer, images_of, loading, variant_name
 

@@ -15,9 +15,9 @@ from PIL import Image
 from safetensors import SafetensorError
 from tqdm.auto import tqdm
 
-from ..data import RatingData
 from ..embeddings import Embeddings
-from ..images import open_image_checked
+from ..files.images import open_image_checked
+from ..ratings.table import RatingData
 from ..scoring import Predictions
 
 

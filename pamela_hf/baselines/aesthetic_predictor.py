@@ -12,8 +12,8 @@ from typing import Any
 import pandas as pd
 from transformers import SiglipVisionModel
 
-from ..data import RatingData
 from ..embeddings import Embeddings
+from ..ratings.table import RatingData
 from ._encoders import encoder_or_cache, load_head
 from ._pixels import Origin, variant_name
 from .laion_aesthetics import HeadScorer

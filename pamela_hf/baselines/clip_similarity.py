@@ -9,8 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from ..data import RatingData
 from ..embeddings import Embeddings
+from ..ratings.table import RatingData
 from ._encoders import Similarity, fit_similarity
 from ._pixels import Origin
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import pandas as pd
 
-from ..data import RatingData
 from ..embeddings import Embeddings
+from ..ratings.table import RatingData
 from ..scoring import PamelaScorer
-from ..training import train as train_reward
-from ..training_config import TrainingConfig
+from ..training.config import TrainingConfig
+from ..training.train import train as train_reward
 
 
 class ConsensusScorer(PamelaScorer):

@@ -19,9 +19,9 @@ import torch
 from huggingface_hub import hf_hub_download
 from PIL import Image
 
-from ..data import RatingData
 from ..embeddings import Embeddings
-from ..loading import default_device
+from ..encoder import default_device
+from ..ratings.table import RatingData
 from ._pixels import Origin, PixelScorer, images_of, loading, required_package, variant_name
 
 ORIGIN = Origin(

@@ -13,8 +13,8 @@ import pandas as pd
 from PIL import Image
 from transformers import CLIPVisionModelWithProjection
 
-from ..data import RatingData
 from ..embeddings import Embeddings
+from ..ratings.table import RatingData
 from ._encoders import EncoderScorer, LinearHead, VisionTower, encoder_or_cache, load_head
 from ._pixels import Origin, identity_of, variant_name
 

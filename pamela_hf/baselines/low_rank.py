@@ -1,9 +1,10 @@
 """A few taste factors shared by all, and demographics: whom one resembles decides what one likes.
 
-The taste factors of [`pamela_hf.factors_pamela`] alone, which our model has beside its networks: a person never met is
-predicted from their demographics, one with ratings by the posterior mean, in closed form. Rank and penalty of the
-directions are chosen by cross-validation inside train. Without integrating people's tastes out (all fitted jointly) it
-overfits: .42 at best on val_seen of OASIS, .455 so. No weights from elsewhere, no licence but the package's.
+The taste factors of [`pamela_hf.model.factors_pamela`] alone, which our model has beside its networks: a person
+never met is predicted from their demographics, one with ratings by the posterior mean, in closed form. Rank and penalty
+of the directions are chosen by cross-validation inside train. Without integrating people's tastes out (all fitted
+jointly) it overfits: .42 at best on val_seen of OASIS, .455 so. No weights from elsewhere, no licence but the
+package's.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,9 +16,9 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from ..data import DEMOGRAPHIC_FIELDS
 from ..embeddings import Embeddings
-from ..factors_pamela import Ratings, TasteFactors, factorize
+from ..model.factors_pamela import Ratings, TasteFactors, factorize
+from ..ratings.table import DEMOGRAPHIC_FIELDS
 from ._personal import PersonalScorer, known_people
 from ._ratings import Consensus, RatingMatrix
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..data import RatingData
 from ..embeddings import Embeddings
+from ..ratings.table import RatingData
 from ._encoders import Similarity, load_encoder
 from ._pixels import Origin, images_of, variant_name
 

@@ -16,9 +16,9 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from ..data import RatingData
 from ..embeddings import Embeddings
-from ..loading import default_device
+from ..encoder import default_device
+from ..ratings.table import RatingData
 from ._pixels import Origin, PixelScorer, images_of, loading, required_package
 
 ORIGIN = Origin(

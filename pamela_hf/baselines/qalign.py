@@ -13,8 +13,8 @@ from typing import Any
 
 import pandas as pd
 
-from ..data import RatingData
 from ..embeddings import Embeddings
+from ..ratings.table import RatingData
 from ._isolated import IsolatedScorer
 from ._pixels import Origin, images_of
 

@@ -17,8 +17,8 @@ import pandas as pd
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GroupKFold
 
-from ..data import consensus_targets
 from ..embeddings import Embeddings
+from ..ratings.table import consensus_targets
 from ..scoring import Predictions
 from ._levels import normal_predictions
 

@@ -1,7 +1,7 @@
 import numpy as np
 
 from pamela_hf.baselines import load_baseline
-from pamela_hf.training import load_sources
+from pamela_hf.training.train import load_sources
 
 
 def test_people_of_the_same_demographics_get_the_same_score_from_the_models_recipe(trained_folder, ratings_folder):

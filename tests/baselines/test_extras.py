@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 from pamela_hf.baselines import load_baseline
-from pamela_hf.data import RatingData
 from pamela_hf.embeddings import Embeddings
+from pamela_hf.ratings.table import RatingData
 
 FEATURES = Embeddings(["x"], np.ones((1, 2), np.float32))
 

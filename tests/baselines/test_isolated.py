@@ -14,8 +14,8 @@ from PIL import Image
 from pamela_hf.baselines import load_baseline
 from pamela_hf.baselines._isolated import WORKER, IsolatedScorer
 from pamela_hf.baselines._pixels import Origin
-from pamela_hf.data import RatingData
 from pamela_hf.embeddings import Embeddings
+from pamela_hf.ratings.table import RatingData
 
 ORIGIN = Origin("someone/weights", None, "MIT", 1, "their-package==1.0")
 FEATURES = Embeddings(["x"], np.ones((1, 2), np.float32))

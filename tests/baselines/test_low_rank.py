@@ -3,7 +3,7 @@ import pytest
 from taste_world import LEVELS, srocc, taste_world
 
 from pamela_hf.baselines import low_rank
-from pamela_hf.evaluation import without_user
+from pamela_hf.evaluation.evaluate import without_user
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ from taste_world import LEVELS, srocc, taste_world
 
 from pamela_hf.baselines import load_baseline
 from pamela_hf.baselines._ratings import RatingMatrix, ScaleUse
-from pamela_hf.evaluation import with_wrong_user, without_user
-from pamela_hf.few_shot import FewShotFits
+from pamela_hf.evaluation.evaluate import with_wrong_user, without_user
+from pamela_hf.evaluation.few_shot import FewShotFits
 
 # Small grids: what is chosen among is tested where it matters, in the rivals' own files.
 RIVALS = {

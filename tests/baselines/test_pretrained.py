@@ -17,11 +17,12 @@ from transformers.models.siglip.image_processing_pil_siglip import SiglipImagePr
 from pamela_hf.baselines import available_baselines, load_baseline
 from pamela_hf.baselines._pixels import PixelScorer
 from pamela_hf.baselines.pyiqa import PyIQA
-from pamela_hf.builder import load_ratings
-from pamela_hf.embeddings import Embeddings, FrozenEncoder, compute_embeddings
-from pamela_hf.evaluation import evaluate, run
-from pamela_hf.images import open_image_checked
-from pamela_hf.simulation import write_world
+from pamela_hf.embeddings import Embeddings
+from pamela_hf.encoder import FrozenEncoder, compute_embeddings
+from pamela_hf.evaluation.evaluate import evaluate, run
+from pamela_hf.files.images import open_image_checked
+from pamela_hf.ratings.builder import load_ratings
+from pamela_hf.simulation.world import write_world
 
 PRETRAINED = {
     "hpsv3", "hpsv2", "pickscore", "imagereward", "qalign", "laion_aesthetics", "aesthetic_predictor", "pyiqa",
@@ -321,10 +322,10 @@ def test_variants_are_named_after_a_colon():
 
 
 def test_judged_beside_a_model_on_the_demos_world(world, clip_folder, siglip_encoder, tmp_path):
-    from conftest import TINY_MODEL
+    from toys import TINY_MODEL
 
-    from pamela_hf.training import train
-    from pamela_hf.training_config import TrainingConfig
+    from pamela_hf.training.config import TrainingConfig
+    from pamela_hf.training.train import train
 
     data = load_ratings(world)
     images = data.images()

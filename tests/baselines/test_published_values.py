@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 
 from pamela_hf.baselines import load_baseline
-from pamela_hf.data import RatingData
 from pamela_hf.embeddings import Embeddings
+from pamela_hf.ratings.table import RatingData
 
 pytestmark = [
     pytest.mark.hub,

@@ -5,7 +5,7 @@ from taste_world import LEVELS, srocc, taste_world
 
 from pamela_hf.baselines import residual
 from pamela_hf.baselines._ratings import RatingMatrix
-from pamela_hf.evaluation import without_user
+from pamela_hf.evaluation.evaluate import without_user
 
 RECIPE = (3.0, 1e-2, 4)
 

@@ -6,10 +6,10 @@ from taste_world import LEVELS, srocc, taste_world
 
 from pamela_hf.baselines import user_ridge
 from pamela_hf.baselines._ratings import RatingMatrix
-from pamela_hf.data import RatingData
-from pamela_hf.evaluation import evaluate
-from pamela_hf.few_shot import FewShotFits
-from pamela_hf.report_table import metric_table
+from pamela_hf.evaluation.evaluate import evaluate
+from pamela_hf.evaluation.few_shot import FewShotFits
+from pamela_hf.evaluation.table import metric_table
+from pamela_hf.ratings.table import RatingData
 
 
 def test_own_weights_are_a_ridge_regression_of_what_the_consensus_leaves_over():

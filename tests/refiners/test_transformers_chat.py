@@ -73,11 +73,11 @@ def test_a_model_without_a_chat_template_is_refused(chat):
 
 
 def test_the_pipelines_own_chat_model_is_the_default_refiner(chat, siglip_encoder, tmp_path):
-    from test_modeling_pamela import with_encoder
+    from toys import with_encoder
 
-    from pamela_hf.pipeline_pamela import PamelaPromptPipeline
+    from pamela_hf.prompts.pipeline_pamela import PamelaPromptPipeline
     from pamela_hf.scoring import PamelaScorer
-    from pamela_hf.simulated_pipeline import SimulatedPipeline
+    from pamela_hf.simulation.pipeline import SimulatedPipeline
 
     scorer = PamelaScorer.from_pretrained(with_encoder(siglip_encoder, tmp_path), device="cpu")
     pipe = PamelaPromptPipeline(SimulatedPipeline(size=32), scorer.model, scorer.processor, *chat)

@@ -1,0 +1,1 @@
+"""`pamela <command>`: one module a command, found by its name."""

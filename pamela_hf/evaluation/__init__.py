@@ -1,0 +1,11 @@
+"""How well a scorer predicts people's own ratings, person by person.
+
+evaluate: the run.  few_shot: newcomers.  calibration, disagreement, groups, noise_ceiling, paper: further tables.
+page, group_charts: report.html.  table: the console.
+
+May import: baselines, heads, reports and all below them.
+"""
+
+from ..exports import exports
+
+__getattr__, __all__ = exports(__name__, evaluate=["evaluate", "run"])

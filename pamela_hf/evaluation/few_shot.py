@@ -1,0 +1,178 @@
+"""Few-shot evaluation: what k ratings of a new person are worth, and what it is worth to choose them well."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm.auto import tqdm
+from transformers.utils import logging
+
+from ..embeddings import Embeddings
+from ..heads.fitting import Answers, fit_row, linearize
+from ..heads.head import choose, prior_of
+from ..metrics import MIN_RATINGS
+from ..scoring import PamelaScorer, Predictions, RatingArrays, Scorer, encode_ratings
+
+logger = logging.get_logger(__name__)
+
+SELECT = ("random", "active")
+ASKED_AT_ONCE = 5  # active choice looks at the answers after so many questions
+
+Draws = Mapping[str, Sequence[tuple[np.ndarray, Predictions]]]
+
+
+@dataclass
+class FewShotFits:
+    """Fits heads of the people of a split on k of their own ratings, as [`pamela_hf.evaluation.evaluate.FewShot`] asks.
+
+    Ratings come from `support`; where a person has none there, k of their ratings in the split itself are set aside for
+    it and the rest is judged. Demographics in the ratings are used as for everybody else in that split.
+
+    Who has fewer than k ratings in `support`, or fewer than 6 left to judge, is left out of that k, and counted.
+
+    Args:
+        support: the `support_unseen` split, or `None`. embeddings: of all images.
+        ks: numbers of ratings. draws: how often each is drawn anew. seed: of the draws.
+        select: "random", or "active": as [`pamela_hf.heads.UserHead.suggest`] would ask, after 0, 5, 10, … answers.
+
+    Raises:
+        ValueError: a k or a number of draws below 0 or 1, or an unknown way to select.
+    """
+
+    support: pd.DataFrame | None
+    embeddings: Embeddings
+    ks: Sequence[int]
+    draws: int = 3
+    select: str = "random"
+    seed: int = 0
+    progress: bool = True
+    left_out: dict[str, dict[str, int]] = field(default_factory=dict, init=False)
+    """Split → "k=10" → how many people were left out, of the splits judged so far."""
+
+    def __post_init__(self) -> None:
+        if any(k < 0 for k in self.ks) or self.draws < 1:
+            raise ValueError(f"few_shot={list(self.ks)}, draws={self.draws}: give numbers of 0 or more and 1 or more.")
+        if self.select not in SELECT:
+            raise ValueError(f"select={self.select!r}; allowed: {', '.join(SELECT)}.")
+
+    def __call__(self, scorer: Scorer, split: str, ratings: pd.DataFrame) -> Draws:
+        """Suffix such as "k=10" → one (rows judged, predictions) per draw; k = 0 is left to the scorer itself.
+
+        A rival with a method `adapt` (see `pamela_hf.baselines`) gets the very ratings that the model gets. Asked
+        actively they would be the model's choice, not its own, so then it is left out; so is a scorer without it.
+        """
+        is_model = isinstance(scorer, PamelaScorer)
+        if not is_model and (self.select == "active" or not hasattr(scorer, "adapt")):
+            return {}
+        ks = sorted({k for k in self.ks if k > 0})
+        everyone = ratings["participant_id"].astype(str)
+        covariance = prior_of(scorer.model) if is_model else None
+        rows: dict[tuple[int, int], dict[str, np.ndarray]] = {(k, d): {} for k in ks for d in range(self.draws)}
+        given: dict[tuple[int, int], list[pd.DataFrame]] = {key: [] for key in rows}
+        judged: dict[tuple[int, int], list[np.ndarray]] = {key: [] for key in rows}
+        by_person = {str(p): np.asarray(i) for p, i in ratings.groupby(everyone, observed=True).indices.items()}
+        own_support = {}
+        if self.support is not None:
+            grouped = self.support.groupby(self.support["participant_id"].astype(str), observed=True)
+            own_support = {str(person): table for person, table in grouped if str(person) in by_person}
+        for number, (person, at) in enumerate(tqdm(by_person.items(), f"few-shot {split}", disable=not self.progress)):
+            apart = person in own_support
+            table = own_support[person] if apart else ratings.iloc[at]
+            answers = answers_of(scorer, table, self.embeddings, covariance) if is_model else None
+            for draw in range(self.draws):
+                rng = np.random.default_rng([self.seed, draw, number])
+                order = rng.permutation(len(table))
+                for k in ks:
+                    if len(table) < (k if apart else k + MIN_RATINGS):
+                        continue
+                    used = order[:k] if self.select == "random" else self._ask(answers, covariance, k, rng)
+                    kept = np.zeros(len(table), bool)
+                    kept[used] = True
+                    if is_model:
+                        rows[k, draw][person] = fit_row(answers.subset(kept), covariance).row
+                    else:
+                        given[k, draw].append(table[kept])
+                    judged[k, draw].append(at if apart else at[~kept])
+        left = {f"k={k}": len(by_person) - len(judged[k, 0]) for k in ks}
+        if self.left_out.setdefault(split, left) is left and any(left.values()):
+            counts = ", ".join(f"{suffix}: {count}" for suffix, count in left.items() if count)
+            logger.warning(f"{split}: people left out of few-shot for too few ratings, of {len(by_person)}: {counts}.")
+        out: dict[str, list[tuple[np.ndarray, Predictions]]] = {}
+        for (k, draw), people in rows.items():
+            if not judged[k, draw]:
+                continue
+            where = np.sort(np.concatenate(judged[k, draw]))
+            asked = ratings.iloc[where].reset_index(drop=True)
+            if is_model:
+                predicted = scorer.predict(asked, self.embeddings, rows=people)
+            else:
+                known = scorer.adapt(pd.concat(given[k, draw], ignore_index=True), self.embeddings)
+                predicted = known.predict(asked, self.embeddings)
+            out.setdefault(f"k={k}", []).append((where, predicted))
+        return out
+
+    def _ask(self, answers: Answers, covariance: np.ndarray, k: int, rng: np.random.Generator) -> np.ndarray:
+        """Indices of k ratings chosen by what their answers are expected to teach, a few at a time."""
+        cutpoints = answers.cutpoints[0]
+        # each draw may ask about other images, so that draws differ where choosing is deterministic
+        free = rng.permutation(len(answers.image))[: max(k, int(0.9 * len(answers.image)))]
+        asked: list[int] = []
+        while len(asked) < min(k, len(answers.image)):
+            kept = np.zeros(len(answers), bool)
+            kept[asked] = True
+            belief = fit_row(answers.subset(kept), covariance)
+            fresh = np.sort(np.setdiff1d(free, asked))
+            new, _ = choose(answers, belief, cutpoints, min(ASKED_AT_ONCE, k - len(asked)), fresh)
+            if not new:
+                break
+            asked += new
+        return np.array(asked)
+
+
+def answers_of(scorer: PamelaScorer, table: pd.DataFrame, embeddings: Embeddings, covariance: np.ndarray) -> Answers:
+    """One person's rows of a ratings table as answers, one image each.
+
+    Raises:
+        ValueError: a score that is no level of its rating scale.
+    """
+    model, arrays = scorer.model, encode_ratings(table, scorer.config, embeddings)
+    if len(bad := np.flatnonzero(arrays.labels < 0)):
+        row = table.iloc[int(bad[0])]
+        levels = scorer.config.rating_scales[str(row["rating_scale"])]
+        raise ValueError(
+            f"participant {row['participant_id']!r}, image {row['image_id']!r}: score {row['score']} is no level of "
+            f"the model's scale {row['rating_scale']!r} ({levels[0]}..{levels[-1]}). Prepare the ratings again with "
+            "the right scale."
+        )
+    utilities = utilities_of(scorer, arrays, embeddings)
+    cutpoints = model.scale_cutpoints().detach().cpu().double().numpy()[arrays.scale_ids]
+    return Answers(
+        *linearize(utilities, np.sqrt(np.diag(covariance))),
+        style=model.scale_use().detach().cpu().double().numpy(),
+        image=np.arange(len(table)),
+        level=arrays.labels,
+        cutpoints=cutpoints,
+        is_like=np.zeros(len(table)),
+    )
+
+
+def utilities_of(
+    scorer: PamelaScorer, arrays: RatingArrays, embeddings: Embeddings
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Rows `(R, H)` → utilities `(n, R)` of one person's n rated images, with that person's demographics."""
+    text = embeddings.text_embeds if scorer.config.text_embed_dim else None
+    inputs = {
+        "image_embeds": torch.from_numpy(embeddings.image_embeds[arrays.image_rows]),
+        "text_embeds": None if text is None else torch.from_numpy(text[arrays.image_rows]),
+        "metadata_ids": torch.from_numpy(arrays.metadata_ids),
+    }
+    demographics = torch.from_numpy(arrays.demographic_ids[:1])
+
+    def utilities(rows: np.ndarray) -> np.ndarray:
+        new = torch.from_numpy(rows.astype(np.float32))
+        out = scorer.model.score_matrix(**inputs, user_embeds=new, demographic_ids=demographics.expand(len(new), -1))
+        return out.utility.double().cpu().numpy()
+
+    return utilities

@@ -1,0 +1,164 @@
+"""What can be said of a head: how well it foretells, how it differs from everyone's taste; and its card.
+
+All of it is counts and summaries over several images: no rating, no image and no demographic can be read from it.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.stats import rankdata
+
+from ..metrics import MIN_RATINGS, correlation
+from ..scoring import PamelaScorer
+from .answers import Said
+from .fitting import Answers, Posterior, held_out_utilities
+
+FOLDS = 5
+DRAWS = 500
+FEWEST = 3  # images behind anything that is said of a group
+
+
+def held_out(answers: Answers, said: Said, covariance: np.ndarray) -> dict[str, Any] | None:
+    """Rank correlation of a person's ratings with scores fitted on the others: `{"srocc", "ci_low", "ci_high",
+    "everyone", "folds"}`; `None` with fewer than `MIN_RATINGS` rated images, or no ratings that differ.
+
+    An image rated more than once counts once, with its mean rating. Images of one prompt stay in one fold. The interval
+    (95 %) resamples images; `everyone` is row 0's correlation.
+    """
+    rated, first, which, times = np.unique(said.rated, return_index=True, return_inverse=True, return_counts=True)
+    scores, n = np.bincount(which, said.scores) / times, len(rated)
+    if n < MIN_RATINGS or np.ptp(scores) == 0:
+        return None
+    group = np.arange(len(said.keys))
+    if said.text_embeds is not None and said.text_embeds.any():
+        _, prompt = np.unique(said.text_embeds, axis=0, return_inverse=True)
+        prompted = said.text_embeds.any(1)
+        if len(np.unique(prompt[prompted])) >= FOLDS:
+            group = np.where(prompted, prompt.ravel() + len(group), group)
+    _, group = np.unique(group, return_inverse=True)
+    fold_of_group = np.random.default_rng(0).permutation(group.max() + 1) % FOLDS
+    fold = fold_of_group[group]
+    if len(np.unique(fold[rated])) < 2:
+        return None
+    personal = held_out_utilities(answers, covariance, fold)[first]
+    everyone = answers.utility[rated]
+    rng = np.random.default_rng(0)
+    drawn = rng.integers(0, n, (DRAWS, n))
+    draws = correlation(rankdata(personal[drawn], axis=1), rankdata(scores[drawn], axis=1))
+    low, high = np.nanquantile(draws, [0.025, 0.975])
+    figures = {
+        "srocc": correlation(rankdata(personal), rankdata(scores)),
+        "ci_low": low,
+        "ci_high": high,
+        "everyone": correlation(rankdata(everyone), rankdata(scores)),
+    }
+    return {**{key: round(float(value), 4) for key, value in figures.items()}, "folds": FOLDS}
+
+
+def what_stands_out(
+    scorer: PamelaScorer,
+    said: Said,
+    answers: Answers,
+    found: Posterior,
+    prior: np.ndarray,
+    demographics: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """`distance`, `likes_more` and `unsure` of [`pamela_hf.heads.head.UserHead.describe`], over the rated images."""
+    people = scorer.processor.encode_people(1, None, demographics)["demographic_ids"]
+    rows = torch.from_numpy(np.stack([np.zeros_like(found.row), found.row]).astype(np.float32))
+    out = scorer.model.score_matrix(
+        **said.inputs(scorer), user_embeds=rows, demographic_ids=people.expand(2, -1), scale=said.scale_id
+    )
+    everyone, personal = out.scores.double().cpu().numpy().T
+    difference = personal - everyone
+    distance = {"rank_correlation": None, "rating_units": round(float(np.abs(difference).mean()), 3)}
+    if len(difference) > 1 and np.ptp(personal) > 0 and np.ptp(everyone) > 0:
+        distance["rank_correlation"] = round(float(correlation(rankdata(personal), rankdata(everyone))), 4)
+    slope = answers.slope - answers.slope.mean(0)
+    left = np.einsum("nh,hg,ng->n", slope, found.covariance, slope)
+    before = np.einsum("nh,hg,ng->n", slope, prior, slope)
+    likes_more: dict[str, dict[str, float]] = {}
+    unsure: dict[str, dict[str, float]] = {}
+    for field, known in scorer.config.metadata.items():
+        values = np.array(["" if row.get(field) is None else str(row[field]) for row in said.metadata])
+        for value in sorted(known):  # others teach nothing, and may be anything private
+            here = values == value
+            if here.sum() < FEWEST:
+                continue
+            more = difference[here].mean() - difference.mean()
+            likes_more.setdefault(field, {})[value] = round(float(more), 2)
+            unsure.setdefault(field, {})[value] = round(float(left[here].mean() / max(before[here].mean(), 1e-12)), 2)
+    likes_more = {f: dict(sorted(v.items(), key=lambda item: -item[1])) for f, v in likes_more.items()}
+    unsure = {f: dict(sorted(v.items(), key=lambda item: -item[1])) for f, v in unsure.items()}
+    return {"distance": distance, "likes_more": likes_more, "unsure": unsure}
+
+
+def in_words(about: Mapping[str, Any]) -> list[str]:
+    """What `describe()` says as lines of text."""
+    counts = [f"{about[key]} {key}" for key in ("ratings", "likes", "choices") if about.get(key)]
+    lines = [", ".join(counts) or "no answers"]
+    if (strength := about.get("strength", 1.0)) != 1:
+        lines.append(f"At {strength:g} times its own strength (0 = everyone's taste)")
+    if held := about.get("held_out"):
+        lines.append(
+            f"Held-out SROCC {held['srocc']:.3f} [{held['ci_low']:.3f}, {held['ci_high']:.3f}]; "
+            f"everyone's taste {held['everyone']:.3f}"
+        )
+    if (distance := about.get("distance")) and distance.get("rank_correlation") is not None:
+        lines.append(
+            f"Ranks images as everyone does with correlation {distance['rank_correlation']:.2f}; "
+            f"scores differ by {distance['rating_units']:.2f} on average"
+        )
+    for field, values in (about.get("likes_more") or {}).items():
+        lines.append(f"More or less than others, {field}: {', '.join(f'{v} {d:+.2f}' for v, d in values.items())}")
+    for field, values in (about.get("unsure") or {}).items():
+        lines.append(f"Doubt left, {field}: {', '.join(f'{v} {100 * d:.0f} %' for v, d in values.items())}")
+    return [*lines, *about.get("notes", [])]
+
+
+def head_card(name: str, base: str | None, base_identity: str, about: Mapping[str, Any]) -> str:
+    """The README.md of a head's folder: YAML for the Hub and a page for people."""
+    counts = {key: int(about.get(key, 0)) for key in ("ratings", "likes", "choices")}
+    yaml = ["library_name: peft", "tags:", "- pamela", "- personalization", "- reward-model"]
+    if base:
+        yaml = [f"base_model: {base}", *yaml]
+    shown = f"[`{base}`](https://huggingface.co/{base})" if base else "a base without a home on the Hub"
+    facts = "\n".join(f"- {line}" for line in in_words(about))
+    demographics = (
+        "It was fitted on top of demographics, which are not in it: give the same ones when scoring."
+        if about.get("uses_demographics")
+        else "It depends on no demographics."
+    )
+    return f"""---
+{chr(10).join(yaml)}
+---
+
+# {name}: one person's taste in images
+
+A row of numbers that turns the scores of {shown} into what this person would like, relative to everyone's taste. It
+belongs to the base with identity `{base_identity}` and to no other.
+
+```python
+from pamela_hf import PamelaScorer, UserHead
+
+scorer = PamelaScorer.from_pretrained({base or "BASE"!r})
+head = UserHead.from_pretrained("OWNER/NAME")
+scorer.score(["a.png", "b.png"], user=head).scores
+scorer.score(["a.png", "b.png"], users=[head, None]).scores  # beside everyone's taste
+```
+
+## What it was made from
+
+{facts}
+
+{demographics} It was fitted from {sum(counts.values())} answers; the answers themselves and the images are not in this
+repository.
+
+## Privacy and deletion
+
+A taste is personal data: it can be compared with other tastes, and it may point to the person. Share it only if that
+person agrees. `UserHead.delete_from_hub("OWNER/NAME")` deletes the repository with all its history; copies that others
+have downloaded stay with them.
+"""

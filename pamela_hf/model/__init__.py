@@ -1,0 +1,14 @@
+"""The reward model as transformers loads it: what a saved folder carries along to the Hub.
+
+Files here import one another by `from .name import …` and nothing else of this package: transformers copies exactly
+such files beside the weights, so that `AutoModel.from_pretrained(…, trust_remote_code=True)` works without it.
+
+configuration_pamela, modeling_pamela, processing_pamela: the three that the Auto classes know.
+fusion_pamela: the networks.  features_pamela, factors_pamela: linear taste.  losses: the ordinal link, pairs.
+"""
+
+from .configuration_pamela import PamelaConfig
+from .modeling_pamela import PamelaRewardModel, PamelaRewardOutput
+from .processing_pamela import PamelaProcessor
+
+__all__ = ["PamelaConfig", "PamelaProcessor", "PamelaRewardModel", "PamelaRewardOutput"]

@@ -1,0 +1,6 @@
+"""What goes to the Hub: models, ratings and heads (repositories), pipelines (pipeline), cards, pseudonyms.
+
+pipeline_entry: the one file that diffusers runs of a pushed pipeline.
+
+May import: prompts, evaluation and all below them.
+"""

@@ -1,0 +1,229 @@
+"""The texts of model and ratings repositories: YAML for the Hub and a page for people, from templates and figures."""
+
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from huggingface_hub import DatasetCard, DatasetCardData, EvalResult, ModelCard, ModelCardData
+
+from ..model.configuration_pamela import LOCAL_ENCODER, PamelaConfig
+from ..ratings.table import RatingData
+
+LIBRARY = "transformers"
+METRICS = {"user_srocc": "SROCC", "user_plcc": "PLCC", "user_pairwise_0": "pairwise", "rmse": "rmse"}
+REPORTED = ("test_seen", "test_unseen", "val_seen", "val_unseen")
+MOST_COLUMNS = 11  # of a histogram; finer scales are shown in ten bins
+
+
+def card_template(name: str) -> str:
+    """The template of a card, such as "model_card/template.md": from the checkout, or beside an installed package.
+
+    Raises:
+        FileNotFoundError: it is in neither place.
+    """
+    for root in (Path(__file__).parents[2], Path(sys.prefix) / "share" / "pamela_hf"):
+        if (root / name).is_file():
+            return (root / name).read_text(encoding="utf-8")
+    raise FileNotFoundError(f"{name} is not installed with the package. Push from a checkout of the repository.")
+
+
+def ratings_card(ratings: RatingData, data: DatasetCardData, **context: Any) -> str:
+    """README.md of a ratings repository.
+
+    Args:
+        ratings: what it holds.
+        data: the YAML.
+        context: for the template: `repo_id`, `n_images`, `release`, `pseudonymous`, `without_demographics`.
+    """
+    people = {person for table in ratings.splits.values() for person in table.participant_id.unique()}
+    counts = {
+        split: {"people": table.participant_id.nunique(), "images": table.image_id.nunique()}
+        for split, table in ratings.splits.items()
+    }
+    return str(
+        DatasetCard.from_template(
+            data,
+            template_str=card_template("dataset_card/template.md"),
+            name=ratings.name,
+            splits={split: len(table) for split, table in ratings.splits.items()},
+            counts=counts,
+            n_ratings=sum(map(len, ratings.splits.values())),
+            n_participants=len(people),
+            scales=ratings.level_values,
+            histograms=[_histogram(ratings, scale) for scale in ratings.level_values],
+            has_images=ratings.open_image is not None,
+            has_embeddings=ratings.embeddings is not None,
+            **context,
+        )
+    )
+
+
+def _histogram(ratings: RatingData, scale: str) -> dict[str, Any]:
+    """Shares of a scale's levels in each split, in ten bins where there are too many levels for columns."""
+    levels = np.array(ratings.level_values[scale])
+    if len(levels) <= MOST_COLUMNS:
+        edges = np.append(levels, np.inf)
+        labels = [f"{level:g}" for level in levels]
+    else:
+        edges = np.linspace(levels[0], levels[-1], 11)
+        labels = [f"{low:g}–{high:g}" for low, high in pairwise(edges)]
+    rows = []
+    for split, table in ratings.splits.items():
+        scores = table.score[table.rating_scale == scale].to_numpy()
+        if len(scores):
+            shares = np.histogram(scores, edges)[0] / len(scores)
+            rows.append({"split": split, "mean": float(scores.mean()), "shares": shares.tolist()})
+    return {"scale": scale, "labels": labels, "rows": rows}
+
+
+def model_card(
+    config: PamelaConfig,
+    repo_id: str,
+    *,
+    license: str,
+    report: Mapping[str, Any] | None = None,
+    datasets: Sequence[str] = (),
+    groups: Mapping[str, Any] | None = None,
+) -> str:
+    """README.md of a model repository.
+
+    Args:
+        config: of the model, with the names it is published under.
+        repo_id: where it will lie.
+        license: as the Hub writes it.
+        report: what `pamela evaluate` wrote as report.json.
+        datasets: ids of the ratings on the Hub.
+        groups: `{"split", "least", "rows": [{"field", "value", "people", "srocc", "bias"}]}`.
+    """
+    splits = [split for split in REPORTED if report and "pamela" in report["splits"].get(split, {})]
+    tested = [split for split in splits if split.startswith("test")] or splits
+    simulated = config.simulated or bool(report and report["meta"].get("simulated"))
+    hub_encoder = config.backbone not in (None, LOCAL_ENCODER)
+    data = ModelCardData(
+        library_name=LIBRARY,
+        license=license,
+        base_model=config.backbone if hub_encoder else None,
+        datasets=list(datasets) or None,
+        metrics=sorted({"spearmanr", "pearsonr", "accuracy"}) if tested else None,
+        tags=["pamela", "personalization", "reward-model", "image-preference", *(["simulated"] if simulated else [])],
+        model_name=repo_id.rpartition("/")[2],
+        eval_results=_eval_results(report, tested, datasets) or None,
+    )
+    coverage = next(
+        (
+            {"split": split, "value": cell["value"]}
+            for split in tested
+            if _is_number((cell := report["splits"][split]["pamela"].get("coverage_80") or {}).get("value"))
+        ),
+        None,
+    )
+    return str(
+        ModelCard.from_template(
+            data,
+            template_str=card_template("model_card/template.md"),
+            name=repo_id.rpartition("/")[2],
+            repo_id=repo_id,
+            n_people=len(config.users),
+            example_user=repr(config.users[0]) if config.users else None,
+            simulated=simulated,
+            scales=config.rating_scales,
+            default_scale=config.default_scale,
+            encoder=config.backbone,
+            encoder_revision=config.backbone_revision,
+            image_embed_dim=config.image_embed_dim,
+            text_embed_dim=config.text_embed_dim,
+            demographics=config.demographics,
+            metadata=config.metadata,
+            releases=config.releases or {},
+            datasets=list(datasets),
+            coverage=coverage,
+            tables=[_table(report, split) for split in tested],
+            groups=groups,
+        )
+    )
+
+
+def pipeline_card(config: PamelaConfig, repo_id: str, *, license: str, renderer: str, index: Mapping[str, Any]) -> str:
+    """README.md of a pipeline repository.
+
+    Args:
+        config: of the reward, with the names it is published under.
+        repo_id: where it will lie.
+        license: as the Hub writes it.
+        renderer: class of the text-to-image pipeline.
+        index: what model_index.json says.
+    """
+    hub_encoder = config.backbone not in (None, LOCAL_ENCODER)
+    data = ModelCardData(
+        library_name="diffusers",
+        pipeline_tag="text-to-image",
+        license=license,
+        base_model=config.backbone if hub_encoder else None,
+        tags=["pamela", "personalization", "prompt-optimization", *(["simulated"] if config.simulated else [])],
+    )
+    parts = {k: v[1] for k, v in sorted(index.items()) if k[0] != "_" and isinstance(v, list) and v[1]}
+    return str(
+        ModelCard.from_template(
+            data,
+            template_str=card_template("model_card/pipeline.md"),
+            name=repo_id.rpartition("/")[2],
+            repo_id=repo_id,
+            n_people=len(config.users),
+            example_user=repr(config.users[0]) if config.users else None,
+            simulated=config.simulated,
+            renderer=renderer,
+            parts=parts,
+            encoder=config.backbone,
+            encoder_revision=config.backbone_revision,
+            license=license,
+        )
+    )
+
+
+def _eval_results(report: Mapping[str, Any] | None, splits: Sequence[str], datasets: Sequence[str]) -> list[EvalResult]:
+    results = []
+    for split in splits:
+        for metric, name in METRICS.items():
+            cell = report["splits"][split]["pamela"].get(metric) or {}
+            if _is_number(cell.get("value")):
+                results.append(
+                    EvalResult(
+                        task_type="image-preference",
+                        task_name="Prediction of a person's rating of an image",
+                        dataset_type=datasets[0] if datasets else "ratings",
+                        dataset_name=str(report["meta"].get("data", "ratings")),
+                        dataset_split=split,
+                        metric_type=metric,
+                        metric_name=f"{name}, mean over {cell['n_users']} people",
+                        metric_value=round(cell["value"], 4),
+                    )
+                )
+    return results
+
+
+def _table(report: Mapping[str, Any], split: str) -> dict[str, Any]:
+    scorers = report["splits"][split]
+    counts = report["meta"]["counts"][split]
+    rows = [
+        {"scorer": f"`{scorer}`", "cells": [_shown(values.get(metric)) for metric in METRICS]}
+        for scorer, values in scorers.items()
+    ]
+    names = list(METRICS.values())
+    return {"split": split, "metrics": names, "rows": rows, **{k: counts[k] for k in ("ratings", "participants")}}
+
+
+def _shown(cell: Mapping[str, Any] | None) -> str:
+    """A figure with its interval, "–" where there is none."""
+    if not cell or not _is_number(cell.get("value")):
+        return "–"
+    if not (_is_number(cell.get("ci_low")) and _is_number(cell.get("ci_high"))):
+        return f"{cell['value']:.3f}"
+    return f"{cell['value']:.3f} [{cell['ci_low']:.3f}, {cell['ci_high']:.3f}]"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)

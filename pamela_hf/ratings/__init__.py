@@ -1,0 +1,17 @@
+"""Ratings from anywhere as one checked table.
+
+table: the columns, and what holds of them.  sources/: one module a layout, found by its name.  builder: reads, checks,
+`datasets` splits.  splits, near_duplicates: dividing what comes undivided.  preparation: the Parquet folder.
+
+May import: files, metrics, model, embeddings, hub.
+"""
+
+from ..exports import exports
+
+__getattr__, __all__ = exports(
+    __name__,
+    builder=["PamelaRatings", "load_ratings"],
+    preparation=["prepare"],
+    splits=["split_ratings"],
+    table=["RatingData", "RatingError", "join_ratings"],
+)

@@ -1,0 +1,368 @@
+"""Raw rows → rows of the table: the one gate that every rating passes, whatever source it comes from."""
+
+import json
+import logging
+import os
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..table import (
+    DEMOGRAPHIC_FIELDS,
+    MAX_LEVELS,
+    METADATA_FIELDS,
+    RATING_COLUMNS,
+    UNSPLIT,
+    RatingError,
+    RatingSource,
+    integer_levels,
+)
+
+logger = logging.getLogger(__name__)
+
+MAX_TEXT = 20_000  # characters of one text cell; a longer one is another file's content, not a prompt
+AGES = (1, 120)
+_HALVES = ". Of ratings in half steps, double every one (1.5 becomes 3) and the ends of the scale"
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "…"
+
+
+class RowChecker:
+    """Turns a source's raw rows into rows of the table, or says what is wrong with them.
+
+    A bad row raises :class:`RatingError`; with `quarantine` it is written to that file instead, one JSON
+    object a line: ``{"file", "row", "problem", "values"}``. The file appears when :meth:`close` is called.
+
+    Args:
+        source: where the rows are.
+        quarantine: file for bad rows; it is replaced if it exists.
+        skip: leave bad rows out without a word (to look at a scale before reading).
+
+    Attributes:
+        image_paths: image_id → what ``source.locate`` returned, for the rows read so far.
+        quarantined: number of rows set aside.
+    """
+
+    def __init__(self, source: RatingSource, *, quarantine: str | Path | None = None, skip: bool = False):
+        self.source = source
+        self.image_paths: dict[str, Any] = {}
+        self.ignored: set[str] = set()
+        self.quarantined = 0
+        self._skip = skip
+        self._quarantine = Path(quarantine) if quarantine is not None else None
+        self._quarantine_part = None
+        if self._quarantine is not None:
+            self._quarantine.parent.mkdir(parents=True, exist_ok=True)
+            part = self._quarantine.with_name(self._quarantine.name + f".part{os.getpid()}")
+            self._quarantine_part = open(part, "w", encoding="utf-8")  # closed by close or discard
+        self._levels = {name: self._lookup(levels) for name, levels in source.scales.items()}
+        if source.level_values is not None:
+            self._levels[source.name] = self._lookup(source.level_values)
+        self._found: dict[str, set[float]] = {}  # scale → scores met, while its levels are still unknown
+        self._seen: dict[str, set[int]] = {}  # split → (participant, image) pairs, as one integer each
+        self._participants: dict[str, int] = {}
+        self._images: dict[str, int] = {}
+        self._texts: set[str] = set()
+        self._raw_paths: dict[str, Any] = {}
+
+    @staticmethod
+    def _lookup(levels: Sequence[float]) -> dict[float, float]:
+        """level as written, or as float32 → as float32: so that .1 read back from Parquet is still .1"""
+        rounded = {float(level): float(np.float32(level)) for level in levels}
+        return rounded | {value: value for value in rounded.values()}
+
+    @property
+    def level_values(self) -> dict[str, tuple[float, ...]]:
+        """Rating scale → ascending levels, of the scales known so far."""
+        return {name: tuple(sorted(set(levels.values()))) for name, levels in self._levels.items()}
+
+    def infer_levels(self) -> None:
+        """Finds an unknown rating scale: reads train once, or all splits where there is no train."""
+        if self.source.level_values is not None or self.source.scales:
+            return
+        scout = RowChecker(self.source, skip=True)
+        if "train" in self.source.rows:
+            names: Iterable[str] = ["train"]
+        else:
+            names = list(self.source.rows)
+            if UNSPLIT not in self.source.rows:
+                logger.warning(
+                    "%s has no train split: the rating scale is read from all of %s. Pass rating_min and "
+                    "rating_max if it is wider.",
+                    self.source.name,
+                    sorted(names),
+                )
+        for name in names:
+            for _ in scout.rows(name, settle=False):
+                pass
+        scout._settle()
+        self._levels = scout._levels
+
+    def rows(self, split: str, *, settle: bool = True) -> Iterator[tuple]:
+        """Checked rows of one split, values in the order of `RATING_COLUMNS`, missing = None.
+
+        With an unknown rating scale and `settle`, reading train to its end fixes the scale; any other split
+        has it found first (:meth:`infer_levels`).
+
+        Raises:
+            RatingError: a bad row (without quarantine), an unreadable file, or a split without a valid row.
+        """
+        if split not in self.source.rows:
+            raise RatingError(f"split {split!r} is not in {self.source.name}; it has {sorted(self.source.rows)}.")
+        if settle and split not in ("train", UNSPLIT) and not self._levels:
+            self.infer_levels()
+        self._seen[split] = seen = set()
+        ignored_before = set(self.ignored)
+        count = read = 0
+        file = self.source.name
+        for file, row, values in self.source.rows[split]():
+            read += 1
+            try:
+                checked = self._check(values, split, seen)
+            except ValueError as problem:
+                self._set_aside(file, row, values, str(problem))
+                continue
+            count += 1
+            yield checked
+        if new := self.ignored - ignored_before:
+            logger.warning("%s: unknown keys are left out: %s", self.source.name, ", ".join(sorted(new)))
+        if not count and not self._skip:
+            found = "holds no rows" if not read else f"has no valid row among its {read}"
+            raise RatingError(
+                f"{file}: split {split!r} {found}; at least one rating is needed. Remove the file if "
+                "the split does not exist, or correct it."
+            )
+        if settle and split in ("train", UNSPLIT):
+            self._settle()
+
+    def _settle(self) -> None:
+        """Takes the smallest to largest integer met as the levels of each scale that was unknown."""
+        for scale, scores in self._found.items():
+            low, high = min(scores), max(scores)
+            if not 2 <= high - low + 1 <= MAX_LEVELS:
+                raise RatingError(
+                    f"{self.source.name}: scores of scale {scale!r} run from {low:g} to {high:g}; a scale has 2 to "
+                    f"{MAX_LEVELS} levels. Pass rating_min and rating_max (--rating-min A --rating-max B)."
+                )
+            levels = integer_levels(low, high)
+            if unused := [f"{level:g}" for level in levels if level not in scores]:
+                logger.warning(
+                    "%s: no rating of train says %s, yet the scale is %g to %g. If an end is a mistake, "
+                    "pass rating_min and rating_max.",
+                    self.source.name,
+                    ", ".join(unused),
+                    low,
+                    high,
+                )
+            self._levels[scale] = self._lookup(levels)
+        self._found = {}
+
+    def _set_aside(self, file: str, row: int, values: Any, problem: str) -> None:
+        if self._skip:
+            return
+        if self._quarantine_part is None:
+            raise RatingError(
+                f"{file}, row {row}: {problem} Correct the row, or set bad rows aside with "
+                "quarantine=FILE (--quarantine FILE)."
+            )
+        self.quarantined += 1
+        if isinstance(values, dict):
+            values = {key: value for key, value in values.items() if key is not None}
+        line = {"file": file, "row": row, "problem": problem, "values": values}
+        self._quarantine_part.write(json.dumps(line, default=repr) + "\n")
+
+    def close(self) -> None:
+        """Puts the quarantine file, complete, in its place (empty if no row was bad)."""
+        if self._quarantine_part is not None:
+            part = self._quarantine_part
+            part.flush()
+            os.fsync(part.fileno())
+            part.close()
+            os.replace(part.name, self._quarantine)
+            self._quarantine_part = None
+            if self.quarantined:
+                logger.warning("%s: %d bad rows set aside in %s", self.source.name, self.quarantined, self._quarantine)
+
+    def discard(self) -> None:
+        """Removes an unfinished quarantine file: what was read before a failure is not the whole of it."""
+        if self._quarantine_part is not None:
+            self._quarantine_part.close()
+            os.unlink(self._quarantine_part.name)
+            self._quarantine_part = None
+
+    # One call a row: written for speed, a million rows have to pass in seconds.
+    def _check(self, values: Any, split: str, seen: set[int]) -> tuple:
+        if not isinstance(values, dict):
+            raise ValueError(f"the row is {_shown(values)}, a {type(values).__name__}; an object with keys is needed.")
+        if not values.keys() <= _KNOWN_KEYS:
+            if None in values:
+                raise ValueError(values[None])
+            self.ignored |= values.keys() - _KNOWN_KEYS
+        participant_id = self._id(values, "participant_id")
+        image_id = self._id(values, "image_id")
+        get = values.get
+        scale = get("rating_scale")
+        scale = self.source.name if scale is None else self._text("rating_scale", scale) or self.source.name
+        score = self._score(get("score"), scale)
+        age = get("age")
+        if age is not None:
+            age = self._age(age)
+        texts, known = [], self._texts
+        for column in _TEXT_COLUMNS:
+            text = get(column)
+            if text is not None and (type(text) is not str or text not in known):
+                text = self._text(column, text)
+            texts.append(text or None)  # "" says no more than null
+        self._check_image(image_id, get("image_path"))
+        participant = self._participants.setdefault(participant_id, len(self._participants))
+        pair = participant << 32 | self._images.setdefault(image_id, len(self._images))
+        for name, pairs in self._seen.items():
+            if pair in pairs:
+                raise ValueError(
+                    f"participant {_shown(participant_id)} rates image {_shown(image_id)} again (first in split "
+                    f"{name!r}); one rating for each (participant, image) is allowed."
+                )
+        seen.add(pair)
+        prompt, *rest = texts
+        return (participant_id, image_id, prompt, score, scale, age, *rest)
+
+    def _label(self, column: str) -> str:
+        return self.source.labels.get(column, column)
+
+    def _id(self, values: dict, column: str) -> str:
+        value = values.get(column)
+        if type(value) is int:
+            value = str(value)
+        if type(value) is not str or not value.strip():
+            what = "is missing" if value is None else f"is {_shown(value)}"
+            raise ValueError(f"{self._label(column)} {what}; a string or an integer is needed.")
+        return value if value in self._texts else self._text(column, value)
+
+    def _text(self, column: str, value: Any) -> str:
+        if type(value) is not str:
+            raise ValueError(f"{self._label(column)} is {_shown(value)}; a string or null is needed.")
+        if len(value) > MAX_TEXT:
+            raise ValueError(f"{self._label(column)} has {len(value)} characters; at most {MAX_TEXT} are allowed.")
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise ValueError(f"{self._label(column)} is {_shown(value)}, which is not valid Unicode text.") from None
+        self._texts.add(value)
+        return value
+
+    def _score(self, value: Any, scale: str) -> float:
+        kind = type(value)
+        if (kind is not int and kind is not float) or not -1e6 < value < 1e6:  # NaN compares false
+            what = "is missing" if value is None else f"is {_shown(value)}"
+            raise ValueError(f"{self._label('score')} {what}; {self._allowed(scale)}.")
+        levels = self._levels.get(scale)
+        if levels is None:
+            if self.source.scales:
+                raise ValueError(f"rating_scale is {scale!r}; known scales: {sorted(self.source.scales)}.")
+            if value != value // 1:
+                raise ValueError(f"{self._label('score')} is {_shown(value)}; {self._allowed(scale)}{_HALVES}.")
+            self._found.setdefault(scale, set()).add(float(value))
+            return float(value)
+        level = levels.get(value)
+        if level is None:
+            ends = min(levels), max(levels)
+            if not (self.source.slider and ends[0] <= value <= ends[1]):
+                halves = _HALVES if value % 1 and all(level % 1 == 0 for level in levels) else ""
+                raise ValueError(f"{self._label('score')} is {_shown(value)}; {self._allowed(scale)}{halves}.")
+            level = levels[min(levels, key=lambda level: abs(level - value))]
+        return level
+
+    def _allowed(self, scale: str) -> str:
+        if (levels := self._levels.get(scale)) is None:
+            return "a finite integer is needed"
+        values = sorted(set(levels.values()))
+        if self.source.slider:
+            return f"a number from {values[0]:g} to {values[-1]:g} is allowed on scale {scale!r}"
+        shown = (
+            ", ".join(f"{value:g}" for value in values)
+            if len(values) <= 12
+            else (f"{values[0]:g}, {values[1]:g}, … {values[-1]:g}")
+        )
+        return f"allowed on scale {scale!r}: {shown}"
+
+    def _age(self, value: Any) -> int:
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, (int, float))
+            or not AGES[0] <= value <= AGES[1]
+            or value % 1
+        ):
+            raise ValueError(
+                f"{self._label('age')} is {_shown(value)}; whole years from {AGES[0]} to {AGES[1]}, or null."
+            )
+        return int(value)
+
+    def _check_image(self, image_id: str, image_path: Any) -> None:
+        known = self._raw_paths.get(image_id, self)
+        if known is not self and (known is image_path or known == image_path):
+            return
+        if image_path is not None and type(image_path) is not str:
+            raise ValueError(f"{self._label('image_path')} is {_shown(image_path)}; a string is needed.")
+        located = self.source.locate(image_id, image_path) if self.source.locate is not None else None
+        if known is not self and located != self.image_paths[image_id]:
+            raise ValueError(
+                f"image {_shown(image_id)} is at {_shown(image_path)} here, at {_shown(known)} in an "
+                "earlier row; an image has one file."
+            )
+        if known is self:
+            self._raw_paths[image_id] = image_path
+            self.image_paths[image_id] = located
+
+
+_TEXT_COLUMNS = ("prompt", *DEMOGRAPHIC_FIELDS, *METADATA_FIELDS)
+_KNOWN_KEYS = frozenset(RATING_COLUMNS) | {"image_path"}
+
+
+def read_tables(checker: RowChecker, splits: Iterable[str]) -> dict[str, pd.DataFrame]:
+    """Reads splits into tables as :class:`RatingData` describes them; about 40 bytes a row."""
+    vocabularies: dict[str, dict[Any, int]] = {column: {None: -1} for column in RATING_COLUMNS}
+    columns: dict[str, dict[str, array]] = {}
+    for split in splits:
+        columns[split] = {column: array("f" if column == "score" else "i") for column in RATING_COLUMNS}
+        appenders = [
+            (columns[split][column].append, None if column in ("score", "age") else vocabularies[column])
+            for column in RATING_COLUMNS
+        ]
+        for row in checker.rows(split):
+            for value, (append, vocabulary) in zip(row, appenders):
+                if vocabulary is None:
+                    append(-1 if value is None else value)
+                elif (code := vocabulary.get(value)) is None:
+                    vocabulary[value] = code = len(vocabulary) - 1
+                    append(code)
+                else:
+                    append(code)
+    orders = {
+        column: sorted(value for value in vocabulary if value is not None)
+        for column, vocabulary in vocabularies.items()
+    }
+    return {split: _table(of_split, vocabularies, orders) for split, of_split in columns.items()}
+
+
+def _table(columns: dict[str, array], vocabularies: dict, orders: dict) -> pd.DataFrame:
+    series: dict[str, Any] = {}
+    for column, values in columns.items():
+        numbers = np.frombuffer(values, dtype=np.float32 if column == "score" else np.int32)
+        if column == "score":
+            series[column] = numbers.copy()
+        elif column == "age":
+            series[column] = pd.arrays.IntegerArray(numbers.astype(np.int64), numbers < 0)
+        else:
+            rank = np.full(len(orders[column]) + 1, -1, dtype=np.int32)  # the last entry stands for code -1
+            for place, value in enumerate(orders[column]):
+                rank[vocabularies[column][value]] = place
+            categories = pd.Index(orders[column], dtype="str")
+            series[column] = pd.Categorical.from_codes(rank[numbers], categories=categories)
+    return pd.DataFrame(series, copy=False)

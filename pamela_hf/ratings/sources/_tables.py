@@ -1,0 +1,147 @@
+"""What sources made of CSV tables and image folders have in common."""
+
+import csv
+import logging
+import re
+from collections.abc import Callable, Container, Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from ..table import RatingError, RatingSource, RawRow, Release, digest_files
+from ._files import Files, inner_path
+
+logger = logging.getLogger(__name__)
+
+NUMBER = re.compile(r"[+-]?\d{1,18}(\.\d{0,18})?([eE][+-]?\d{1,3})?", re.ASCII)
+
+
+def encoding_of(path: Path) -> str:
+    """UTF-8 if all of the file is, else Latin-1, in which every byte is a letter."""
+    with open(path, encoding="utf-8-sig") as stream:
+        try:
+            while stream.read(1 << 20):
+                pass
+        except UnicodeDecodeError:
+            return "latin-1"
+    return "utf-8-sig"
+
+
+def table_rows(path: Path, needed: Mapping[str, str], numbers: Container[str] = ("score", "age")) -> Iterator[RawRow]:
+    """Rows of a CSV file as dicts, with columns renamed; row numbers are a spreadsheet's (the header is row 1).
+
+    Args:
+        path: the file; its header's names may have spaces around them.
+        needed: name in the file → name in the dict; other columns keep their names.
+        numbers: columns (by their names in the dict) whose texts become numbers where they are such.
+
+    Raises:
+        RatingError: no header with the needed columns, text that is no CSV, or no row.
+    """
+    label, number, found = str(path), 0, False
+    try:
+        with open(path, encoding=encoding_of(path), newline="") as stream:
+            reader = csv.reader(stream)
+            header = [name.strip() for name in next(reader, [])]
+            if missing := [name for name in needed if name not in header]:
+                raise RatingError(f"{label}, row 1: the header {header} lacks {', '.join(missing)}. Download it again.")
+            columns = [needed.get(name, name) for name in header]
+            for number, fields in enumerate(reader, 2):
+                if not any(fields):
+                    continue
+                row: dict[Any, Any] = {column: field.strip() or None for column, field in zip(columns, fields)}
+                if len(fields) != len(columns):
+                    row[None] = f"{len(fields)} fields; the header has {len(columns)}."
+                for column in numbers:
+                    if (text := row.get(column)) is not None and NUMBER.fullmatch(text):
+                        value = float(text)
+                        row[column] = int(value) if value.is_integer() else value
+                found = True
+                yield label, number, row
+    except csv.Error as error:
+        raise RatingError(f"{label}, row {number + 1}: not readable as CSV ({error}). Download it again.") from None
+    if not found:
+        raise RatingError(f"{label}: holds no rows below its header; at least one rating is needed.")
+
+
+def read_ids(path: str | Path, option: str) -> frozenset[str]:
+    """The ids in a text file, one a line.
+
+    Raises:
+        RatingError: no such file, or no id in it; `option` is what the message calls it.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RatingError(
+            f"{option}={str(path)!r} cannot be read ({error}). Give a text file with one id a line."
+        ) from None
+    if not (ids := frozenset(line.strip() for line in lines if line.strip())):
+        raise RatingError(f"{option}={str(path)!r} holds no id. Give a text file with one id a line.")
+    return ids
+
+
+def divided(
+    read: Callable[[], Iterator[RawRow]], split_of: Callable[[dict[Any, Any]], str | None], splits: tuple[str, ...]
+) -> dict[str, Callable[[], Iterator[RawRow]]]:
+    """`RatingSource.rows` of ratings that lie in one file: each split reads it and takes its own.
+
+    `split_of` a row is None where the release puts its image into no split: such rows are left out, and a warning
+    says how many.
+    """
+
+    def of(split: str) -> Iterator[RawRow]:
+        left_out = 0
+        for item in read():
+            its_split = split_of(item[2])
+            left_out += its_split is None
+            if its_split == split:
+                yield item
+        if left_out and split == splits[0]:
+            logger.warning("%d ratings of images that are in no split of the release are left out.", left_out)
+
+    return {split: (lambda split=split: of(split)) for split in splits}
+
+
+def image_locator(files: Files, folder: str) -> Callable[[str, str | None], str]:
+    """`RatingSource.locate` for images whose path (else id) is relative to `folder` of `files`."""
+
+    def locate(image_id: str, image_path: str | None) -> str:
+        inside = inner_path(f"{folder}/{image_path or image_id}" if folder else image_path or image_id)
+        if not files.has(inside):
+            raise ValueError(f"there is no image {files.label(inside)}; set the row aside with --quarantine")
+        return inside
+
+    return locate
+
+
+def table_source(
+    name: str,
+    rows: dict[str, Callable[[], Iterator[RawRow]]],
+    tables: list[Path],
+    files: Files,
+    folder: str,
+    *,
+    labels: dict[str, str],
+    level_values: tuple[float, ...] | None,
+    slider: bool = False,
+    release: Release | None = None,
+) -> RatingSource:
+    """A source of CSV `tables` (hashed whole) and of images in `folder` of `files`."""
+
+    def digest(with_images: bool) -> str:
+        return digest_files(tables) + files.digest(files.names(folder), content=with_images)
+
+    def open_image(inside: str) -> BinaryIO:
+        return files.open(inside)
+
+    return RatingSource(
+        name=name,
+        rows=rows,
+        digest=digest,
+        labels=labels,
+        level_values=level_values,
+        slider=slider,
+        locate=image_locator(files, folder),
+        open_image=open_image,
+        release=release,
+    )

@@ -1,0 +1,205 @@
+"""A folder that ``scripts/prepare_ratings.py`` wrote: ``ratings/<split>-*.parquet``, ``images/all-*.parquet`` and a
+card whose YAML says ``rating_scales``. Rows are checked again when read: a file may have been edited since."""
+
+import bisect
+import io
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+
+from ..table import RATING_COLUMNS, SPLITS, RatingError, RatingSource, RawRow, Release, digest_files, integer_levels
+
+BATCH = 10_000  # rows held as Python objects at a time
+GROUP_BYTES = 16 << 20  # of images in a Parquet row group
+FILE_BYTES = 400 << 20  # of images in a Parquet file
+
+
+def matches(path: Path) -> bool:
+    """A folder with ``ratings/*.parquet``."""
+    return path.is_dir() and any((path / "ratings").glob("*.parquet"))
+
+
+def open_source(path: Path, *, rating_min: float | None = None, rating_max: float | None = None) -> RatingSource:
+    """Opens a prepared folder.
+
+    Raises:
+        RatingError: a Parquet file of an unknown split, unreadable, or without the columns of the table.
+    """
+    by_split: dict[str, list[Path]] = {}
+    for file in sorted((path / "ratings").glob("*.parquet")):
+        split = file.name.split("-")[0].removesuffix(".parquet")
+        if split not in SPLITS:
+            raise RatingError(f"{file}: names no known split; <split>-*.parquet with one of {', '.join(SPLITS)}.")
+        missing = set(RATING_COLUMNS) - set(_opened(file).schema_arrow.names)
+        if missing:
+            raise RatingError(f"{file}: lacks the columns {sorted(missing)}. Prepare the ratings again.")
+        by_split.setdefault(split, []).append(file)
+    card = read_card(path / "README.md")
+    scales = {
+        str(name): tuple(float(level) for level in levels) for name, levels in card.get("rating_scales", {}).items()
+    }
+    if rating_min is not None:
+        scales = dict.fromkeys(scales or [path.resolve().name], integer_levels(rating_min, rating_max))
+    images = sorted((path / "images").glob("*.parquet"))
+    store = _Images(images) if _has_images(images) else None
+    embeddings = path / "embeddings.safetensors"
+
+    def locate(image_id: str, image_path: str | None) -> str:
+        if store is not None and image_id not in store:
+            raise ValueError(f"image {image_id!r} is not in {path / 'images'}. Prepare the ratings again.")
+        return image_id
+
+    return RatingSource(
+        name=str(card.get("rating_source") or path.resolve().name),
+        rows={split: lambda files=by_split[split]: _rows(files) for split in SPLITS if split in by_split},
+        digest=lambda with_images: digest_files(
+            [*(file for files in by_split.values() for file in files), *(images if with_images else [])]
+        ),
+        scales=scales,
+        locate=locate,
+        open_image=store,
+        embeddings=embeddings if embeddings.is_file() else None,
+        release=card_release(card),
+    )
+
+
+def card_release(card: dict) -> Release | None:
+    """The release that a card's YAML names under ``rating_release``, if it names one whole."""
+    named = card.get("rating_release")
+    fields = ("license", "url", "citation")
+    if not isinstance(named, dict) or any(not isinstance(named.get(key), str) for key in fields):
+        return None
+    return Release(*(named[key] for key in fields))
+
+
+def read_card(path: Path) -> dict:
+    """The YAML at the head of a card; {} if there is no card or no YAML.
+
+    Raises:
+        RatingError: the YAML cannot be read, or its rating_scales is no mapping of names to levels.
+    """
+    if not path.is_file():
+        return {}
+    text = path.read_text(encoding="utf-8")
+    if not text.startswith("---"):
+        return {}
+    try:
+        card = yaml.safe_load(text.split("---", 2)[1]) or {}
+        for levels in card.get("rating_scales", {}).values():
+            if sorted(float(level) for level in levels) != [float(level) for level in levels]:
+                raise ValueError(f"levels {levels} do not ascend")
+    except (yaml.YAMLError, AttributeError, TypeError, ValueError) as error:
+        raise RatingError(
+            f"{path}: its YAML does not say rating_scales as name: [ascending levels] ({error}). Correct it, or prepare"
+            " the ratings again."
+        ) from None
+    return card
+
+
+def _opened(file: Path) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(file)
+    except (pa.ArrowException, OSError) as error:
+        raise RatingError(f"{file}: no readable Parquet file ({error}). Prepare the ratings again.") from None
+
+
+def _rows(files: list[Path]) -> Iterator[RawRow]:
+    for file in files:
+        label, number = str(file), 0
+        try:
+            for batch in _opened(file).iter_batches(BATCH, columns=list(RATING_COLUMNS)):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield label, number, row
+        except (pa.ArrowException, OSError) as error:
+            raise RatingError(f"{label}, row {number + 1}: unreadable ({error}). Prepare the ratings again.") from None
+
+
+def _has_images(files: list[Path]) -> bool:
+    """Whether any image is there; images known by their embeddings only have a row, but no image."""
+    for file in files:
+        parquet = _opened(file)
+        for group in range(parquet.num_row_groups):
+            images = parquet.read_row_group(group, columns=["image.path"])["image"]
+            if images.null_count < len(images):
+                return True
+    return False
+
+
+class _Images:
+    """image_id → stream of its bytes, from Parquet files; keeps one row group (some 16 MB) for its neighbours."""
+
+    def __init__(self, files: list[Path]):
+        self._groups: list[tuple[Path, int]] = []
+        self._starts: list[int] = []  # place of each row group's first image among all
+        self._places: dict[str, int] = {}
+        for file in files:
+            parquet = pq.ParquetFile(file)
+            for group in range(parquet.num_row_groups):
+                self._groups.append((file, group))
+                self._starts.append(len(self._places))
+                for image_id in parquet.read_row_group(group, columns=["image_id"])["image_id"].to_pylist():
+                    self._places[image_id] = len(self._places)
+        self._kept: tuple[int, pa.Table] | None = None
+
+    def __contains__(self, image_id: str) -> bool:
+        return image_id in self._places
+
+    def __call__(self, image_id: str) -> BinaryIO:
+        place = self._places[image_id]
+        index = bisect.bisect_right(self._starts, place) - 1
+        kept = self._kept
+        if kept is None or kept[0] != index:
+            file, group = self._groups[index]
+            kept = self._kept = (index, pq.ParquetFile(file).read_row_group(group, columns=["image"]))
+        image = kept[1]["image"][place - self._starts[index]].as_py()
+        if image is None or image["bytes"] is None:
+            raise KeyError(image_id)
+        return io.BytesIO(image["bytes"])
+
+
+def write_ratings(table: pd.DataFrame, path: Path, schema: pa.Schema) -> None:
+    """Writes one split's table (see :class:`pamela_hf.ratings.table.RatingData`) as a Parquet file of `schema`."""
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        for start in range(0, len(table), 100_000):  # text is repeated in full here, so a part at a time
+            part = table.iloc[start : start + 100_000]
+            columns = [pa.array(part[column], from_pandas=True) for column in schema.names]
+            columns = [c.dictionary_decode() if pa.types.is_dictionary(c.type) else c for c in columns]
+            writer.write_table(pa.table([c.cast(field.type) for c, field in zip(columns, schema)], schema=schema))
+
+
+def write_images(rows: Iterable[dict[str, Any]], folder: Path, schema: pa.Schema) -> int:
+    """Writes rows with ``image`` = {"bytes", "path"} or None as ``all-*.parquet``; returns how many there were.
+
+    Files are of about `FILE_BYTES`, in row groups small enough to read a single image from.
+    """
+    writer: pq.ParquetWriter | None = None
+    files: list[Path] = []
+    group: list[dict] = []
+    count = in_file = in_group = 0
+    for row in chain(rows, [None]):
+        if row is not None:
+            group.append(row)
+            count += 1
+            in_group += len(row["image"]["bytes"]) if row["image"] else 0
+        if row is None or in_group > GROUP_BYTES or len(group) >= BATCH:
+            if writer is None:
+                files.append(folder / f"{len(files)}.part")
+                # image bytes neither compress nor repeat: trying to would only cost time and memory
+                writer = pq.ParquetWriter(
+                    files[-1], schema, compression="none", use_dictionary=False, write_statistics=False
+                )
+            writer.write_table(pa.Table.from_pylist(group, schema=schema))
+            in_file, in_group, group = in_file + in_group, 0, []
+        if row is None or in_file > FILE_BYTES:
+            writer.close()
+            writer, in_file = None, 0
+    for number, file in enumerate(files):
+        file.rename(folder / f"all-{number:05d}-of-{len(files):05d}.parquet")
+    return count

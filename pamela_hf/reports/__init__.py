@@ -1,0 +1,4 @@
+"""What all reports share: the page's frame and style, number formats, charts.
+
+May import: metrics, files.
+"""

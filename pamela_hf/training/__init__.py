@@ -1,0 +1,6 @@
+"""Training a reward from ratings and their features.
+
+train: the run.  config: its settings.  batches: what a step sees.  checkpoints: exact resume.
+
+May import: scoring and all below it.
+"""

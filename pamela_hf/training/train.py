@@ -1,0 +1,442 @@
+"""Training of the reward with Accelerate: joint over sources, exactly resumable, the same on any number of processes.
+
+Every random choice is a function of (seed, epoch, step), never of what ran before, so a resumed run needs no saved
+random state. A step's batch is laid out for all processes alike and each takes its share of people; losses are divided
+by the whole batch's weight, so the sum of the shares is the batch.
+"""
+
+import dataclasses
+import json
+import math
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from tqdm.auto import tqdm
+from transformers import AutoModel
+
+from ..embeddings import Embeddings, join_embeddings, load_embeddings
+from ..encoder import check_encoder_folder
+from ..metrics import user_metrics
+from ..model.configuration_pamela import LOCAL_ENCODER, PamelaConfig
+from ..model.factors_pamela import Ratings
+from ..model.modeling_pamela import PamelaRewardModel
+from ..model.processing_pamela import PamelaProcessor, load_preprocessors
+from ..ratings.builder import load_ratings
+from ..ratings.table import DEMOGRAPHIC_FIELDS, METADATA_FIELDS, RatingData, join_ratings, standardized_scores
+from ..scoring import PamelaScorer, RatingArrays, encode_ratings
+from .batches import epoch_batches, make_batch, row_penalty
+from .checkpoints import claim_folder, latest_checkpoint, rewind_log, write_checkpoint
+from .config import TrainingConfig
+
+
+def load_sources(data: Sequence[str | os.PathLike], **options: Any) -> tuple[RatingData, Embeddings]:
+    """Ratings and features of one or several sources, each a folder, file or Hub id, or `NAME=` one of these.
+
+    Joined sources keep their own rating scales; their ids become `source/id`.
+
+    Raises:
+        FileNotFoundError: a source has no embeddings.safetensors (`pamela embed` makes it).
+    """
+    loaded: list[RatingData] = []
+    for item in map(str, data):
+        name, equals, rest = item.partition("=")
+        path, name = (rest, name) if equals and not Path(item).exists() else (item, None)
+        loaded.append(load_ratings(path, name=name, **options))
+    features = {}
+    for source in loaded:
+        if source.embeddings is None:
+            raise FileNotFoundError(
+                f"{source.name!r} has no embeddings.safetensors. Make it once: pamela embed --data FOLDER"
+            )
+        features[source.name] = load_embeddings(source.embeddings)
+    if len(loaded) == 1:
+        return loaded[0], features[loaded[0].name]
+    return join_ratings(loaded), join_embeddings(features)
+
+
+def build_config(config: TrainingConfig, data: RatingData, embeddings: Embeddings) -> PamelaConfig:
+    """The model's configuration: sizes from `config.model`, vocabularies from the train split alone."""
+    train, off = data.splits["train"], set(config.without)
+
+    def vocabulary(column: str) -> list[str]:
+        return sorted(str(v) for v in train[column].dropna().unique())
+
+    def fields(kind: str, columns: Sequence[str]) -> dict[str, list[str]]:
+        return {} if kind in off else {c: v for c in columns if len(v := vocabulary(c)) > 1}
+
+    # where no training image has a prompt there is nothing to learn of prompts: the model takes none
+    text = None if "prompt" in off else embeddings.text_embeds
+    prompted = text is not None and text[embeddings.rows(train["image_id"].astype(str).unique())].any()
+    values = {
+        "backbone": embeddings.backbone,
+        "backbone_revision": embeddings.revision,
+        "preprocessing": embeddings.preprocessing,
+        "image_embed_dim": embeddings.image_embeds.shape[1],
+        "text_embed_dim": text.shape[1] if prompted else 0,
+        "users": [] if "user" in off else vocabulary("participant_id"),
+        "demographics": fields("demographics", DEMOGRAPHIC_FIELDS),
+        "metadata": fields("metadata", METADATA_FIELDS),
+        "rating_scales": {name: list(levels) for name, levels in data.level_values.items()},
+        "default_scale": next(iter(data.level_values)),
+        "releases": {prefix: dataclasses.asdict(release) for prefix, release in data.releases.items()} or None,
+        **config.model,
+    }
+    if "multiplicative" in off:
+        values["interaction_rank"] = 0
+    if off & {"taste_factors", "user", "linear"}:
+        values["taste_factors"] = 0
+    if "linear" in off:
+        values["linear_share"] = 0.0
+    return PamelaConfig(**values)
+
+
+@dataclass
+class _Features:
+    """Everything a step gathers from, on the device."""
+
+    image: torch.Tensor
+    text: torch.Tensor | None
+
+
+def build_optimizer(model: PamelaRewardModel, config: TrainingConfig) -> torch.optim.Optimizer:
+    """AdamW; people's rows at their own rate; decay only where nothing else holds a matrix near its start."""
+    groups: dict[str, list[torch.nn.Parameter]] = {"users": [], "matrices": [], "vectors": []}
+    for name, parameter in model.named_parameters():
+        if name.startswith("backbone."):
+            continue
+        if name.startswith(("user_embedding.", "unknown_stretch")):
+            kind = "users"
+        elif parameter.dim() == 1 or name.startswith(("style.", "cutpoints.")):
+            kind = "vectors"
+        else:
+            kind = "matrices"
+        groups[kind].append(parameter)
+    return torch.optim.AdamW(
+        [
+            {"params": groups["users"], "lr": config.user_learning_rate, "weight_decay": 0.0},
+            {"params": groups["matrices"], "lr": config.learning_rate, "weight_decay": config.weight_decay},
+            {"params": groups["vectors"], "lr": config.learning_rate, "weight_decay": 0.0},
+        ],
+        betas=(0.9, 0.98),
+    )
+
+
+def cosine_with_warmup(step: int, total: int, warmup_fraction: float) -> float:
+    """Factor of the learning rate at `step` of `total`."""
+    done = step / max(total, 1)
+    return min(1.0, done / warmup_fraction if warmup_fraction else 1.0) * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def train(
+    config: TrainingConfig,
+    data: RatingData,
+    embeddings: Embeddings,
+    output: str | os.PathLike,
+    *,
+    encoder: str | os.PathLike | None = None,
+    resume: bool = False,
+    progress: bool = True,
+) -> PamelaRewardModel:
+    """Trains a reward and writes it to `output` as a `from_pretrained` folder, with `metrics.jsonl` and checkpoints.
+
+    Args:
+        config: what to do.
+        data: ratings with a `train` split; `val_*` are watched where present, `test_*` never touched.
+        embeddings: features of every rated image.
+        encoder: a local folder holding the encoder that made the features; it is copied to `output/encoder`.
+        resume: go on from the newest whole checkpoint in `output`.
+
+    Returns:
+        The trained model, in eval mode, on the CPU.
+
+    Raises:
+        FileExistsError: `output` holds a model, or a run that `resume` would go on with.
+        FloatingPointError: a loss that is not finite; nothing was updated with it.
+        ValueError: no train split, ratings that are no level of their scale, features of another encoder than
+            `encoder` or the configuration's, a weight for a source that is not there.
+    """
+    output = Path(output)
+    if "train" not in data.splits or not len(data.splits["train"]):
+        raise ValueError(f"{data.name!r} has no train split (it has {sorted(data.splits)}); nothing to learn from.")
+    if unknown := set(config.source_weights) - set(data.level_values):
+        raise ValueError(f"source_weights names {sorted(unknown)[0]!r}; the sources are {list(data.level_values)}.")
+    if config.encoder and embeddings.backbone and config.encoder != embeddings.backbone:
+        raise ValueError(
+            f"The features were made by {embeddings.backbone!r}; the configuration says encoder={config.encoder!r}. "
+            "Embed with that one (pamela embed --config YAML), or leave `encoder` out."
+        )
+    if encoder is not None:
+        if embeddings.backbone != LOCAL_ENCODER:
+            made = f"by {embeddings.backbone!r}" if embeddings.backbone else "elsewhere, by an encoder they do not name"
+            raise ValueError(
+                f"encoder={str(encoder)!r}: the features were made {made}. A folder goes with features that were made "
+                "with a folder (pamela embed --encoder FOLDER); leave it out."
+            )
+        check_encoder_folder(encoder, embeddings)
+    AcceleratorState._reset_state()  # an earlier run in this process may have used another precision
+    accelerator = Accelerator(
+        mixed_precision=config.mixed_precision,
+        log_with=config.log_with,
+        project_dir=str(output),
+    )
+    claim_folder(output, dataclasses.asdict(config), resume, accelerator)
+    torch.manual_seed(config.seed)
+    model_config = build_config(config, data, embeddings)
+    if encoder is None and embeddings.backbone == LOCAL_ENCODER:
+        model_config.backbone = None  # its encoder is not at hand: the model takes embeddings only
+    model = PamelaRewardModel(model_config)
+    arrays = encode_ratings(data.splits["train"], model_config, embeddings)
+    _check_labels(arrays, data)
+    sources = data.splits["train"]["rating_scale"].astype(str).map(lambda s: config.source_weights.get(s, 1.0))
+    weights = sources.to_numpy(np.float32)
+    used, first = np.unique(arrays.image_rows, return_index=True)
+    has_text = embeddings.text_embeds is not None and model_config.text_embed_dim > 0
+    tastes = model.features.fit(
+        torch.from_numpy(embeddings.image_embeds[used]),
+        torch.from_numpy(embeddings.text_embeds[used]) if has_text else None,
+        _tellings(data.splits["train"], arrays, used),
+        torch.from_numpy(arrays.metadata_ids[first]),
+        config.seed,
+    )
+    if tastes is not None:
+        model.set_tastes(tastes)
+    for i, scale in enumerate(model_config.rating_scales):
+        model.fit_cutpoints(scale, torch.from_numpy(arrays.labels[arrays.scale_ids == i]))
+    optimizer = build_optimizer(model, config)
+    model, optimizer = accelerator.prepare(model, optimizer)
+    features = _Features(
+        torch.from_numpy(embeddings.image_embeds).to(accelerator.device),
+        torch.from_numpy(embeddings.text_embeds).to(accelerator.device) if has_text else None,
+    )
+    run = _Run(config, accelerator, model, optimizer, arrays, weights, features, output)
+    if resume:
+        run.resume()
+    if config.log_with:
+        accelerator.init_trackers("pamela", config=_flat(dataclasses.asdict(config)))
+    run.epochs(data, embeddings, progress)
+    trained = accelerator.unwrap_model(run.best_model()).cpu().eval()
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        save_model(trained, output, encoder)
+    if config.log_with:
+        accelerator.end_training()
+    return trained
+
+
+def _tellings(train: pd.DataFrame, arrays: RatingArrays, used: np.ndarray) -> Ratings:
+    """The ratings that say which image is better (not those of people whose ratings are all equal), of the images
+    `used`, by people in the order of their rows."""
+    value = standardized_scores(train).to_numpy()
+    tell = np.isfinite(value)
+    person = np.maximum(arrays.user_ids[tell] - 1, 0)  # all are one person where the model is to know nobody
+    image = np.searchsorted(used, arrays.image_rows[tell])
+    return Ratings(*(torch.from_numpy(a) for a in (person, image, value[tell])), max(arrays.user_ids.max(), 1))
+
+
+class _Run:
+    """The state of one run: where it is, and how to take a step."""
+
+    def __init__(self, config, accelerator, model, optimizer, arrays, weights, features, output):
+        self.config, self.accelerator, self.model, self.optimizer = config, accelerator, model, optimizer
+        self.arrays, self.weights, self.features, self.output = arrays, weights, features, Path(output)
+        self.penalty = row_penalty(arrays, config.row_prior_std)
+        self.steps_per_epoch = len(epoch_batches(arrays, config, 0))
+        self.step = 0
+        self.best: dict[str, Any] = {"value": -math.inf, "epoch": -1, "state": None}
+        self.base_rates = [group["lr"] for group in optimizer.param_groups]
+
+    @property
+    def total(self) -> int:
+        return self.steps_per_epoch * self.config.epochs
+
+    def epochs(self, data: RatingData, embeddings: Embeddings, progress: bool) -> None:
+        config, accelerator = self.config, self.accelerator
+        watched = {s: t for s, t in data.splits.items() if s.startswith("val_") and len(t)}
+        bar = tqdm(
+            total=self.total,
+            initial=self.step,
+            desc="training",
+            unit="step",
+            disable=not (progress and accelerator.is_main_process),
+        )
+        shown: dict[str, float] = {}
+        while self.step < self.total and not self.stopped():
+            epoch, first = divmod(self.step, self.steps_per_epoch)
+            for step, parts in enumerate(epoch_batches(self.arrays, config, epoch)):
+                if step < first:
+                    continue
+                loss = self.take_step(parts, epoch, step)
+                bar.update()
+                if self.step % 20 == 0 or self.step == self.total:
+                    shown["loss"] = round(loss, 4)
+                    bar.set_postfix(shown)
+                    self.log({"loss": loss, "learning_rate": self.optimizer.param_groups[1]["lr"]}, epoch)
+                at_end = self.step % self.steps_per_epoch == 0
+                if at_end:
+                    self.match_linear()
+                if at_end and watched:
+                    metrics = self.validate(watched, embeddings)
+                    shown.update({k.replace("/user_srocc", ""): round(v, 4) for k, v in metrics.items()})
+                    bar.set_postfix(shown)
+                    self.log(metrics, epoch)
+                    self.keep_best(metrics, epoch)
+                if at_end if not config.checkpoint_every else self.step % config.checkpoint_every == 0:
+                    self.checkpoint()
+        bar.close()
+
+    def stopped(self) -> bool:
+        """Whether early stopping ended the run with the last whole epoch; a resumed run may find that it did."""
+        last = self.step // self.steps_per_epoch - 1
+        return self.config.early_stopping is not None and last - self.best["epoch"] >= self.config.patience
+
+    def take_step(self, parts: list[np.ndarray], epoch: int, step: int) -> float:
+        config, accelerator = self.config, self.accelerator
+        rank, world = accelerator.process_index, accelerator.num_processes
+        batch = make_batch(self.arrays, self.weights, self.penalty, parts, config, epoch, step, rank, world)
+        # dropout inside the network is a function of seed, step and process too
+        torch.manual_seed(int(np.random.SeedSequence([config.seed, self.step, rank]).generate_state(1)[0]))
+        factor = cosine_with_warmup(self.step, self.total, config.warmup_fraction)
+        for group, rate in zip(self.optimizer.param_groups, self.base_rates):
+            group["lr"] = rate * factor
+        rows = batch.pop("image_rows").to(accelerator.device)
+        normalizers = tuple(n.to(accelerator.device) for n in batch.pop("loss_normalizers"))
+        batch = {k: v.to(accelerator.device) for k, v in batch.items() if v is not None}
+        self.model.train()
+        with accelerator.autocast():
+            out = self.model(
+                image_embeds=self.features.image[rows],
+                text_embeds=None if self.features.text is None else self.features.text[rows],
+                **batch,
+                pairwise_weight=0.0 if "pairwise" in config.without else config.pairwise_weight,
+                squared_error="ordinal" in config.without,
+                loss_normalizers=normalizers,
+            )
+        # the processes' gradients are averaged; the shares of a batch are to be added
+        loss = out.loss * world
+        total = accelerator.reduce(out.loss.detach(), "sum")
+        if not torch.isfinite(total):
+            people = sorted(set(self.arrays.user_ids[np.concatenate(parts)].tolist()))
+            raise FloatingPointError(
+                f"The loss is {float(total)} at step {self.step} (epoch {epoch}, batch {step}; rows of its people: "
+                f"{people[:8]}…). No weight was changed by it. Lower learning_rate, or look for extreme embeddings."
+            )
+        accelerator.backward(loss)
+        if config.max_grad_norm:
+            accelerator.clip_grad_norm_(self.model.parameters(), config.max_grad_norm)
+        self.optimizer.step()
+        self.centre_rows()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        return float(total)
+
+    @torch.no_grad()
+    def centre_rows(self) -> None:
+        """Row 0 is the mean person: what all rows have in common belongs into the network."""
+        rows = self.accelerator.unwrap_model(self.model).user_embedding.weight
+        if len(rows) > 1:
+            rows[1:] -= rows[1:].mean(0)
+
+    def match_linear(self) -> None:
+        rows = torch.from_numpy(np.unique(self.arrays.image_rows)).to(self.accelerator.device)
+        text = None if self.features.text is None else self.features.text[rows]
+        self.accelerator.unwrap_model(self.model).match_linear(self.features.image[rows], text)
+
+    def validate(self, watched: Mapping[str, Any], embeddings: Embeddings) -> dict[str, float]:
+        scorer = PamelaScorer(self.accelerator.unwrap_model(self.model))
+        metrics = {}
+        for split, table in watched.items():
+            predicted = scorer.predict(table, embeddings)
+            found = user_metrics(predicted.scores, table["score"].to_numpy(), table["participant_id"].astype(str))
+            metrics[f"{split}/user_srocc"] = found.mean("user_srocc")
+        return metrics
+
+    def keep_best(self, metrics: Mapping[str, float], epoch: int) -> None:
+        name = self.config.early_stopping
+        if name is None:
+            return
+        if name not in metrics:
+            raise ValueError(f"early_stopping={name!r} is not measured in this run; there are {sorted(metrics)}.")
+        if metrics[name] > self.best["value"]:  # NaN is never better
+            state = {k: v.detach().clone() for k, v in self.accelerator.unwrap_model(self.model).state_dict().items()}
+            self.best = {"value": metrics[name], "epoch": epoch, "state": state}
+
+    def best_model(self) -> torch.nn.Module:
+        if self.best["state"] is not None:
+            self.accelerator.unwrap_model(self.model).load_state_dict(self.best["state"])
+        return self.model
+
+    def log(self, values: Mapping[str, float], epoch: int) -> None:
+        if not self.accelerator.is_main_process:
+            return
+        with open(self.output / "metrics.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": self.step, "epoch": epoch, **values}) + "\n")
+        if self.config.log_with:
+            self.accelerator.log(dict(values), step=self.step)
+
+    def checkpoint(self) -> None:
+        state = {"step": self.step, "best": {k: self.best[k] for k in ("value", "epoch")}}
+        write_checkpoint(
+            self.output / "checkpoints", self.accelerator, state, self.best["state"], self.config.keep_checkpoints
+        )
+
+    def resume(self) -> None:
+        found = latest_checkpoint(self.output / "checkpoints")
+        if found is not None:
+            self.accelerator.load_state(str(found.path / "state"))
+            self.step = found.state["step"]
+            self.best = {**found.state["best"], "state": found.best_state}
+        if self.accelerator.is_main_process:
+            rewind_log(self.output / "metrics.jsonl", self.step)
+
+
+def _check_labels(arrays: RatingArrays, data: RatingData) -> None:
+    bad = np.flatnonzero(arrays.labels < 0)
+    if len(bad):
+        row = data.splits["train"].iloc[int(bad[0])]
+        levels = data.level_values[str(row["rating_scale"])]
+        raise ValueError(
+            f"train row {int(bad[0]) + 1}: score {row['score']} is no level of scale {row['rating_scale']!r} "
+            f"({levels[0]}..{levels[-1]}). Prepare the ratings again with the right scale."
+        )
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            out.update(_flat(value, f"{prefix}{key}."))
+        else:
+            out[prefix + key] = value if isinstance(value, (int, float, str, bool)) else str(value)
+    return out
+
+
+def save_model(model: PamelaRewardModel, output: str | os.PathLike, encoder: str | os.PathLike | None = None) -> None:
+    """Writes model and processor into `output`, each file whole, `config.json` last: without it nothing loads."""
+    output = Path(output)
+    staged = output / ".model.part"
+    shutil.rmtree(staged, ignore_errors=True)
+    model.config.base_identity = None  # these are new weights
+    preprocessors: tuple[Any, ...] = ()
+    if encoder is not None and model.config.backbone == LOCAL_ENCODER:
+        model.set_backbone(AutoModel.from_pretrained(encoder))
+        preprocessors = load_preprocessors(str(encoder))
+    model.save_pretrained(staged)
+    PamelaProcessor(model.config, *preprocessors).save_pretrained(staged)
+    for path in sorted(_files(staged), key=lambda p: p.name == "config.json" and p.parent == staged):
+        target = output / path.relative_to(staged)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(path, target)
+    shutil.rmtree(staged)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (p for p in folder.rglob("*") if p.is_file())

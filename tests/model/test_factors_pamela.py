@@ -1,0 +1,97 @@
+import numpy as np
+import pytest
+import torch
+
+from pamela_hf.model.factors_pamela import MIN_NOISE, Ratings, TasteFactors, factorize
+
+
+def some_ratings(people: int, images: int, seed: int = 0) -> tuple[Ratings, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    z, rated = rng.normal(size=(people, images)), rng.random((people, images)) < 0.6
+    person, image = np.nonzero(rated)
+    return Ratings(*(torch.from_numpy(a) for a in (person, image, z[rated])), people), z, rated
+
+
+def test_tastes_are_the_posterior_mean():
+    """Against the formula of a Gaussian process with the same prior, person by person."""
+    ratings, z, rated = some_ratings(3, 12)
+    rng = np.random.default_rng(1)
+    x, w, v, c, who = (rng.normal(size=size) for size in ((12, 5), 5, (2, 5), (4, 2), (3, 4)))
+    factors = TasteFactors(*(torch.as_tensor(a) for a in (w, 0.3, v, c, 0.7)))
+    tastes = factors.tastes(torch.from_numpy(x), ratings, torch.from_numpy(who))
+    along = x @ v.T
+    for person in range(3):
+        here, prior = rated[person], who[person] @ c
+        left = z[person, here] - (x @ w + 0.3)[here] - along[here] @ prior
+        covariance = along[here] @ along[here].T + 0.7 * np.eye(here.sum())
+        np.testing.assert_allclose(tastes[person], prior + along[here].T @ np.linalg.solve(covariance, left))
+    silent = Ratings(ratings.person[:0], ratings.image[:0], ratings.value[:0], 3)
+    np.testing.assert_allclose(factors.tastes(torch.from_numpy(x), silent, torch.from_numpy(who)), who @ c)
+    np.testing.assert_allclose(factors.tastes(torch.from_numpy(x), silent), 0.0)
+
+
+def test_mean_ratings_and_raters_of_images():
+    ratings, z, rated = some_ratings(4, 9)
+    mean, raters = ratings.likings(11)
+    np.testing.assert_array_equal(raters[:9], rated.sum(0))
+    np.testing.assert_allclose(mean[:9], (z * rated).sum(0) / np.maximum(rated.sum(0), 1))
+    assert not mean[9:].any() and not raters[9:].any()
+
+
+@pytest.fixture(scope="module")
+def world() -> tuple[torch.Tensor, Ratings, np.ndarray, np.ndarray]:
+    """60 people who differ along two directions, of 5 features, and along nothing else."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(80, 5)) / 5**0.5
+    v = np.linalg.qr(rng.normal(size=(5, 2)))[0].T * 2
+    tastes = rng.normal(size=(60, 2))
+    z = x @ rng.normal(size=5) + tastes @ (x @ v.T).T + 0.5 * rng.normal(size=(60, 80))
+    person, image = np.nonzero(rng.random(z.shape) < 0.5)
+    return torch.from_numpy(x), Ratings(*map(torch.from_numpy, (person, image, z[person, image])), 60), v, tastes
+
+
+def test_directions_of_taste_and_who_likes_them_are_found(world):
+    x, ratings, v, tastes = world
+    found = factorize(x, ratings, rank=3, penalty=0.1, everyone_penalty=0.1)
+    truth = tastes @ v
+    fitted = (found.tastes(x, ratings) @ found.directions).numpy()
+    assert np.corrcoef(fitted.ravel(), truth.ravel())[0, 1] > 0.95
+    assert 0.2 < found.noise < 0.3
+
+
+def test_at_the_maximum_no_step_helps(world):
+    """The likelihood written out with each person's whole covariance; the penalties as documented."""
+    x, ratings, *_ = world
+    found = factorize(x, ratings, rank=2, penalty=1.0)
+    unit = len(ratings.value) / len(x)
+
+    def loss(w, b, v, noise):
+        total = 0.5 * unit * (2.0 * w.square().sum() + 1.0 * v.square().sum())
+        for person in range(ratings.people):
+            mine = ratings.person == person
+            seen = x[ratings.image[mine]]
+            spread = seen @ v.T @ v @ seen.T + noise * torch.eye(len(seen))
+            total = total - torch.distributions.MultivariateNormal(seen @ w + b, spread).log_prob(ratings.value[mine])
+        return total
+
+    at = [one.clone().requires_grad_() for one in (found.weights, found.intercept, found.directions, found.noise)]
+    loss(*at).backward()
+    assert max(one.grad.abs().max() for one in at) < 0.05 * unit
+
+
+def test_the_seed_decides_the_start_only(world):
+    x, ratings, *_ = world
+    a, b, c = (factorize(x, ratings, rank=2, penalty=1.0, seed=seed) for seed in (1, 1, 2))
+    assert torch.equal(a.directions, b.directions) and not torch.allclose(a.directions, c.directions)
+    one, other = (f.tastes(x, ratings) @ f.directions for f in (a, c))
+    torch.testing.assert_close(one, other, atol=1e-2, rtol=0)
+
+
+@pytest.mark.parametrize(("people", "images"), [(1, 2), (1, 3), (1, 5), (2, 2), (3, 4)])
+def test_ratings_that_can_be_fitted_exactly_still_have_noise(people, images):
+    rng = np.random.default_rng(people * images)
+    x = torch.from_numpy(rng.normal(size=(images, images)))
+    person, image = (torch.from_numpy(a.ravel()) for a in np.indices((people, images)))
+    ratings = Ratings(person, image, torch.from_numpy(rng.normal(size=people * images)), people)
+    found = factorize(x, ratings, rank=16, penalty=0.01, everyone_penalty=0.01)
+    assert found.noise >= MIN_NOISE and found.tastes(x, ratings).isfinite().all()

@@ -1,0 +1,52 @@
+import numpy as np
+import pytest
+import torch
+from scipy.special import expit
+
+from pamela_hf.model.losses import (
+    CUTPOINT_PAD,
+    ordinal_log_probs,
+    ordinal_nll,
+    pairwise_logistic,
+    preference_probability,
+    within_group_pairs,
+)
+
+
+def test_ordinal_probabilities_are_differences_of_logistic_cdfs():
+    utility = torch.tensor([-3.0, 0.0, 0.7, 5.0])
+    cutpoints = torch.tensor([-2.0, -0.5, 0.5, 2.0])
+    cdf = expit(cutpoints.numpy()[None] - utility.numpy()[:, None])
+    expected = np.diff(np.concatenate([np.zeros((4, 1)), cdf, np.ones((4, 1))], 1), axis=1)
+    got = ordinal_log_probs(utility, cutpoints.expand(4, -1)).exp()
+    np.testing.assert_allclose(got, expected, atol=1e-6)
+
+
+def test_padded_levels_have_no_probability_and_finite_gradients():
+    utility = torch.tensor([0.3, -40.0, 40.0], requires_grad=True)
+    cutpoints = torch.tensor([-1.0, 1.0, CUTPOINT_PAD, 2 * CUTPOINT_PAD], requires_grad=True)
+    log_probs = ordinal_log_probs(utility, cutpoints.expand(3, -1))
+    probs = log_probs.exp()
+    assert (probs[:, 3:] == 0).all()
+    torch.testing.assert_close(probs.sum(-1), torch.ones(3))
+    ordinal_nll(log_probs, torch.tensor([1, 2, 0])).sum().backward()
+    assert utility.grad.isfinite().all() and cutpoints.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("utility", [-200.0, -50.0, 50.0, 200.0])
+def test_log_probabilities_stay_finite_in_the_tails(utility):
+    log_probs = ordinal_log_probs(torch.tensor([utility]), torch.tensor([[-2.0, -1.0, 1.0, 2.0]]))
+    assert log_probs.isfinite().all()
+
+
+def test_pairs_are_of_one_group_and_rated_differently():
+    labels = torch.tensor([3, 1, 3, 0, 2])
+    groups = torch.tensor([7, 7, 7, 8, 8])
+    preferred, other = within_group_pairs(labels, groups)
+    assert set(zip(preferred.tolist(), other.tolist())) == {(0, 1), (2, 1), (4, 3)}
+
+
+def test_pairwise_loss_is_the_negative_log_of_the_preference_probability():
+    utility = torch.tensor([0.5, -1.0])
+    loss = pairwise_logistic(utility, torch.tensor([0]), torch.tensor([1]))
+    torch.testing.assert_close(loss, -preference_probability(utility[:1], utility[1:]).log())
