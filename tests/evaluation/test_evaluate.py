@@ -67,7 +67,7 @@ def test_contract_names(report):
     }  # fmt: skip
     assert set(report["splits"]["test_unseen"]) == {"pamela", "pamela@k=0", "consensus", "<i>last</i>"}
     for scorer in report["splits"]["test_seen"].values():
-        assert tuple(scorer) == METRICS
+        assert list(scorer) == list(METRICS)
         assert all(set(cell) == {"value", "ci_low", "ci_high", "n_users"} for cell in scorer.values())
 
 
