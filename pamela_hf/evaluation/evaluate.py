@@ -392,8 +392,9 @@ def _mean(judged: list[Judged]) -> Judged:
         )
         for metric in METRICS
     }
-    values = {metric: np.mean([one.users.values[metric] for one in judged], axis=0) for metric in judged[0].users.values}
-    return Judged(estimates, UserMetrics(judged[0].users.participants, values, judged[0].users.left_out))
+    first = judged[0].users
+    values = {metric: np.mean([one.users.values[metric] for one in judged], axis=0) for metric in first.values}
+    return Judged(estimates, UserMetrics(first.participants, values, first.left_out))
 
 
 def _anybody(people: list[np.ndarray | None]) -> np.ndarray | None:

@@ -198,7 +198,7 @@ def test_few_shot_is_compared_on_the_same_people_and_ratings(data, features):
     assert untold["user_srocc"]["value"] == pytest.approx(np.mean(wanted))
     assert difference["user_srocc"]["value"] == pytest.approx(np.mean(wanted) - told["user_srocc"]["value"])
     page, text = render_html(report_files._without_nan(report)), metric_table(report)
-    assert "the same, told none" in page and "pamela@k=5, consensus@k=5: judged on other people" in page
+    assert "the same, none given" in page and "pamela@k=5, consensus@k=5: judged on other people" in page
     assert "pamela@k=5, consensus@k=5: judged on other people" in text
     starred = [line.split()[0] for line in text.splitlines() if "*" in line.split("best;")[0]]
     assert starred and not any("@k=5" in name for name in starred)
@@ -206,7 +206,7 @@ def test_few_shot_is_compared_on_the_same_people_and_ratings(data, features):
     everybody = {"k=5": [(np.arange(len(table)), Predictions(table.score.to_numpy()))]}
     report = evaluate([oracle], unseen, features, splits=["val_unseen"], few_shot=lambda *_: everybody, bootstrap=0)
     assert report["few_shot"]["val_unseen"] == {}
-    assert "the same, told none" not in render_html(report_files._without_nan(report))
+    assert "the same, none given" not in render_html(report_files._without_nan(report))
 
 
 def test_numbers_of_ratings_that_nobody_has_are_named(trained_folder, ratings_folder, tmp_path):
