@@ -160,7 +160,7 @@ def _cards_on_all_splits(report: Mapping[str, Any]) -> list[Card]:
 def _margins(series: Sequence[tuple[str | None, Mapping[str, Any], str]]) -> Markup:
     """Pairwise accuracy by margin, of (name, cells by metric, color)."""
     lines = [(name, [cells[f"user_pairwise_{m}"] for m in MARGINS], color) for name, cells, color in series]
-    names = ["at all", *(f"more than {m}" for m in MARGINS[1:])]
+    names = ["any", *(f"> {m}" for m in MARGINS[1:])]
     return curves("pairwise accuracy by margin", lines, names, "levels between the two ratings", [0.5])
 
 

@@ -162,7 +162,7 @@ def rows_chart(
         room: values that the axis reaches in any case; with them the line is dashed, as what would be right.
         digits: of the values.
     """
-    gap = 38
+    gap = 40
     bottom = gap * len(rows) + 8
     x = Axis.over([*(end for _, cell, _ in rows for end in _ends(cell)), at, *room], 12, WIDTH - 16)
     parts = [*x.across(4, bottom), line(x(at), 4, x(at), bottom, "target" if room else "axis")]

@@ -36,7 +36,9 @@ main { max-width: 1200px; margin: 0 auto; padding: 40px 24px 64px; overflow-wrap
 h1 { font-size: 30px; line-height: 1.2; margin: 0 0 8px; text-wrap: balance }
 h2 { font-size: 22px; line-height: 1.3; margin: 52px 0 6px }
 h3 { font-size: 16px; margin: 0 }
-p { margin: 4px 0; max-width: 80ch }
+h4 { font-size: 14px; margin: 14px 0 0; color: var(--soft); font-weight: 600 }
+p { margin: 4px 0; max-width: 90ch }
+.block > p { max-width: none }
 a { color: var(--s0) }
 ul, ol { margin: 6px 0; padding-left: 22px }
 .soft, .card > p { color: var(--soft); font-size: 14px }
@@ -47,10 +49,10 @@ ul, ol { margin: 6px 0; padding-left: 22px }
 .note { border-left: 4px solid var(--warm); background: color-mix(in srgb, var(--warm) 9%, transparent);
   padding: 8px 14px; border-radius: 0 8px 8px 0; max-width: none; margin: 12px 0 }
 .cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 360px), 1fr)); gap: 18px;
-  margin: 18px 0; align-items: start }
+  margin: 18px 0 }
 .card { background: var(--card); border: 1px solid var(--line); border-radius: 12px; padding: 16px 18px; min-width: 0;
   margin: 0 }
-.card + .card.scroll, .cards + .card.scroll, details.card { margin-top: 18px }
+.block, .card + .card.scroll, .cards + .card.scroll, details.card { margin-top: 18px }
 summary { cursor: pointer }
 summary h2 { display: inline-block; margin: 40px 8px 2px 0 }
 footer { margin-top: 56px; border-top: 1px solid var(--line); padding-top: 14px }
@@ -73,22 +75,25 @@ td.own { background: color-mix(in srgb, var(--s0) 14%, transparent); font-weight
 _PICTURES = """
 figure { margin: 0; min-width: 0 }
 figcaption { margin-top: 6px; font-size: 14px; line-height: 1.4 }
-figcaption.center { text-align: center; font-variant-numeric: tabular-nums }
+figcaption.center { text-align: center; font-size: 13px; font-variant-numeric: tabular-nums }
 img { width: 100%; height: auto; border-radius: 8px; display: block; background: var(--line) }
 img.pixels { image-rendering: pixelated }
 .sheet { display: grid; gap: 12px; grid-template-columns: repeat(auto-fill, minmax(128px, 1fr)); margin: 10px 0 }
 .sheet.small { gap: 8px; grid-template-columns: repeat(auto-fill, minmax(84px, 1fr)) }
+.sheet.eight { grid-template-columns: repeat(8, minmax(0, 1fr)) }
 .sheet.one { grid-template-columns: minmax(0, 320px) }
 .pair { display: grid; gap: 18px; margin: 16px 0;
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 320px), 1fr)) }
 .came { background: color-mix(in srgb, var(--good) 22%, transparent); border-radius: 4px; padding: 0 4px }
 .went { text-decoration: line-through; color: var(--soft) }
 .up { color: var(--good) } .down { color: var(--warm) }
+@media (max-width: 900px) { .sheet.eight { grid-template-columns: repeat(4, minmax(0, 1fr)) } }
 @media (max-width: 600px) { .sheet { grid-template-columns: repeat(auto-fill, minmax(96px, 1fr)); gap: 8px } }
 """
 _CHARTS = """
 svg { width: 100%; max-width: 480px; display: block; margin: 10px auto 0; font-size: 13px }
-svg text { fill: var(--fg) } svg .tick { fill: var(--soft); font-size: 12px }
+svg text { fill: var(--fg); paint-order: stroke; stroke: var(--card); stroke-width: 4px; stroke-linejoin: round }
+svg .tick { fill: var(--soft); font-size: 12px }
 svg .value { font-weight: 600; font-variant-numeric: tabular-nums }
 svg rect { stroke: none } svg .mark { stroke: var(--card) }
 .grid { stroke: var(--line) } .axis { stroke: var(--soft) } .target { stroke: var(--fg); stroke-dasharray: 4 3 }
