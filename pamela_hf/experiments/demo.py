@@ -125,14 +125,14 @@ class _Unseen:
         cards = [
             Card(
                 "Whose ranking is it?",
-                f"Rank correlation with the ratings that this newcomer gives all {len(given)} images, none of which the "
-                "head was fitted on. 1 is their very order.",
+                f"Rank correlation with the ratings that this newcomer gives all {len(given)} images, none of which "
+                "the head was fitted on. 1 is their very order.",
                 rows_chart("rank correlation with their ratings", fits, 0.0, "bar", (0.0, 1.0)),
             ),
             Card(
                 "Predicted against given ratings",
-                "What the head predicts of the images that this newcomer rates 1, 2, … 5: the middle half as a box, the "
-                "median as a bar, all but the outer tenths as a line.",
+                "What the head predicts of the images that this newcomer rates 1, 2, … 5: the middle half as a box, "
+                "the median as a bar, all but the outer tenths as a line.",
                 columns_chart("predicted by given rating", levels, (1, 5), ("rating given", "rating predicted")),
             ),
         ]
@@ -163,7 +163,7 @@ def _overview(out: Path, report: Mapping[str, Any], scorer: PamelaScorer) -> lis
         text = f"{len(table):,} ratings by {table.participant_id.nunique()} people, of images the model has not seen."
         chart = columns_chart(f"{split}: predicted by given", levels, (1, 5), ("rating given", "rating predicted"))
         cards.append(Card(f"Predicted against given: {who}", text, chart))
-    controls = {"": "asked for this person", "@no_user": "not knowing who is asked", "@wrong_user": "given another's name"}
+    controls = {"": "knowing who is asked", "@no_user": "not knowing it", "@wrong_user": "given another's name"}
     found = report["splits"]["test_seen"]
     rows = [
         (label, found[scorer.name + control]["user_srocc"], series_color(k))
@@ -235,7 +235,7 @@ gives it, which neither ranking has seen.</p>
 before and after.</p>
 <div class="pair">
 {% for title, side, pictures in prompt.sides %}
-<div class="card"><h3>{{ title }}</h3>{{ kit.sheet(pictures, pixels=true) }}
+<div class="card"><h3>{{ title }}</h3>{{ kit.sheet(pictures, "two", pixels=true) }}
 <p><span class="big">{{ side.score | number(2) }}</span> predicted rating</p><p>{{ side.prompt }}</p></div>
 {% endfor %}
 </div>

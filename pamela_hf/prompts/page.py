@@ -124,7 +124,7 @@ not what anyone likes.</p>
 {% for title, side, candidate in [("Before", summary.unoptimized, baseline), ("After", summary.best, best)] %}
 <figure class="card">
 <h3>{{ title }}</h3>
-<div class="sheet{% if side.images | length == 1 %} one{% endif %}">
+<div class="sheet {{ {1: "one", 2: "two", 4: "two"}.get(side.images | length, "") }}">
 {% for image in side.images %}
 <img src="{{ image | urlencode }}" alt="{{ side.prompt }}"{% if simulated %} class="pixels"{% endif %}
 title="seed {{ arguments.seed + loop.index0 }}: {{ candidate.scores[loop.index0] | number(2) }}">

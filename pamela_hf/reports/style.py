@@ -49,7 +49,7 @@ ul, ol { margin: 6px 0; padding-left: 22px }
 .note { border-left: 4px solid var(--warm); background: color-mix(in srgb, var(--warm) 9%, transparent);
   padding: 8px 14px; border-radius: 0 8px 8px 0; max-width: none; margin: 12px 0 }
 .cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 360px), 1fr)); gap: 18px;
-  margin: 18px 0 }
+  margin: 18px 0; align-items: start }
 .card { background: var(--card); border: 1px solid var(--line); border-radius: 12px; padding: 16px 18px; min-width: 0;
   margin: 0 }
 .block, .card + .card.scroll, .cards + .card.scroll, details.card { margin-top: 18px }
@@ -80,6 +80,7 @@ img { width: 100%; height: auto; border-radius: 8px; display: block; background:
 img.pixels { image-rendering: pixelated }
 .sheet { display: grid; gap: 12px; grid-template-columns: repeat(auto-fill, minmax(128px, 1fr)); margin: 10px 0 }
 .sheet.small { gap: 8px; grid-template-columns: repeat(auto-fill, minmax(84px, 1fr)) }
+.sheet.two { grid-template-columns: repeat(2, minmax(0, 1fr)) }
 .sheet.eight { grid-template-columns: repeat(8, minmax(0, 1fr)) }
 .sheet.one { grid-template-columns: minmax(0, 320px) }
 .pair { display: grid; gap: 18px; margin: 16px 0;
@@ -87,7 +88,8 @@ img.pixels { image-rendering: pixelated }
 .came { background: color-mix(in srgb, var(--good) 22%, transparent); border-radius: 4px; padding: 0 4px }
 .went { text-decoration: line-through; color: var(--soft) }
 .up { color: var(--good) } .down { color: var(--warm) }
-@media (max-width: 900px) { .sheet.eight { grid-template-columns: repeat(4, minmax(0, 1fr)) } }
+@media (max-width: 900px) { .sheet.two { grid-template-columns: repeat(2, minmax(0, 1fr)) }
+.sheet.eight { grid-template-columns: repeat(4, minmax(0, 1fr)) } }
 @media (max-width: 600px) { .sheet { grid-template-columns: repeat(auto-fill, minmax(96px, 1fr)); gap: 8px } }
 """
 _CHARTS = """

@@ -1,9 +1,8 @@
-"""Simulated taste in words, and newcomers chosen by it: what a page says of simulated people before any model is asked."""
+"""Simulated taste in words, and newcomers chosen by it, before any model is asked."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 from scipy.stats import rankdata
 
 from ..metrics import correlation
@@ -92,8 +91,8 @@ def choose_newcomers(
 ) -> tuple[Newcomer, Newcomer]:
     """A usual newcomer and one with a taste of their own.
 
-    The usual one has the median [`agreements`] of the candidates, the other the lowest: a rule on simulated taste alone,
-    so that nobody is chosen for how well a model does on them.
+    The usual one has the median of the candidates' [`agreements`], the other the lowest: a rule on simulated taste
+    alone, so that nobody is chosen for how well a model does on them.
 
     Args:
         people: over whom the average is.
