@@ -165,14 +165,17 @@ def adding_files(folder: str | os.PathLike, *, last: str) -> Iterator[Path]:
         _sync(target)
 
 
-def recover(path: str | os.PathLike) -> None:
+def recover(path: str | os.PathLike) -> bool:
     """Clears up after writers of `path` that were killed: what was moved aside goes back, unfinished ones go.
 
     Every writer does it first; a reader that finds nothing at `path` may try it.
+
+    Returns:
+        Whether a living process is writing `path` just now.
     """
-    target = _absolute(path)
+    target, living = _absolute(path), False
     if not target.parent.is_dir():
-        return
+        return False
     name = re.compile(re.escape(_staging_prefix(target)) + r"\w{8}")
     with os.scandir(target.parent) as entries:
         found = [Path(e.path) for e in entries if name.fullmatch(e.name) and e.is_dir(follow_symlinks=False)]
@@ -182,7 +185,10 @@ def recover(path: str | os.PathLike) -> None:
                 continue  # somebody else's: ours holds its lock before anything else
             lock = _lock(staging / _LOCK)
             lock.acquire()
-        except (Timeout, OSError):  # its writer lives, or has removed it just now, or is another user
+        except Timeout:
+            living = True
+            continue
+        except OSError:  # its writer has removed it just now, or is another user
             continue
         try:  # under the lock: a new one that is not locked yet looks like a dead one's, and its writer then turns away
             _remove_staging(staging, target)
@@ -190,6 +196,7 @@ def recover(path: str | os.PathLike) -> None:
             lock.release()
             if os.name == "nt":  # where no open file can be removed
                 shutil.rmtree(staging, ignore_errors=True)
+    return living
 
 
 # -- locks ---------------------------------------------------------------------------------------------------------
