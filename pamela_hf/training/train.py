@@ -9,8 +9,7 @@ import dataclasses
 import json
 import math
 import os
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from transformers import AutoModel
 
 from ..embeddings import Embeddings, join_embeddings, load_embeddings
 from ..encoder import check_encoder_folder
+from ..files.writing import adding_files
 from ..metrics import user_metrics
 from ..model.configuration_pamela import LOCAL_ENCODER, PamelaConfig
 from ..model.factors_pamela import Ratings
@@ -34,7 +34,7 @@ from ..ratings.builder import load_ratings
 from ..ratings.table import DEMOGRAPHIC_FIELDS, METADATA_FIELDS, RatingData, join_ratings, standardized_scores
 from ..scoring import PamelaScorer, RatingArrays, encode_ratings
 from .batches import TrainingRatings, epoch_batches, make_batch, row_penalty
-from .checkpoints import claim_folder, latest_checkpoint, rewind_log, write_checkpoint
+from .checkpoints import claimed_run, latest_checkpoint, rewind_log, write_checkpoint
 from .config import TrainingConfig
 
 
@@ -166,6 +166,8 @@ def train(
 
     Raises:
         FileExistsError: `output` holds a model, or a run that `resume` would go on with.
+        InUseError: another run is at work in `output`.
+        WriteError: the disk is full or read-only; the checkpoints that are there are whole.
         FloatingPointError: a loss that is not finite; nothing was updated with it.
         ValueError: no train split, ratings that are no level of their scale, features of another encoder than
             `encoder` or the configuration's, a weight for a source that is not there.
@@ -178,11 +180,36 @@ def train(
         log_with=config.log_with,
         project_dir=str(output),
     )
-    claim_folder(output, dataclasses.asdict(config), resume, accelerator)
+    with claimed_run(output, dataclasses.asdict(config), resume, accelerator):
+        run = _start(config, data, embeddings, accelerator, output, keep_backbone=encoder is not None)
+        if resume:
+            run.resume()
+        if config.log_with:
+            accelerator.init_trackers("pamela", config=_flat(dataclasses.asdict(config)))
+        run.epochs(data, embeddings, progress)
+        trained = accelerator.unwrap_model(run.best_model()).cpu().eval()
+        accelerator.wait_for_everyone()
+        if accelerator.is_main_process:
+            save_model(trained, output, encoder)
+        if config.log_with:
+            accelerator.end_training()
+        return trained
+
+
+def _start(
+    config: TrainingConfig,
+    data: RatingData,
+    embeddings: Embeddings,
+    accelerator: Accelerator,
+    output: Path,
+    *,
+    keep_backbone: bool,
+) -> "_Run":
+    """A run before its first step. `keep_backbone`: an encoder that has no home on the Hub is at hand."""
     torch.manual_seed(config.seed)
     model_config = build_config(config, data, embeddings)
-    if encoder is None and embeddings.backbone == LOCAL_ENCODER:
-        model_config.backbone = None  # its encoder is not at hand: the model takes embeddings only
+    if embeddings.backbone == LOCAL_ENCODER and not keep_backbone:
+        model_config.backbone = None  # the model takes embeddings only
     model = PamelaRewardModel(model_config)
     arrays = encode_ratings(data.splits["train"], model_config, embeddings)
     _check_labels(arrays, data)
@@ -191,22 +218,9 @@ def train(
         torch.from_numpy(embeddings.image_embeds), torch.from_numpy(embeddings.text_embeds) if has_text else None
     )
     _fit_closed_forms(model, data.splits["train"], arrays, features, config.seed)
-    optimizer = build_optimizer(model, config)
-    model, optimizer = accelerator.prepare(model, optimizer)
+    model, optimizer = accelerator.prepare(model, build_optimizer(model, config))
     ratings = TrainingRatings(arrays, _weights(data, config), row_penalty(arrays, config.row_prior_std))
-    run = _Run(config, accelerator, model, optimizer, ratings, features.to(accelerator.device), output)
-    if resume:
-        run.resume()
-    if config.log_with:
-        accelerator.init_trackers("pamela", config=_flat(dataclasses.asdict(config)))
-    run.epochs(data, embeddings, progress)
-    trained = accelerator.unwrap_model(run.best_model()).cpu().eval()
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        save_model(trained, output, encoder)
-    if config.log_with:
-        accelerator.end_training()
-    return trained
+    return _Run(config, accelerator, model, optimizer, ratings, features.to(accelerator.device), output)
 
 
 def _check(
@@ -448,22 +462,11 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def save_model(model: PamelaRewardModel, output: str | os.PathLike, encoder: str | os.PathLike | None = None) -> None:
     """Writes model and processor into `output`, each file whole, `config.json` last: without it nothing loads."""
-    output = Path(output)
-    staged = output / ".model.part"
-    shutil.rmtree(staged, ignore_errors=True)
     model.config.base_identity = None  # these are new weights
     preprocessors: tuple[Any, ...] = ()
     if encoder is not None and model.config.backbone == LOCAL_ENCODER:
         model.set_backbone(AutoModel.from_pretrained(encoder))
         preprocessors = load_preprocessors(str(encoder))
-    model.save_pretrained(staged)
-    PamelaProcessor(model.config, *preprocessors).save_pretrained(staged)
-    for path in sorted(_files(staged), key=lambda p: p.name == "config.json" and p.parent == staged):
-        target = output / path.relative_to(staged)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(path, target)
-    shutil.rmtree(staged)
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    return (p for p in folder.rglob("*") if p.is_file())
+    with adding_files(output, last="config.json") as staged:
+        model.save_pretrained(staged)
+        PamelaProcessor(model.config, *preprocessors).save_pretrained(staged)
