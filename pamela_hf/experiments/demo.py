@@ -14,11 +14,11 @@ import numpy as np
 from scipy.stats import rankdata
 
 from ..embeddings import load_embeddings
+from ..files.writing import write_text
 from ..heads.head import UserHead
 from ..metrics import correlation
 from ..ratings.builder import load_ratings
 from ..reports.charts import columns_chart, rows_chart, series_color
-from ..reports.files import write_whole
 from ..reports.page import Card, Picture, address, template
 from ..scoring import PamelaScorer
 from ..simulation.tastes import Newcomer, agreements, taste_in_words
@@ -67,7 +67,8 @@ def write_demo_page(out: str | os.PathLike, plan: WorldPlan, usual: Fitted, own:
         newcomers=[shown.newcomer(usual, "A usual one"), shown.newcomer(own, "One with a taste of their own")],
         prompt=_prompt_run(out),
     )
-    return write_whole(out / "report.html", page)
+    write_text(out / "report.html", page)
+    return out / "report.html"
 
 
 class _Unseen:

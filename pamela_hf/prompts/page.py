@@ -6,14 +6,13 @@ One HTML file beside the run's images.
 import math
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
+from ..files.writing import write_text
 from ..refiners import prompt_key, prompt_parts
 from ..reports.charts import effects_chart
 from ..reports.page import Card, template
 from .charts import adherence_chart, descent, rounds_chart, tree_chart
-from .run_folder import write_whole
 from .search import SearchResult
 
 
@@ -46,7 +45,7 @@ def write_report(
         tried=len(result.candidates),
         simulated="simulated" in summary["images_by"],
     )
-    write_whole(Path(path), page)
+    write_text(path, page)
 
 
 def _cards(result: SearchResult, score_range: Sequence[float]) -> list[Card]:
