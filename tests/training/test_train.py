@@ -18,7 +18,7 @@ from transformers import AutoModel, AutoProcessor
 from pamela_hf.embeddings import EmbeddingError
 from pamela_hf.metrics import user_metrics
 from pamela_hf.scoring import PamelaScorer, encode_ratings
-from pamela_hf.training.batches import epoch_batches, make_batch
+from pamela_hf.training.batches import TrainingRatings, epoch_batches, make_batch
 from pamela_hf.training.checkpoints import CheckpointError, latest_checkpoint
 from pamela_hf.training.config import TrainingConfig
 from pamela_hf.training.train import _Run, build_config, load_sources, train
@@ -97,8 +97,8 @@ def test_processes_share_a_batch_without_loss(sources):
     arrays = encode_ratings(data.splits["train"], build_config(config, data, embeddings), embeddings)
     weights = np.ones(len(arrays), np.float32)
     parts = epoch_batches(arrays, config, 0)[0]
-    whole = make_batch(arrays, weights, None, parts, config, 0, 0)
-    shares = [make_batch(arrays, weights, None, parts, config, 0, 0, rank, 3) for rank in range(3)]
+    whole = make_batch(TrainingRatings(arrays, weights, None), parts, config, (0, 0))
+    shares = [make_batch(TrainingRatings(arrays, weights, None), parts, config, (0, 0), rank, 3) for rank in range(3)]
     for name in ("labels", "user_ids", "demographic_ids", "prompt_mask"):
         together = torch.cat([s[name] for s in shares])
         assert sorted(together.flatten().tolist()) == sorted(whole[name].flatten().tolist()), name
