@@ -417,20 +417,32 @@ def test_a_model_in_a_subfolder_finds_its_encoder_there(siglip_encoder, images, 
         torch.testing.assert_close(model(**inputs).scores, torch.from_numpy(whole).float())
 
 
-def test_an_encoder_on_the_hub_is_reached_as_the_model_was(model, tmp_path, monkeypatch):
-    from pamela_hf.model import modeling_pamela
+def test_an_encoder_on_the_hub_is_reached_as_the_model_was_but_without_its_token(model, tmp_path, monkeypatch):
+    from pamela_hf.model import encoder_pamela
 
     model.config.backbone, model.config.backbone_revision = "owner/enc", "abc"
     model.save_pretrained(tmp_path / "model")
     place = {"subfolder": "model", "cache_dir": "cache", "token": "secret"}
-    asked = {"cache_dir": "cache", "token": "secret", "revision": "abc"}
-    assert PamelaProcessor.from_pretrained(tmp_path, **place)._encoder_place() == ("owner/enc", asked)
+    asked = {"cache_dir": "cache", "revision": "abc"}
     calls = []
+
+    def ask(kind):
+        def from_pretrained(name, **where):
+            calls.append((kind, name, where))
+            return AutoConfig.for_model("siglip")
+
+        return from_pretrained
+
+    for kind in ("AutoConfig", "AutoModel", "AutoImageProcessor", "AutoTokenizer"):
+        monkeypatch.setattr(getattr(encoder_pamela, kind), "from_pretrained", ask(kind))
     again = PamelaRewardModel.from_pretrained(tmp_path, **place)
-    monkeypatch.setattr(modeling_pamela.AutoModel, "from_pretrained", lambda *a, **k: calls.append((a, k)))
     monkeypatch.setattr(again, "set_backbone", lambda backbone: None)
     again.load_backbone()
-    assert calls == [(("owner/enc",), {"dtype": torch.float32, "use_safetensors": True, **asked})]
+    assert PamelaProcessor.from_pretrained(tmp_path, **place).tokenizer is not None
+    assert [kind for kind, *_ in calls] == ["AutoConfig", "AutoModel", "AutoImageProcessor", "AutoTokenizer"]
+    for _, name, where in calls:
+        assert name == "owner/enc" and asked.items() <= where.items()
+        assert "token" not in where and where["trust_remote_code"] is False
 
 
 def test_encoder_stays_out_of_the_checkpoint_is_loaded_when_needed_and_frozen(any_encoder, images, tmp_path):
