@@ -109,7 +109,7 @@ class FrozenEncoder:
                 raise EmbeddingError(str(error)) from error
             model = load_encoder(backbone, config, revision=revision, dtype=dtype, **kwargs)
         model.to(device).requires_grad_(False).eval()
-        self._take(model, *load_preprocessors(backbone, revision, **kwargs))
+        self._take(model, *load_preprocessors(backbone, revision, config=config, **kwargs))
         self.preprocessing = preprocessing_fingerprint(self.image_processor, self.tokenizer)
         # A folder of this machine is no name to write down: the encoder is then known by its weights.
         local = Path(backbone).is_dir()

@@ -61,9 +61,10 @@ def encoder_place(config: PamelaConfig, source: str | None, where: Mapping[str, 
 def load_encoder_config(name: str, **where: Any) -> PreTrainedConfig:
     """Configuration of an encoder. Raises ValueError unless it is of a kind with image and text features."""
     where = {key: value for key, value in where.items() if key in _CONFIG_ARGUMENTS}
-    config = AutoConfig.from_pretrained(name, trust_remote_code=False, **where)
-    check_encoder_kind(config.model_type, name)
-    return config
+    values, _ = PreTrainedConfig.get_config_dict(name, **where)
+    check_encoder_kind(values.get("model_type"), name)
+    # AutoConfig.from_pretrained would do the same, and warn of the token ids of every kind's default configuration
+    return AutoConfig.for_model(**{key: value for key, value in values.items() if key != "auto_map"})
 
 
 def load_encoder(name: str, config: PreTrainedConfig | None = None, **where: Any) -> nn.Module:
@@ -85,14 +86,20 @@ def load_encoder(name: str, config: PreTrainedConfig | None = None, **where: Any
 
 
 def load_preprocessors(
-    backbone: str, revision: str | None = None, subfolder: str = "", **kwargs: Any
+    backbone: str,
+    revision: str | None = None,
+    subfolder: str = "",
+    config: PreTrainedConfig | None = None,
+    **kwargs: Any,
 ) -> tuple[Any, Any]:
-    """Image processor (PIL backend: the same pixels wherever torchvision happens to be installed) and tokenizer."""
+    """An encoder's image processor (PIL backend: the same pixels wherever torchvision happens to be installed) and
+    tokenizer; `config` is the encoder's, which is else read again for the tokenizer."""
     where = {"revision": revision, "subfolder": subfolder, **kwargs, "trust_remote_code": False}
+    known = {} if config is None else {"config": config}
     with LOADING:
         return (
             AutoImageProcessor.from_pretrained(backbone, backend="pil", **where),
-            AutoTokenizer.from_pretrained(backbone, **where),
+            AutoTokenizer.from_pretrained(backbone, **where, **known),
         )
 
 

@@ -92,7 +92,7 @@ class PamelaProcessor(ProcessorMixin):
             with LOADING:
                 if self._image_processor is None or self._tokenizer is None:
                     name, where = self._encoder_place()
-                    image_processor, tokenizer = load_preprocessors(name, **where)
+                    image_processor, tokenizer = load_preprocessors(name, config=self.config.backbone_config, **where)
                     self._image_processor = self._image_processor or image_processor
                     self._tokenizer = self._tokenizer or tokenizer
 
