@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
+from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import ModelOutput
 
 from .configuration_pamela import LOCAL_ENCODER, PamelaConfig, check_encoder_kind
@@ -92,6 +93,7 @@ class PamelaRewardModel(RatingScalesMixin, PreTrainedModel):
     config_class = PamelaConfig
     base_model_prefix = "pamela"
     main_input_name = "image_embeds"
+    supports_gradient_checkpointing = True
     _keys_to_ignore_on_load_missing = [r"^backbone\."]
 
     def __init__(self, config: PamelaConfig):
@@ -211,7 +213,39 @@ class PamelaRewardModel(RatingScalesMixin, PreTrainedModel):
         super().train(mode)
         if self.backbone is not None:
             self.backbone.eval()
+            self._mark_checkpointed_layers()
         return self
+
+    def gradient_checkpointing_enable(
+        self, gradient_checkpointing_kwargs: dict[str, Any] | None = None, **kwargs: Any
+    ) -> None:
+        """Gradients to pixels with less memory: the encoder's layers are computed again on the way back.
+
+        Args:
+            gradient_checkpointing_kwargs: for `torch.utils.checkpoint.checkpoint`.
+            kwargs: further ones of transformers' method.
+        """
+        backbone = self.load_backbone()
+        if hasattr(backbone, "activation_checkpointing_enable"):  # its name in newer transformers
+            backbone.activation_checkpointing_enable(gradient_checkpointing_kwargs, **kwargs)
+        else:
+            backbone.gradient_checkpointing_enable(gradient_checkpointing_kwargs)
+        self._mark_checkpointed_layers()
+
+    def gradient_checkpointing_disable(self) -> None:
+        """Undoes [`gradient_checkpointing_enable`]."""
+        if self.backbone is not None:
+            if hasattr(self.backbone, "activation_checkpointing_disable"):
+                self.backbone.activation_checkpointing_disable()
+            else:
+                self.backbone.gradient_checkpointing_disable()
+            self.backbone.eval()
+
+    def _mark_checkpointed_layers(self) -> None:
+        # transformers checkpoints layers in training mode only; what is in a layer, dropout for one, stays in eval mode
+        for module in self.backbone.modules():
+            if isinstance(module, GradientCheckpointingLayer) and module.gradient_checkpointing:
+                module.training = True
 
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
         """As in transformers; writes the base identity and a hash over the weights into the config, and the encoder
@@ -388,8 +422,9 @@ class PamelaRewardModel(RatingScalesMixin, PreTrainedModel):
         )
         utilities = self._utilities(images, pairs)
         log_probs, levels = self.link(utilities, pairs.network_rows, scale_ids)
-        # what is trained are the utilities; of a score without labels, gradients reach the pixels
-        out = self._summarize(utilities, log_probs if labels is None else log_probs.detach(), levels)
+        # gradients go through scores only to pixels or features that ask for them: what is trained is the loss
+        wanted = images.readings.requires_grad
+        out = self._summarize(utilities, log_probs if wanted else log_probs.detach(), levels)
         if labels is not None:
             if group_ids is None:
                 group_ids = user_ids if user_ids is not None else torch.zeros_like(labels)

@@ -15,6 +15,7 @@ from transformers.utils import logging
 
 from .configuration_pamela import LOCAL_ENCODER, PamelaConfig
 from .encoder_pamela import LOADING, encoder_place, load_encoder_config, load_preprocessors, tokenize_prompts
+from .pixels_pamela import preprocess_pixels
 
 logger = logging.get_logger(__name__)
 
@@ -198,6 +199,30 @@ class PamelaProcessor(ProcessorMixin):
         data["metadata_ids"] = self.field_ids("metadata", metadata, n)
         data["scale_ids"] = torch.tensor([self.scale_id(s) for s in align("scale", scale, n)])
         return BatchFeature(data)
+
+    def preprocess_tensor(self, pixels: torch.Tensor) -> BatchFeature:
+        """Model inputs of images given as a tensor, differentiable: gradients of a score reach the pixels.
+
+        The same as a call gives of the same images up to the rounding to 8 bits that PIL images go through (scores of
+        photographs differ by less than .01 of a rating unit on a scale of five levels).
+
+        Args:
+            pixels: `(N, 3, H, W)` floats in 0..1, RGB, upright.
+
+        Returns:
+            `BatchFeature` with `pixel_values`, and what else the encoder takes, on the device of `pixels`.
+
+        Raises:
+            ValueError: another shape, values outside 0..1, an encoder whose preprocessing has no counterpart.
+
+        Example:
+
+        ```python
+        pixels = pixels.requires_grad_()
+        model(**processor.preprocess_tensor(pixels), user_ids=torch.tensor([1])).scores.sum().backward()
+        ```
+        """
+        return BatchFeature(preprocess_pixels(self.image_processor, pixels))
 
     def encode_people(self, n: int, user: Any = None, demographics: Any = None) -> dict[str, torch.Tensor]:
         """`user_ids (n,)` and `demographic_ids (n, F)` of `n` people; arguments as in a call."""
