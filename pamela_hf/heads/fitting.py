@@ -1,4 +1,4 @@
-"""One person's row from their answers: maximum a posteriori, how sure it is, and what to ask next (numpy only).
+"""One person's row from their answers: maximum a posteriori, how sure it is, and what to ask next.
 
 Utilities are linearized in the row, `u(r) = u₀ + J r`: a row acts on the utility through a few linear maps and an
 attention token, and where people's rows lie the rest is small. Ratings follow the model's ordinal link (McCullagh
@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ..model.losses import MAX_STRETCH
+
 SCALES = (0.25, 0.5, 1.0, 2.0, 4.0)  # of the prior's covariance, relative to the trained people's
 # A person's ratings of similar images err alike, so they hold less evidence than the same number of independent ones.
 # Cross-validated over people of train: 1 moved too far at 20 ratings, 0.2 not far enough at 100.
@@ -26,7 +28,6 @@ USE_STD = np.array([1.5, 0.4, 1.5])
 # Then the row is moved to reproduce that use, in directions that change the order of the rated images least. On other
 # images it costs some order, so it is done by n / (n + 200) for n ratings: no order was lost, and rmse gained.
 USE_HALF_AT = 200
-MAX_STRETCH = 1.6  # the model's own bound of a person's log-stretch
 # How much a person likes an image beyond what its features explain, in logits: choices among the same images share
 # it. Without it, the 435 choices among 30 images counted as 435 facts and cost .016 of SROCC on other images; now they
 # gain .018 (`bench_cv.py --choices`). At 1 they gained half as much; at 2, 50 choices among as many images gained .003
@@ -36,7 +37,6 @@ IMAGE_STD = 1.5
 # instead of .29 (`bench_cv.py --choices`); real ratings gain what they did without it. At .05 ten of them gained less.
 RANDOM_PRIOR = 0.02
 ITERATIONS = 30
-FAR = 1e4  # logits, beyond any utility: pads cutpoints of scales with fewer levels
 
 
 @dataclass
@@ -47,7 +47,8 @@ class Answers:
         utility: `(N,)` everyone's utility of each image. slope: `(N, H)` what a unit of the row adds to it.
         style: `(2, H)` shift and log-stretch of the cutpoints for a unit of the row.
         image: `(n,)` which image each rating is about. level: `(n,)` its level index.
-        cutpoints: `(n, K - 1)` ascending cutpoints of each rating's scale, padded with multiples of [`FAR`].
+        cutpoints: `(n, K - 1)` ascending cutpoints of each rating's scale, padded with multiples of
+            [`pamela_hf.model.losses.CUTPOINT_PAD`].
         is_like: `(n,)` whether it is a like (1) or dislike (0), which has an offset of its own.
         pairs: `(m, 2)` images (preferred, other).
     """

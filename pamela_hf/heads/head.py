@@ -203,7 +203,7 @@ class UserHead:
         """
         scorer = _scorer(model)
         self.check_fits(scorer)
-        if not isinstance(n, int) or n < 1:
+        if not isinstance(n, numbers.Integral) or n < 1:
             raise ValueError(f"n={n!r} must be 1 or more.")
         if not len(images):
             raise ValueError("images is empty; give at least one to choose from.")

@@ -129,8 +129,10 @@ def load_prompt_pipeline(
         name = refiner_model or DEFAULT_CHAT_MODEL
         with folder_or_repository(name):
             chat = {
-                "refiner_model": AutoModelForCausalLM.from_pretrained(name, dtype=weights, use_safetensors=True),
-                "refiner_tokenizer": AutoTokenizer.from_pretrained(name),
+                "refiner_model": AutoModelForCausalLM.from_pretrained(
+                    name, dtype=weights, use_safetensors=True, trust_remote_code=False
+                ),
+                "refiner_tokenizer": AutoTokenizer.from_pretrained(name, trust_remote_code=False),
             }
     if pipeline == "procedural":
         nested = SimulatedPipeline()

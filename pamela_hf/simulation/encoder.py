@@ -269,9 +269,9 @@ def simulated_features(
     import torch
     from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
 
-    model = AutoModel.from_pretrained(encoder_dir).eval()
-    tokenizer = AutoTokenizer.from_pretrained(encoder_dir)
-    image_processor = AutoImageProcessor.from_pretrained(encoder_dir, backend="pil")
+    model = AutoModel.from_pretrained(encoder_dir, trust_remote_code=False).eval()
+    tokenizer = AutoTokenizer.from_pretrained(encoder_dir, trust_remote_code=False)
+    image_processor = AutoImageProcessor.from_pretrained(encoder_dir, backend="pil", trust_remote_code=False)
     with torch.no_grad():
         seen = [
             model.get_image_features(pixel_values=_pixels(images[k : k + 256], image_processor)).pooler_output

@@ -20,16 +20,16 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from tqdm.auto import tqdm
-from transformers import AutoModel
 
 from ..embeddings import Embeddings, join_embeddings, load_embeddings
 from ..encoder import check_encoder_folder
 from ..files.writing import adding_files
 from ..metrics import user_metrics
 from ..model.configuration_pamela import LOCAL_ENCODER, PamelaConfig
+from ..model.encoder_pamela import load_encoder, load_preprocessors
 from ..model.factors_pamela import Ratings
 from ..model.modeling_pamela import PamelaRewardModel
-from ..model.processing_pamela import PamelaProcessor, load_preprocessors
+from ..model.processing_pamela import PamelaProcessor
 from ..ratings.builder import load_ratings
 from ..ratings.table import DEMOGRAPHIC_FIELDS, METADATA_FIELDS, RatingData, join_ratings, standardized_scores
 from ..scoring import PamelaScorer, RatingArrays, encode_ratings
@@ -465,7 +465,7 @@ def save_model(model: PamelaRewardModel, output: str | os.PathLike, encoder: str
     model.config.base_identity = None  # these are new weights
     preprocessors: tuple[Any, ...] = ()
     if encoder is not None and model.config.backbone == LOCAL_ENCODER:
-        model.set_backbone(AutoModel.from_pretrained(encoder))
+        model.set_backbone(load_encoder(str(encoder)))
         preprocessors = load_preprocessors(str(encoder))
     with adding_files(output, last="config.json") as staged:
         model.save_pretrained(staged)

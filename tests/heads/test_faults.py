@@ -25,7 +25,8 @@ from pamela_hf.heads import folder as head_files
 from pamela_hf.heads.csv import read_choices_csv, read_ratings_csv
 from pamela_hf.heads.folder import ABOUT, CONFIG, FILES, WEIGHTS, HeadError, check_name
 from pamela_hf.heads.head import UserHead
-from pamela_hf.model.processing_pamela import PamelaProcessor, load_preprocessors
+from pamela_hf.model.encoder_pamela import load_preprocessors
+from pamela_hf.model.processing_pamela import PamelaProcessor
 from pamela_hf.scoring import PamelaScorer
 
 
