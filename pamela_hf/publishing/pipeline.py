@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from ..hub.cards import DATASET_TEMPLATE, MODEL_TEMPLATES, card_template
 from ..hub.transfer import REFUSED_SUFFIXES, HubError, PushResult, push_folder
 from ..model.modeling_pamela import PamelaRewardModel
 from ..model.processing_pamela import PamelaProcessor
@@ -23,9 +24,11 @@ from .repositories import MODEL_FILES, forget_places, link_or_copy, make_publish
 ENTRY = "pipeline_entry"  # the module that model_index.json names
 INDEX = "model_index.json"
 PACKAGE = Path(__file__).parents[1]
+TEMPLATES = (*MODEL_TEMPLATES, DATASET_TEMPLATE)
 _COPIED = ("*.json", "*.safetensors", "*.jinja", "*.txt", "*.model")  # of a renderer's or a chat model's folder
 PIPELINE_FILES = (
     "README.md", INDEX, f"{ENTRY}.py", f"{CODE}/*.py", f"{CODE}/*/*.py", f"{CODE}/*/*/*.py",
+    *(f"{CODE}/{name}" for name in TEMPLATES),
     f"pipeline/{INDEX}", f"pipeline/{ENTRY}.py", *(f"pipeline/*/{pattern}" for pattern in _COPIED),
     *(f"{part}/{pattern}" for part in ("refiner_model", "refiner_tokenizer") for pattern in _COPIED),
     *(f"reward_model/{pattern}" for pattern in MODEL_FILES),
@@ -79,6 +82,10 @@ def push_pipeline(
             target = staged / CODE / file.relative_to(PACKAGE)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, target)
+        for name in TEMPLATES:  # a head that is saved with this copy needs its card
+            target = staged / CODE / name
+            target.parent.mkdir(exist_ok=True)
+            target.write_text(card_template(name), encoding="utf-8")
         own = [part for part, named in index.items() if isinstance(named, list) and named[1] in OWN_MODULES]
         for part in ("", *own):
             shutil.copyfile(Path(__file__).with_name(f"{ENTRY}.py"), staged / part / f"{ENTRY}.py")

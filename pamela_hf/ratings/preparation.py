@@ -3,18 +3,15 @@
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import datasets
-from huggingface_hub import DatasetCard, DatasetCardData
 from tqdm.auto import tqdm
 
 from ..files.images import open_image_checked
 from .builder import (
     IMAGE_FEATURES,
-    IMAGE_SPLIT,
     RATING_FEATURES,
     file_name,
     find_source,
@@ -22,10 +19,11 @@ from .builder import (
     read_source,
     rename_source,
 )
+from .card import ratings_card
 from .near_duplicates import difference_hash, near_duplicate_groups
 from .sources.prepared import write_images, write_ratings
 from .splits import split_ratings
-from .table import SPLIT_BY, UNSPLIT, RatingData, RatingError, digest_files
+from .table import SPLIT_BY, UNSPLIT, RatingData, RatingError
 
 
 def prepare(
@@ -96,10 +94,10 @@ def prepare(
         for split, table in ratings.splits.items():
             write_ratings(table, staging / "ratings" / f"{split}-00000-of-00001.parquet", RATING_FEATURES.arrow_schema)
         images = tqdm(_image_rows(ratings), "images", unit=" images", disable=not progress)
-        n_images = write_images(images, staging / "images", IMAGE_FEATURES.arrow_schema)
+        write_images(images, staging / "images", IMAGE_FEATURES.arrow_schema)
         if ratings.embeddings is not None:
             shutil.copyfile(ratings.embeddings, staging / "embeddings.safetensors")
-        (staging / "README.md").write_text(_card(ratings, n_images, staging), encoding="utf-8")
+        (staging / "README.md").write_text(ratings_card(ratings, staging), encoding="utf-8")
         for file in staging.rglob("*"):
             if file.is_file():
                 with open(file, "rb") as stream:
@@ -137,53 +135,3 @@ def _image_rows(ratings: RatingData) -> Iterator[dict[str, Any]]:
     images = ratings.images().astype(object)
     for row in images.where(images.notna(), None).to_dict("records"):
         yield {**row, "image": image_record(ratings.open_image, row["image_id"])}
-
-
-def _card(ratings: RatingData, n_images: int, folder: Path) -> str:
-    """The folder's README.md: YAML for `load_dataset` and for reading it back, and a text from the template."""
-
-    def described(config: str) -> str:
-        # datasets caches a local folder by what its YAML says, never looking at the data files' content or time:
-        # only a hash that stands in the YAML makes it read a folder anew that was prepared again.
-        return f"content sha256 {digest_files((folder / config).iterdir())}"
-
-    info = {"ratings": RATING_FEATURES, "images": IMAGE_FEATURES}
-    metadata = DatasetCardData(
-        pretty_name=f"{ratings.name} ratings",
-        tags=["pamela", "personalization", "image-preference"],
-        configs=[
-            {
-                "config_name": "ratings",
-                "default": True,
-                "description": described("ratings"),
-                "data_files": [{"split": split, "path": f"ratings/{split}-*.parquet"} for split in ratings.splits],
-            },
-            {
-                "config_name": "images",
-                "description": described("images"),
-                "data_files": [{"split": IMAGE_SPLIT, "path": "images/all-*.parquet"}],
-            },
-        ],
-        rating_source=ratings.name,
-        rating_scales={scale: [int(x) if x % 1 == 0 else x for x in v] for scale, v in ratings.level_values.items()},
-        **({"rating_release": asdict(ratings.releases[""])} if "" in ratings.releases else {}),
-    )
-    datasets.info.DatasetInfosDict(
-        {config: datasets.DatasetInfo(config_name=config, features=features) for config, features in info.items()}
-    ).to_dataset_card_data(metadata)
-    people = {person for table in ratings.splits.values() for person in table.participant_id.unique()}
-    text = Path(__file__).parents[2] / "dataset_card" / "template.md"  # not there in a plain pip install
-    template = text.read_text(encoding="utf-8") if text.is_file() else "---\n{{ card_data }}\n---\n\n# {{ name }}\n"
-    card = DatasetCard.from_template(
-        metadata,
-        template_str=template,
-        name=ratings.name,
-        splits={split: len(table) for split, table in ratings.splits.items()},
-        n_ratings=sum(map(len, ratings.splits.values())),
-        n_images=n_images,
-        n_participants=len(people),
-        scales=ratings.level_values,
-        has_images=ratings.open_image is not None,
-        has_embeddings=ratings.embeddings is not None,
-    )
-    return str(card)
