@@ -1,7 +1,7 @@
 """A saved `PamelaPromptPipeline` on the Hub: renderer, reward and chat model in one repository that diffusers loads.
 
 `DiffusionPipeline.from_pretrained(repo, trust_remote_code=True)` works with this package and without it: see
-:mod:`pamela_hf.publishing.pipeline_entry`. With it, `PamelaPromptPipeline.from_pretrained(repo)` needs no flag.
+[`pamela_hf.publishing.pipeline_entry`]. With it, `PamelaPromptPipeline.from_pretrained(repo)` needs no flag.
 """
 
 import json
@@ -48,13 +48,13 @@ def push_pipeline(
     keep_ids: bool = False,
     pseudonyms: Pseudonyms | None = None,
 ) -> PushResult:
-    """Pushes a saved pipeline: renderer and chat model as they are, the reward as :func:`publishing.push_model` does.
+    """Pushes a saved pipeline: renderer and chat model as they are, the reward as [`publishing.push_model`] does.
 
     Args:
         folder: what `PamelaPromptPipeline.save_pretrained` wrote.
-        repo_id, private, dry_run, token: as in :func:`pamela_hf.hub.transfer.push_folder`.
+        repo_id, private, dry_run, token: as in [`pamela_hf.hub.transfer.push_folder`].
         license: as the Hub writes it, of the whole, the renderer's weights included; default: "other".
-        keep_ids, pseudonyms: as in :func:`publishing.push_model`.
+        keep_ids, pseudonyms: as in [`publishing.push_model`].
 
     Raises:
         HubError: no saved pipeline, pickles in it or links out of it; and what `push_model` raises.
@@ -116,7 +116,7 @@ def _index(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError):
         name = None
     if (name[-1] if isinstance(name, list) else name) != "PamelaPromptPipeline":
-        raise HubError(f"{folder} holds no PamelaPromptPipeline. Make its folder with pipe.save_pretrained(DIR).")
+        raise HubError(f"{folder} does not hold a PamelaPromptPipeline. Make one with pipe.save_pretrained(DIR).")
     return index
 
 

@@ -1,7 +1,7 @@
 """What goes to the Hub and how it is made ready: a trained model, a prepared ratings folder, a person's head.
 
 Each is put together anew in a fresh folder, one's own raters under pseudonyms, and pushed by
-:mod:`pamela_hf.hub.transfer`.
+[`pamela_hf.hub.transfer`].
 """
 
 import io
@@ -68,7 +68,7 @@ def push_model(
 
     Args:
         folder: what training wrote.
-        repo_id, private, dry_run, token: as in :func:`pamela_hf.hub.transfer.push_folder`.
+        repo_id, private, dry_run, token: as in [`pamela_hf.hub.transfer.push_folder`].
         report: report.json of `pamela evaluate` on this very model; default: the one in `folder`, or in `eval/`
             inside or beside it, if there is one.
         trained_on: ids of its ratings on the Hub, for the card.
@@ -83,7 +83,7 @@ def push_model(
     """
     folder = Path(folder)
     if not (folder / "config.json").is_file():
-        raise HubError(f"{folder} holds no config.json. Give the folder that training wrote.")
+        raise HubError(f"{folder} does not hold a config.json. Give the folder that training wrote.")
     model = PamelaRewardModel.from_pretrained(folder)
     processor = PamelaProcessor.from_pretrained(folder)
     config = model.config
@@ -165,7 +165,7 @@ def push_ratings(
 
     Args:
         folder: what `pamela prepare-ratings` wrote.
-        repo_id, private, dry_run, token: as in :func:`pamela_hf.hub.transfer.push_folder`.
+        repo_id, private, dry_run, token: as in [`pamela_hf.hub.transfer.push_folder`].
         license: as the Hub writes it; default: that of the release, "unknown" for one's own ratings.
         keep_ids: publish one's own raters under the names they have, to which they must have agreed.
         with_demographics: publish their age, gender and nationality, to which they must have agreed.
@@ -178,7 +178,7 @@ def push_ratings(
     """
     folder = Path(folder)
     if not any((folder / "ratings").glob("*.parquet")):
-        raise HubError(f"{folder} is no prepared ratings folder. Make one: pamela prepare-ratings SOURCE OUT.")
+        raise HubError(f"{folder} is not a prepared ratings folder. Make one: pamela prepare-ratings SOURCE OUT.")
     ratings = load_ratings(folder, source="prepared")
     release = ratings.releases.get("")
     own = release is None
@@ -250,8 +250,8 @@ def _report(folder: Path, path: str | os.PathLike | None, config: PamelaConfig) 
     try:
         report = json.loads(Path(path).read_text(encoding="utf-8"))
         identity = report["meta"]["scorers"]["pamela"]["identity"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise HubError(f"{path} is no report of an evaluation ({error!r}). Run: pamela evaluate.") from None
+    except (OSError, ValueError, KeyError, TypeError):
+        raise HubError(f"{path} is not a report of an evaluation. Run: pamela evaluate.") from None
     if identity != config.base_identity:
         raise HubError(
             f"{path} judges another model (its identity is {str(identity)[:12]}…, this model's is "

@@ -48,9 +48,9 @@ def prepare(
     with one. It is written beside `out` under another name and renamed at the end: `out` is whole or absent.
 
     Args:
-        data, source, name, rating_min, rating_max, quarantine, options: as in :func:`load_ratings`.
+        data, source, name, rating_min, rating_max, quarantine, options: as in [`load_ratings`].
         out: folder to write; it may not exist, or be empty.
-        split_by: how ratings that come without splits are divided, see :func:`split_ratings`: ``user+image``
+        split_by: how ratings that come without splits are divided, see [`split_ratings`]: ``user+image``
             (unseen people and unseen images), ``image`` (all people are seen) or ``none`` (all is train).
             Near-duplicate images, by pixels or else by embedding, stay together. Splits that the source has
             are kept as they are.
@@ -73,7 +73,7 @@ def prepare(
         if not overwrite:
             raise RatingError(f"{out} exists. Give another folder, or replace it with overwrite=True (--overwrite).")
         if not (out / "ratings").is_dir() or not (out / "README.md").is_file():
-            raise RatingError(f"{out} is no prepared ratings folder and will not be overwritten. Give another folder.")
+            raise RatingError(f"{out} is not a prepared ratings folder and will not be overwritten. Give another.")
     opened = find_source(data, source, rating_min=rating_min, rating_max=rating_max, **options)
     opened = rename_source(opened, name)
     unsplit = UNSPLIT in opened.rows

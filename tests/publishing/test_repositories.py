@@ -277,7 +277,7 @@ def test_what_cannot_be_published_is_refused_before_any_request(tmp_path, siglip
     home = Pseudonyms(tmp_path / "home" / "pseudonyms.json")
     with pytest.raises(HubError, match="where it was taken"):
         push_ratings(tmp_path / "prepared", "me/x", pseudonyms=home, dry_run=True)
-    with pytest.raises(HubError, match="no prepared ratings folder"):
+    with pytest.raises(HubError, match="is not a prepared ratings folder"):
         push_ratings(tmp_path, "me/x", dry_run=True)
     with pytest.raises(HubError, match=r"no config\.json"):
         push_model(tmp_path, "me/x", dry_run=True)
