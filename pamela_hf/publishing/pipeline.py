@@ -116,7 +116,7 @@ def _index(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError):
         name = None
     if (name[-1] if isinstance(name, list) else name) != "PamelaPromptPipeline":
-        raise HubError(f"{folder} does not hold a PamelaPromptPipeline. Make one with pipe.save_pretrained(DIR).")
+        raise HubError(f"{folder} holds no PamelaPromptPipeline. Make one with pipe.save_pretrained(DIR).")
     return index
 
 

@@ -83,7 +83,7 @@ def push_model(
     """
     folder = Path(folder)
     if not (folder / "config.json").is_file():
-        raise HubError(f"{folder} does not hold a config.json. Give the folder that training wrote.")
+        raise HubError(f"{folder} holds no config.json. Give the folder that training wrote.")
     model = PamelaRewardModel.from_pretrained(folder)
     processor = PamelaProcessor.from_pretrained(folder)
     config = model.config
