@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> None:
     if (ends[0] is None) != (ends[1] is None) or (args.by_rank and ends[0] is not None):
         raise ValueError("Give both --rating-min and --rating-max, or --by-rank, or none of them (the model's scale).")
     if not args.ratings and not args.choices:
-        raise ValueError("Give --ratings CSV, --choices CSV, or both: a head is fitted to what somebody said.")
+        raise ValueError("Give --ratings CSV, --choices CSV, or both: a head is fitted to somebody's answers.")
     is_path = args.embeddings is None
     scorer = PamelaScorer.from_pretrained(args.model, device=args.device)
     ratings, prompts, metadata = [], {}, {}
