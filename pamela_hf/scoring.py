@@ -16,7 +16,7 @@ from transformers.utils import logging
 from .embeddings import Embeddings, check_encoder
 from .encoder import usable_device
 from .files.csv import read_header, read_rows
-from .files.images import open_image_checked, upright_rgb
+from .files.images import open_image
 from .files.locations import folder_or_repository
 from .model.configuration_pamela import PamelaConfig
 from .model.modeling_pamela import PamelaRewardModel
@@ -375,24 +375,6 @@ class PamelaScorer:
         back = np.empty_like(order)
         back[order] = np.arange(len(order))
         return Predictions(*(np.concatenate(column)[back] for column in zip(*parts)))
-
-
-def open_image(image: Any) -> Image.Image:
-    """A path, PIL image or uint8 array `(H, W)` or `(H, W, C)`, C = 1, 3, or 2 and 4 with alpha, as an upright RGB
-    image, transparency on white. Raises ValueError for anything else."""
-    if isinstance(image, (str, os.PathLike)):
-        return open_image_checked(Path(image), name=str(image))
-    if isinstance(image, Image.Image):
-        return upright_rgb(image)
-    array = image.detach().cpu() if isinstance(image, torch.Tensor) else np.asarray(image)
-    shape = tuple(array.shape)
-    fits = len(shape) == 2 or (len(shape) == 3 and 1 <= shape[2] <= 4)
-    if array.dtype not in (np.uint8, torch.uint8) or not fits or 0 in shape:
-        raise ValueError(
-            f"An image array has shape {shape} and dtype {array.dtype}; expected (H, W, 3) or (H, W), uint8, not empty."
-        )
-    array = np.asarray(array)
-    return upright_rgb(Image.fromarray(array[..., 0] if shape[2:] == (1,) else array), "image array")
 
 
 def score_folder(
