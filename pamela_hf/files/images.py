@@ -16,7 +16,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, BinaryIO
 from urllib.parse import unquote_to_bytes, urlsplit
 from urllib.request import url2pathname
@@ -200,7 +200,7 @@ def open_image_checked(source: str | Path | bytes | BinaryIO, name: str | None =
 def _opened(path: Path, name: str) -> Iterator[BinaryIO]:
     """The file at `path`; where there is none, at the same path in another Unicode form or with Windows' separators."""
     spelled = [path, *(Path(unicodedata.normalize(form, str(path))) for form in ("NFC", "NFD"))]
-    if os.sep == "/" and "\\" in str(path):
+    if os.sep == "/" and "\\" in str(path) and ".." not in PureWindowsPath(path).parts:
         spelled.append(Path(str(path).replace("\\", "/")))
     found = next((candidate for candidate in spelled if os.path.lexists(candidate)), path)
     try:
