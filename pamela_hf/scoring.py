@@ -1,7 +1,8 @@
 """Scores: what any scorer gives (`Scorer`, `Predictions`) and the reward model as one (`PamelaScorer`)."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,17 +15,17 @@ from tqdm.auto import tqdm
 from transformers.utils import logging
 
 from .embeddings import Embeddings, check_encoder
-from .encoder import usable_device
-from .files.csv import read_header, read_rows
-from .files.images import open_image
+from .encoder import FrozenEncoder, usable_device
+from .files.csv import open_table
+from .files.escaping import csv_cell, writable_name
+from .files.folders import Found, NameFinder, walk
+from .files.images import IMAGE_SUFFIXES, ImageError, open_image, open_in_batches
 from .files.locations import folder_or_repository
 from .model.configuration_pamela import PamelaConfig
 from .model.modeling_pamela import PamelaRewardModel
 from .model.processing_pamela import PamelaProcessor
 
 logger = logging.get_logger(__name__)
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 @dataclass
@@ -187,6 +188,31 @@ class PamelaScorer:
             loaded = PamelaRewardModel.from_pretrained(model, dtype=dtype, **kwargs).to(device)
             # one config: a rating scale added to the model moves the ids that the processor gives, too
             return cls(loaded, PamelaProcessor.from_pretrained(model, config=loaded.config, **kwargs))
+
+    @classmethod
+    def blank(
+        cls, features: Embeddings, levels: Sequence[float] = (1, 2, 3, 4, 5), encoder: FrozenEncoder | None = None
+    ) -> "PamelaScorer":
+        """A base for heads from images alone, before anybody's ratings: see [`PamelaRewardModel.blank`].
+
+        Args:
+            features: of N images such as those that will be rated.
+            levels: ascending levels of the rating scale.
+            encoder: what made `features`; without it the scorer takes features only, unless they name an encoder on
+                the Hub.
+
+        Raises:
+            ValueError: fewer than two different images, or levels that do not ascend.
+        """
+        if encoder is None:
+            return cls(PamelaRewardModel.blank(features, levels))
+        model = PamelaRewardModel.blank(features, levels, encoder=encoder.model)
+        return cls(model, PamelaProcessor(model.config, encoder.image_processor, encoder.tokenizer))
+
+    def save_pretrained(self, folder: str | os.PathLike) -> None:
+        """Writes model and processor as `from_pretrained` reads them."""
+        self.model.save_pretrained(folder)
+        self.processor.save_pretrained(folder)
 
     @property
     def config(self) -> PamelaConfig:
@@ -382,7 +408,7 @@ def score_folder(
     images: str | os.PathLike,
     output: str | os.PathLike | None = None,
     *,
-    prompts: str | Path | None = None,
+    prompts: str | Path | pd.DataFrame | None = None,
     user: str | Head | None = None,
     scale: str | None = None,
     batch_size: int = 32,
@@ -390,49 +416,155 @@ def score_folder(
 ) -> pd.DataFrame:
     """Scores every image of a folder for one person.
 
+    What can be checked is checked before the first score. An image that cannot be read never ends the run: it is left
+    out, with its reason. At most `batch_size` images and 64 megapixels (or one larger image) are in memory at a time.
+
     Args:
-        images: a folder, read recursively, or one file.
-        output: a `.csv` or `.parquet` file to write as well, whole or not at all.
-        prompts: one text for all images, or the `Path` of a CSV with columns `image` and any of `prompt` and the
-            model's metadata fields.
+        scorer: the model.
+        images: a folder, walked as [`pamela_hf.files.folders.walk`] does, or one file.
+        output: a `.csv` or `.parquet` file to write as well, whole or not at all; beside it `….skipped.csv` with the
+            columns `image,reason` where images were left out. In a CSV, names that a spreadsheet would take for
+            formulas have an apostrophe in front ([`pamela_hf.files.escaping.csv_cell`]).
+        prompts: one text for all images, or the `Path` of a table (or a DataFrame) with columns `image` and any of
+            `prompt` and the model's metadata fields.
+        user: a trained participant or a head; `None` = everyone's taste.
+        scale: rating scale of the scores; default: the model's.
+        batch_size: images the encoder takes at a time.
+        progress: show a progress bar.
 
     Returns:
-        Table with columns `image` (path below the folder), `score`, `std`, best first.
+        Table with columns `image` (path below the folder; bytes that are not UTF-8 written as `\\xff`), `score`, `std`,
+        best first. Its `attrs["skipped"]` lists (image, reason) of those left out.
 
     Raises:
-        ValueError: no images there, an image that cannot be read, a CSV without these columns, an unknown user.
+        FileNotFoundError: `images` does not exist. ValueError: no images there, or none that can be read; a table
+            without these columns; an unknown user or scale; an output of another format.
     """
     folder = Path(images)
-    found = [folder] if folder.is_file() else sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
-    if not found:
-        raise ValueError(f"{folder} holds no images ({', '.join(SUFFIXES)}).")
-    names = [p.name if folder.is_file() else p.relative_to(folder).as_posix() for p in found]
-    metadata = None
-    if isinstance(prompts, Path):
-        columns, _ = read_header(prompts)
-        told = ["prompt", *scorer.config.metadata]
-        if "image" not in columns or not set(columns) & set(told):
-            raise ValueError(f"{prompts} has columns {columns}; it needs image and any of {', '.join(told)}.")
-        of = {}
-        for number, row in read_rows(prompts):
-            if None in row:
-                raise ValueError(f"{prompts}, row {number}: {row[None]} Put cells that hold a separator in quotes.")
-            of[row["image"]] = row
-        if strange := sorted(set(of) - set(names)):
-            raise ValueError(f"{prompts} names {strange[0]!r}, which is no image of {folder}.")
-        rows = [of.get(name, {}) for name in names]
-        prompts = [row.get("prompt") for row in rows]
-        metadata = [{field: row[field] for field in scorer.config.metadata if row.get(field)} for row in rows]
-    if output is not None:
-        Path(output).parent.mkdir(parents=True, exist_ok=True)
-    scores, std = scorer.score(
-        found, prompts, user, metadata=metadata, scale=scale, batch_size=batch_size, progress=progress
-    )
-    result = pd.DataFrame({"image": names, "score": scores, "std": std})
-    result = result.sort_values("score", ascending=False, kind="stable", ignore_index=True)
-    if output is not None:
-        output = Path(output)
-        part = output.with_name(output.name + ".part")
-        result.to_parquet(part) if output.suffix == ".parquet" else result.to_csv(part, index=False)
-        os.replace(part, output)
-    return result
+    output = None if output is None else Path(output)
+    if output is not None and output.suffix not in (".csv", ".parquet"):
+        raise ValueError(f"output {output} must end in .csv or .parquet.")
+    scorer.encode_people(1, user)
+    scorer.processor.scale_id(scale)
+    facts = None if prompts is None or isinstance(prompts, str) else _image_facts(prompts, folder, scorer.config)
+    total = _count_images(folder, facts, prompts)
+    with _staged(output) as part:
+        names: list[str] = []
+        scores: list[np.ndarray] = []
+        skipped: list[tuple[str, str]] = []
+        bar = tqdm(total=total, desc="scoring images", disable=not progress)
+        for batch in _opened_batches(folder, batch_size, skipped, bar):
+            of = [facts.get(one.name, {}) for one, _ in batch] if facts is not None else None
+            result = scorer.score(
+                [image for _, image in batch],
+                prompts if of is None else [row.get("prompt") for row in of],
+                user,
+                metadata=None if of is None else [{k: v for k, v in row.items() if k != "prompt"} for row in of],
+                scale=scale,
+                batch_size=batch_size,
+            )
+            names += [one.name for one, _ in batch]
+            scores.append(np.stack([result.scores, result.std]))
+        bar.close()
+        if not names:
+            raise ValueError(f"{folder}: none of {total} images can be read: {skipped[0][0]}: {skipped[0][1]}")
+        score, std = np.concatenate(scores, 1)
+        table = pd.DataFrame({"image": names, "score": score, "std": std})
+        table = table.sort_values("score", ascending=False, kind="stable", ignore_index=True)
+        if part is not None:
+            _write_scores(table, skipped, output, part)
+    table.attrs["skipped"] = skipped
+    return table
+
+
+def skipped_path(output: str | os.PathLike) -> Path:
+    """Where the images are listed that could not be read: `scores.csv` → `scores.skipped.csv`."""
+    return Path(output).with_suffix(".skipped.csv")
+
+
+def _image_facts(table: Any, folder: Path, config: PamelaConfig) -> dict[str, dict[str, str]]:
+    """Image's name in a walk of `folder` → what a table tells of it: `prompt` and metadata."""
+    known = ("prompt", *config.metadata)
+    opened = open_table(table, [("image", fact) for fact in known], known)
+    finder = NameFinder(folder.parent if folder.is_file() else folder)
+    facts = {}
+    for number, row in opened.rows():
+        if None in row:
+            raise ValueError(f"{opened.where(number)}: {row[None]} Put cells that hold a separator in quotes.")
+        if not row["image"]:
+            raise ValueError(f"{opened.where(number)}: image is empty. Name one, or remove the row.")
+        try:
+            name = writable_name(finder.find(str(row["image"])))
+        except ValueError as error:
+            raise ValueError(f"{opened.where(number)}: image {error}. Correct the row.") from None
+        facts[name] = {fact: str(row[fact]) for fact in known if row.get(fact)}
+    return facts
+
+
+def _count_images(folder: Path, facts: Mapping[str, Any] | None, table: Any) -> int:
+    total, missing = 0, set(facts or ())
+    for found in walk(folder):
+        total += 1
+        missing.discard(found.name)
+    if not total:
+        raise ValueError(f"{folder} holds no images ({', '.join(sorted(IMAGE_SUFFIXES)[:6])}, …).")
+    if missing:
+        raise ValueError(f"{table} names {min(missing)!r}, which is not an image of {folder}.")
+    return total
+
+
+def _opened_batches(
+    folder: Path, batch_size: int, skipped: list[tuple[str, str]], bar: tqdm
+) -> Iterator[list[tuple[Found, Image.Image]]]:
+    """Opened images of a walk, a batch at a time; those that cannot be read go to `skipped` with their reasons."""
+
+    def open_found(found: Found) -> Image.Image:
+        if found.problem is not None:
+            raise ImageError(f"{found.name}: {found.problem}.")
+        return open_image(found.path, found.name)
+
+    for batch in open_in_batches(walk(folder), batch_size, open_one=open_found):
+        bar.update(len(batch))
+        good = [(found, image) for found, image in batch if not isinstance(image, ImageError)]
+        skipped += [
+            (found.name, str(error).removeprefix(f"{found.name}: "))
+            for found, error in batch
+            if isinstance(error, ImageError)
+        ]
+        if good:
+            yield good
+
+
+@contextmanager
+def _staged(output: Path | None) -> Iterator[Path | None]:
+    """A file beside `output` to write to, made at once so that an unwritable place is known; nothing of it is left."""
+    if output is None:
+        yield None
+        return
+    if output.is_dir():
+        raise ValueError(f"output {output} is a folder. Name a .csv or .parquet file.")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    part = output.with_name(f"{output.name}.part{os.getpid()}")
+    part.touch()
+    try:
+        yield part
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _write_scores(table: pd.DataFrame, skipped: list[tuple[str, str]], output: Path, part: Path) -> None:
+    def escaped(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+        return frame.assign(**{column: [csv_cell(text) for text in frame[column]] for column in columns})
+
+    left_out = skipped_path(output)
+    if skipped:
+        frame = pd.DataFrame(skipped, columns=["image", "reason"])
+        escaped(frame, ["image", "reason"]).to_csv(part, index=False)
+        os.replace(part, left_out)
+    else:
+        left_out.unlink(missing_ok=True)  # of an earlier run
+    if output.suffix == ".parquet":
+        table.to_parquet(part)
+    else:
+        escaped(table, ["image"]).to_csv(part, index=False)
+    os.replace(part, output)

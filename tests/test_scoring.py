@@ -163,7 +163,7 @@ def test_a_folder_best_first(scorer, images, tmp_path, suffix):
     table = score_folder(scorer, folder, prompts=prompts, user="bob", progress=False)
     assert table.set_index("image")["score"]["0.png"] == pytest.approx(expected, abs=1e-5)
     prompts.write_text("image,weather\n0.png,fair\n")
-    with pytest.raises(ValueError, match=rf"needs image and any of prompt, .*{field}"):
+    with pytest.raises(ValueError, match=rf"lacks prompt\. Needed: image, prompt or .*{field}"):
         score_folder(scorer, folder, prompts=prompts, progress=False)
     prompts.write_text("image,prompt\nnone.png,a cat\n")
     with pytest.raises(ValueError, match=r"none\.png"):

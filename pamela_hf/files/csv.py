@@ -137,8 +137,8 @@ def columns_of(names: Sequence[Any], wanted: Iterable[str]) -> list[str]:
             if len({_key(text) for text in written}) == 1:
                 raise ValueError(f"has {name} twice")
             raise ValueError(
-                f"has columns {' and '.join(map(repr, written))}, and each could be the {name}. Remove or rename all but "
-                "one"
+                f"has columns {' and '.join(map(repr, written))}, and each could be the {name}. Remove or rename all "
+                "but one"
             )
     return out
 

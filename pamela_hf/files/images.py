@@ -14,7 +14,7 @@ import io
 import os
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, BinaryIO
@@ -128,7 +128,10 @@ def is_single(image: Any) -> bool:
 
 
 def open_in_batches(
-    images: Iterable[Any], batch_size: int = 32, max_pixels: int = MAX_PIXELS
+    images: Iterable[Any],
+    batch_size: int = 32,
+    max_pixels: int = MAX_PIXELS,
+    open_one: Callable[[Any], Image.Image] = open_image,
 ) -> Iterator[list[tuple[Any, Image.Image | ImageError]]]:
     """Opens pictures as they are needed: lists of (picture as given, opened picture or the error it raised), in order.
 
@@ -137,13 +140,14 @@ def open_in_batches(
         batch_size: most of them in one list.
         max_pixels: most pixels in one list; a picture that alone has more is alone in its list. It bounds memory: a
             decoded pixel takes 4 bytes.
+        open_one: how one of them is opened; it may raise [`ImageError`].
     """
     batch: list[tuple[Any, Image.Image | ImageError]] = []
     pixels = 0
     for image in images:
         opened: Image.Image | ImageError
         try:
-            opened = open_image(image)
+            opened = open_one(image)
             size = opened.width * opened.height
         except ImageError as error:
             opened, size = error, 0

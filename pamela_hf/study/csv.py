@@ -72,7 +72,7 @@ def read_choices(path: str | os.PathLike, ignore: Iterable[str] = ()) -> Choices
 
 
 def _opened(path: Path, ignore: set[str]) -> Table:
-    """The table, its columns found by their synonyms; of a broken header what is wrong with it is said by `_columns`."""
+    """The table, its columns found by their synonyms; what is wrong with a header is for `_columns` to say."""
     needed = [("participant", *_FORMS[0]), ("participant", *_FORMS[1][:2])]
     images = (f"{side}_image" for form in _FORMS for side in form[:2])
     optional = (*_SHARED, "tie", *images)

@@ -63,7 +63,7 @@ def test_prompts_and_metadata_of_chosen_images(command, tmp_path, trained_folder
     row = UserHead.fit(trained_folder, choices=pairs, metadata=metadata, **given).row
     np.testing.assert_allclose(UserHead.load(tmp_path / "head").row, row, atol=1e-6)
     told.write_text("image,weather\nimg001,fair\n")
-    with pytest.raises(SystemExit, match=r"needs image and any of prompt, .*group"):
+    with pytest.raises(SystemExit, match=r"lacks prompt\. Needed: image, prompt or .*group"):
         main([*arguments, "--name", "ann", "--prompts", str(told)])
 
 
@@ -71,9 +71,9 @@ def test_prompts_and_metadata_of_chosen_images(command, tmp_path, trained_folder
     ("text", "extra", "message"),
     [
         ("image,score\nimg001,9\n", [], "allowed: 1..5"),
-        ("image,score\nimg001,good\n", [], "row 2: score 'good' is no number, true or false"),
+        ("image,score\nimg001,good\n", [], "row 2: score 'good' is not a number, true or false"),
         ("image,score\n", [], "holds no answers"),
-        ("picture,score\nimg001,3\n", [], "needs image and score"),
+        ("depicted,score\nimg001,3\n", [], r"lacks image\. Needed: image, score"),
         ("image,score\nimg001,3\n", ["--rating-min", "1"], "Give both"),
         ("image,score\nimg001,3\n", ["--name", "a/b"], "no path"),
     ],

@@ -8,10 +8,9 @@ client itself, https://github.com/argilla-io/argilla (``datasets/_io/_disk.py``,
                                "fields": [{"name", "settings": {"type": "image" | "text" | …}}], …}
     records.json              [{"id", "fields": {name: value}, "responses": {question: [{"value", "user_id"}]}, …}]
 
-A response has one of three states (``ResponseStatus`` in ``responses.py``): ``submitted``, ``draft`` or ``discarded``.
-Only submitted ones count; exports without ``status``, as the client writes them, hold nothing to tell by, and all count.
-Responses may also be a list, one for each user, as the server gives them:
-``[{"values": {question: {"value"}}, "status", "user_id"}]``.
+A response is ``submitted``, ``draft`` or ``discarded`` (``ResponseStatus`` in ``responses.py``). Only submitted ones
+count; exports without ``status``, as the client writes them, hold nothing to tell by, and all count. Responses may also
+be a list, one for each user, as the server gives them: ``[{"values": {question: {"value"}}, "status", "user_id"}]``.
 
 An image field holds a data URI or a URL; of a URL the file's name is looked for in ``images=FOLDER`` (nothing is
 downloaded). A text field called ``prompt`` is the image's text. One's own raters: published under pseudonyms only.

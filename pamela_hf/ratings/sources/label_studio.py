@@ -11,8 +11,8 @@ https://github.com/HumanSignal/label-studio-converter (``converter.py``, ``expor
     JSON-MIN  [{"id", "image": …, "prompt": …, control: [{"rating": 4}], "annotator": user id, "annotation_id", …}]
     CSV       the same as columns, a control's cell holding JSON; annotator may be an e-mail address
 
-Read are the controls Rating and Number (``{"number": 3.5}``). Annotations that were cancelled (skipped) do not count; of
-several by one person in a task the latest counts. Of an image's URL or path the file's name is looked for in
+Read are the controls Rating and Number (``{"number": 3.5}``). Annotations that were cancelled (skipped) do not count;
+of several by one person in a task the latest counts. Of an image's URL or path the file's name is looked for in
 ``images=FOLDER``, with and without the eight hexadecimal digits that an upload puts before it
 (``8e6a2a7c-photo.jpg``); of local storage (``/data/local-files/?d=…``) the path after ``d=``. Nothing is downloaded. Of
 ``completed_by`` only the number is kept: some exports add name and e-mail address. One's own raters: published under
@@ -151,8 +151,8 @@ def _chosen_control(path: Path, control: str | None, image_key: str) -> str:
         return control
     if pairwise and not controls:
         raise RatingError(
-            f"{path}: holds Pairwise choices and no ratings. Write them as a CSV with the columns preferred,other and fit "
-            "a head with fit-user --choices, or export a project with Rating or Number."
+            f"{path}: holds Pairwise choices and no ratings. Write them as a CSV with the columns preferred,other and "
+            "fit a head with fit-user --choices, or export a project with Rating or Number."
         )
     raise RatingError(
         f"{path}: control={control!r}; its ratings are named {sorted(controls)[:20]}. Say which: control=NAME."
