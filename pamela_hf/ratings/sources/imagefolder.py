@@ -2,9 +2,9 @@
 
 Format: https://huggingface.co/docs/datasets/image_dataset (ImageFolder): one metadata file in the folder, or one in
 each of its folders, with a column ``file_name``, the picture's path from that file. Further columns are those of one's
-own CSV, under the same synonyms (:mod:`pamela_hf.files.csv`): ``score`` is needed. The folders of a dataset say
-nothing of people, so the ratings come unsplit; all rows without a column ``participant`` is one person. One's own
-raters: published under pseudonyms only.
+own CSV, under the same synonyms (:mod:`pamela_hf.files.csv`): ``score`` is needed. Splits of a dataset say nothing of
+people, so the ratings come unsplit; without a column ``participant`` all rows are one person's. One's own raters:
+published under pseudonyms only.
 """
 
 import json

@@ -165,6 +165,7 @@ def image_name(reference: str) -> str:
     Raises:
         ValueError: it leads out of the folder.
     """
+    reference = reference.replace("\\", "/")  # Windows'
     parts = urlsplit(reference)
     if local := parse_qs(parts.query).get("d"):
         return inner_path(local[0].lstrip("/"))

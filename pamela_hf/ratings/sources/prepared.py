@@ -144,7 +144,7 @@ def _batches(file: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
                 "smaller row groups."
             )
     schema = parquet.schema_arrow
-    texts = [column for column in columns if column in schema.names and pa.types.is_string(schema.field(column).type)]
+    texts = [column for column in columns if column in schema.names and _is_text(schema.field(column).type)]
     for batch in pq.ParquetFile(file, read_dictionary=texts).iter_batches(BATCH, columns=columns):
         for column in texts:
             values = batch.column(column)
@@ -155,6 +155,11 @@ def _batches(file: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
                     f"{file}: column {column} holds a text of {longest:,} bytes; at most {LONGEST_TEXT:,}."
                 )
         yield batch
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
 
 
 def _values(column: pa.Array) -> list[Any]:
