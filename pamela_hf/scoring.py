@@ -21,6 +21,7 @@ from .files.escaping import csv_cell, writable_name
 from .files.folders import Found, NameFinder, walk
 from .files.images import IMAGE_SUFFIXES, ImageError, open_image, open_in_batches
 from .files.locations import folder_or_repository
+from .files.writing import replacing_file, write_text
 from .model.configuration_pamela import PamelaConfig
 from .model.modeling_pamela import PamelaRewardModel
 from .model.processing_pamela import PamelaProcessor
@@ -537,19 +538,14 @@ def _opened_batches(
 
 @contextmanager
 def _staged(output: Path | None) -> Iterator[Path | None]:
-    """A file beside `output` to write to, made at once so that an unwritable place is known; nothing of it is left."""
+    """Where to write what `output` becomes when all went well; a place that cannot be written to is known at once."""
     if output is None:
         yield None
         return
     if output.is_dir():
         raise ValueError(f"output {output} is a folder. Name a .csv or .parquet file.")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    part = output.with_name(f"{output.name}.part{os.getpid()}")
-    part.touch()
-    try:
+    with replacing_file(output) as part:
         yield part
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _write_scores(table: pd.DataFrame, skipped: list[tuple[str, str]], output: Path, part: Path) -> None:
@@ -559,12 +555,10 @@ def _write_scores(table: pd.DataFrame, skipped: list[tuple[str, str]], output: P
     left_out = skipped_path(output)
     if skipped:
         frame = pd.DataFrame(skipped, columns=["image", "reason"])
-        escaped(frame, ["image", "reason"]).to_csv(part, index=False)
-        os.replace(part, left_out)
+        write_text(left_out, escaped(frame, ["image", "reason"]).to_csv(index=False))
     else:
         left_out.unlink(missing_ok=True)  # of an earlier run
     if output.suffix == ".parquet":
         table.to_parquet(part)
     else:
         escaped(table, ["image"]).to_csv(part, index=False)
-    os.replace(part, output)
