@@ -89,6 +89,6 @@ def test_bad_input_is_one_line_and_writes_nothing(command, tmp_path, text, extra
 def test_a_path_may_not_leave_its_folder(trained_folder, tmp_path):
     csv = tmp_path / "mine.csv"
     csv.write_text("image,score\n../../etc/passwd,3\n")
-    with pytest.raises(SystemExit, match="no path inside"):
+    with pytest.raises(SystemExit, match="leads out of the folder"):
         main(["fit-user", "--model", str(trained_folder), "--ratings", str(csv), "--name", "a", "--output",
               str(tmp_path / "head")])  # fmt: skip
