@@ -554,14 +554,14 @@ def _deep_grey(image: Image.Image, name: str) -> Image.Image:
         if not (0 <= low and high <= 255):  # NaN compares false
             raise ImageError(f"{name}: mode F with values from {low:g} to {high:g}; 0 to 1 or 0 to 255 are allowed.")
         grey = np.rint(pixels * (255 if high <= 1 else 1))
+    elif low < 0 or high > 65_535:
+        raise ImageError(
+            f"{name}: mode {image.mode} with values from {low:g} to {high:g}; 0 to 255 or 0 to 65,535 are allowed."
+        )
     elif image.mode.startswith("I;16") or image.format in ("PNG", "PPM") or high > 255:
-        if low < 0 or high > 65_535:
-            raise ImageError(
-                f"{name}: mode {image.mode} with values from {low:g} to {high:g}; 0 to 255 or 0 to 65,535 are allowed."
-            )
         grey = pixels.astype(np.int64) >> 8
     else:
-        grey = pixels.clip(0, 255)
+        grey = pixels
     return Image.fromarray(grey.astype(np.uint8))
 
 
