@@ -58,8 +58,8 @@ def test_wrong_rows_are_named(rows, message, data, tmp_path):
 
 
 def test_wrong_files_are_named(data, tmp_path):
-    with pytest.raises(RatingError, match=r"row 1: the header \['user', 'image', 'score'\] lacks participant"):
-        read_repeats(written(tmp_path / "again.csv", [("p00", "img001", 3)], "user,image,score"), data)
+    with pytest.raises(RatingError, match=r"row 1: the header \['whose', 'image', 'score'\] lacks participant"):
+        read_repeats(written(tmp_path / "again.csv", [("p00", "img001", 3)], "whose,image,score"), data)
     (tmp_path / "empty.csv").write_text("")
     with pytest.raises(RatingError, match=r"empty\.csv, row 1: the header \[\] lacks participant"):
         read_repeats(tmp_path / "empty.csv", data)
