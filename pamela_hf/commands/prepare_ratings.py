@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, default=0, help="of that division (0)")
     add("--images", metavar="FOLDER", help="CSV: where its image paths start (default: beside the CSV)")
     add("--participant", metavar="ID", help="CSV without a column participant: who rated (default: me)")
-    more = "further option of a source, repeatable: test_users=FILE (para), question=NAME (argilla), score=artifacts (ai_horde), …"
+    more = "further option of a source, repeatable: test_users=FILE (para), score=artifacts (ai_horde), …"
     add("--option", type=key_value, action="append", default=[], metavar="KEY=VALUE", help=more)
     add("--overwrite", action="store_true", help="replace OUT if it is a prepared folder")
     add("--quiet", action="store_true", help="no progress bars")

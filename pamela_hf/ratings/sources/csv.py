@@ -1,9 +1,10 @@
 """Anyone's own ratings: a table with the columns ``image,score[,participant][,prompt][,metadata…]``; or choices, with
 ``preferred,other[,tie][,participant][,prompt][,metadata…]``, where ``tie`` is yes or no.
 
-``image`` (or ``preferred`` and ``other``) is a path relative to the CSV's folder (or to ``images=FOLDER``), or an id of an
+``image`` (``preferred``, ``other``) is a path relative to the CSV's folder (or to ``images=FOLDER``), or an id of an
 ``embeddings.safetensors`` in the CSV's folder (or of ``embeddings=FILE``). Metadata columns bear the names of
-`RATING_COLUMNS`, of choices those of `CHOICE_COLUMNS`. What such a file may look like, and what its columns may be called: :mod:`pamela_hf.files.csv`.
+`RATING_COLUMNS`, of choices those of `CHOICE_COLUMNS`. What such a file may look like, and what its columns may be
+called: :mod:`pamela_hf.files.csv`.
 """
 
 import re
@@ -57,7 +58,8 @@ def open_source(
         participant: who rated, where there is no column ``participant``.
 
     Raises:
-        RatingError: no header with image and score or with preferred and other, a doubled column, a folder or file that does not exist.
+        RatingError: no header with image and score or with preferred and other, a doubled column, a folder or file
+            that does not exist.
     """
     folder = Path(images) if images is not None else path.parent
     if not folder.is_dir():

@@ -1,8 +1,8 @@
 """The layout of the PAMELA release: ``annotations/<prefix>_<split>.json`` and ``images/``, in a folder or a zip.
 
 Each annotation file is one JSON list of rows with the keys of `COLUMNS`. Files ``<prefix>_choices_<split>.json`` beside
-them, or in their place, hold choices, rows with the keys of `CHOICE_KEYS`; the release itself has none. With an ``embeddings.safetensors``
-beside ``annotations/`` (header metadata ``image_ids``), ``images/`` may be missing.
+them, or in their place, hold choices, rows with the keys of `CHOICE_KEYS`; the release itself has none. With an
+``embeddings.safetensors`` beside ``annotations/`` (header metadata ``image_ids``), ``images/`` may be missing.
 """
 
 import codecs
