@@ -51,7 +51,9 @@ def main() -> None:
         library = read_library(folder, progress=False)
         seconds = time.perf_counter() - started
         after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        print(json.dumps({**library.counts(), "seconds": round(seconds, 2), "more_memory_mb": (after - before) // 1024}))
+        print(
+            json.dumps({**library.counts(), "seconds": round(seconds, 2), "more_memory_mb": (after - before) // 1024})
+        )
 
 
 if __name__ == "__main__":

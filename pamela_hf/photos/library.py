@@ -13,7 +13,7 @@ from .apple import SUFFIX, read_favourites
 from .stars import Stars, read_opinions, resolve
 from .takeout import TakeoutError, is_favourite, match_json
 
-# Left alone: what photo programs and servers keep beside the photos (Synology, QNAP, Lightroom, Apple, freedesktop.org).
+# Left alone: what photo programs and servers keep beside the photos (Synology, QNAP, Lightroom, Apple, Capture One).
 TOOL_FOLDERS = {"@eadir", "#recycle", "lost+found", "__macosx"}
 TOOL_SUFFIXES = (".lrdata", ".photoslibrary", ".lrlibrary", ".cocatalog")
 RAW_SUFFIXES = (".cr2", ".cr3", ".nef", ".arw", ".dng", ".raf", ".rw2", ".orf", ".pef", ".srw")
@@ -100,7 +100,7 @@ def read_library(
     problems: list[tuple[Path, str]] = []
     favourites: dict[Path, bool] = {}
     if root.suffix.lower() == SUFFIX:
-        favourites = {path: liked for path, liked in read_favourites(root)}
+        favourites = dict(read_favourites(root))
         photos = [Photo(_name(path, root), path, [path]) for path in favourites]
     else:
         photos = find_photos(root, leave_out, problems)

@@ -1,11 +1,12 @@
 """Google Photos' export (Takeout): a JSON file beside each photo says whether it is a favourite.
 
-`IMG.jpg` goes with `IMG.jpg.supplemental-metadata.json`, whose middle part is cut so that the whole name has at most 51
+`IMG.jpg` goes with `IMG.jpg.supplemental-metadata.json`, whose middle is cut so that the whole name has at most 51
 characters (`IMG.jpg.supplemental-me.json`, `IMG.jpg.s.json`, `IMG.jpg..json`), or with `IMG.jpg.json` in older exports,
 where a long photo's own name is cut as well. The number of a second `IMG(1).jpg` stands at the end of the JSON's name:
-`IMG.jpg.supplemental-metadata(1).json`. `IMG-edited.jpg` has none of its own and shares that of `IMG.jpg`. `"favorited":
-true` marks a favourite; the field is absent otherwise. Google publishes no description; these are the findings of
-blog.mmclar.net/posts/reading-google-takeout-photos and github.com/papa-vova/gphotos-321sync (Google_Takeout_Structure).
+`IMG.jpg.supplemental-metadata(1).json`. `IMG-edited.jpg` has none of its own and shares that of `IMG.jpg`.
+`"favorited": true` marks a favourite; the field is absent otherwise. Google publishes no description; these are the
+findings of blog.mmclar.net/posts/reading-google-takeout-photos and github.com/papa-vova/gphotos-321sync
+(Google_Takeout_Structure.md).
 """
 
 import json
