@@ -101,7 +101,8 @@ class _Index:
             if values["format"] != FORMAT:
                 return cls()
             hashes = {key: int(text, 16) for key, text in values["hashes"].items()}
-            return cls(values["encoder"], values["files"], hashes)
+            files = {name: [int(size), int(time), str(key)] for name, (size, time, key) in values["files"].items()}
+            return cls(values["encoder"], files, hashes)
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return cls()
 

@@ -144,7 +144,8 @@ def _photos_of_folder(
 ) -> list[Photo]:
     pictures: dict[str, list[str]] = defaultdict(list)  # stem → names
     sidecars = [name for name in files if name.lower().endswith(".xmp")]
-    for name in sorted(files):
+    # a file before links to it: its sidecars stand beside it
+    for name in sorted(files, key=lambda name: (os.path.islink(place / name), name)):
         if name.startswith(".") or not name.lower().endswith(RAW_SUFFIXES + PICTURE_SUFFIXES):
             continue
         if not _is_text(name) or not _is_text(str(place)):

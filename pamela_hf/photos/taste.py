@@ -134,7 +134,11 @@ def learn_taste(
 
 
 def check_output(output: Path, name: str, folder: Path) -> None:
-    """Raises ValueError if `output` holds another person's taste, or another library's, or is a file."""
+    """Raises ValueError if `output` holds another person's taste, or another library's, or is a file; or if `name` is
+    none."""
+    from ..heads.folder import check_name
+
+    check_name(name)
     if output.exists() and not output.is_dir():
         raise ValueError(f"output={str(output)!r} is a file. Name a folder.")
     state = _read_state(output)
@@ -177,7 +181,9 @@ def load_base(
     if model is None:
         from ..model.modeling_pamela import PamelaRewardModel
 
-        return PamelaScorer(PamelaRewardModel.blank(features))
+        # an encoder of the Hub is found by its name; one in a folder goes with the base
+        local = source.encoder.model if Path(source.backbone).is_dir() else None
+        return PamelaScorer(PamelaRewardModel.blank(features, encoder=local))
     scorer = PamelaScorer.from_pretrained(model, device=device)
     check_encoder(scorer.config, features, f"the features by {source.backbone}")
     return scorer
@@ -236,8 +242,7 @@ def _learn(
     problems = [*library.problems, *((library.folder / one, why) for one, why in features.skipped.items())]
     summary = _summary(library, head, judged, note, model, len(problems))
     if model is None:
-        scorer.model.save_pretrained(output / BASE)
-        scorer.processor.save_pretrained(output / BASE)
+        _save_base(scorer, source, output / BASE)
     head.save(output / HEAD)
     _write_skipped(output, library.folder, problems)
     _write_text(output / REPORT, _report(library, ranking, groups, judged, head, summary, name, output, len(problems)))
@@ -245,6 +250,14 @@ def _learn(
     state = {"name": name, "folder": os.path.realpath(library.folder), "inputs": inputs, "summary": summary}
     _write_text(output / STATE, json.dumps(state, ensure_ascii=False, indent=1) + "\n")
     return Taste(ranking, summary)
+
+
+def _save_base(scorer: "PamelaScorer", source: EncoderSource, folder: Path) -> None:
+    from ..model.processing_pamela import PamelaProcessor, load_preprocessors
+
+    scorer.model.save_pretrained(folder)
+    processor = PamelaProcessor(scorer.config, *load_preprocessors(source.backbone, source.revision))
+    processor.save_pretrained(folder)
 
 
 def _choose_answers(

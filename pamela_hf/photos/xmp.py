@@ -148,6 +148,8 @@ def write_packet(data: bytes | None, values: Mapping[str, str], rating: int | No
     if not before.descriptions:
         raise XmpError("it has no rdf:Description to write into")
     replaced = {(PAMELA, name) for name in ("score", "std", "stars")} | set(ours)
+    if _values(before, replaced) == {name: [text] for name, text in ours.items()}:
+        return data
     written = _insert(_without(data, before, replaced), ours)
     _check_only(before, _parse(written), replaced, ours)
     return written
@@ -162,8 +164,10 @@ def _without(data: bytes, document: _Document, names: set[tuple[str, str]]) -> b
                 start = place.start
                 while start and data[start - 1 : start] in (b" ", b"\t", b"\n", b"\r"):
                     start -= 1
-                closed = data[place.end : place.end + 2] == b"</"  # an empty element is reported where it ends
-                cuts.append((start, _tag_end(data, place.end) + 1 if closed else place.end))
+                end = _tag_end(data, place.start)
+                if data[end - 1 : end] != b"/":
+                    end = _tag_end(data, place.end)
+                cuts.append((start, end + 1))
                 continue
             tag_end = _tag_end(data, place.start)
             pattern = rb"\s+" + re.escape(place.attribute.encode()) + rb"\s*=\s*(\"[^\"]*\"|'[^']*')"
@@ -201,12 +205,14 @@ def _check_only(
 ) -> None:
     """Raises XmpError unless nothing but `replaced` differs: a file of somebody else's is at stake."""
 
-    def values(document: _Document, ignored: set[tuple[str, str]]) -> dict[tuple[str, str], list[str]]:
-        return {key: [p.value for p in places] for key, places in document.properties.items() if key not in ignored}
-
-    written = {key: places[0].value for key, places in after.properties.items() if key in replaced}
-    if values(before, replaced) != values(after, replaced) or written != dict(ours):
+    others = (set(before.properties) | set(after.properties)) - replaced
+    wanted = {name: [text] for name, text in ours.items()}
+    if _values(before, others) != _values(after, others) or _values(after, replaced) != wanted:
         raise XmpError("it is written in a way that cannot be changed safely")
+
+
+def _values(document: _Document, names: set[tuple[str, str]]) -> dict[tuple[str, str], list[str]]:
+    return {name: [place.value for place in document.properties[name]] for name in names & set(document.properties)}
 
 
 def _new_packet(ours: Mapping[tuple[str, str], str]) -> bytes:
