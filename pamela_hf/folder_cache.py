@@ -25,6 +25,7 @@ from tqdm.auto import tqdm
 
 from .embeddings import EmbeddingError, Embeddings, load_embeddings
 from .files.images import ImageError, open_image_checked
+from .files.writing import locked, write_text
 from .ratings.near_duplicates import difference_hash
 
 FORMAT = 1
@@ -179,7 +180,8 @@ def embed_files(
 ) -> FolderFeatures:
     """Features of image files, from `output` where their contents are known there, else from the encoder.
 
-    Files are read and decoded by [`WORKERS`] threads while the encoder works.
+    Files are read and decoded by [`WORKERS`] threads while the encoder works. Another process that uses the same
+    `output` waits.
 
     Args:
         files: name → path of each image file; the names become `image_ids`.
@@ -193,6 +195,13 @@ def embed_files(
     """
     output = Path(output)
     output.parent.mkdir(parents=True, exist_ok=True)
+    with locked(output):
+        return _embed_files(files, output, source, batch_size, progress)
+
+
+def _embed_files(
+    files: Mapping[str, str | os.PathLike], output: Path, source: EncoderSource, batch_size: int, progress: bool
+) -> FolderFeatures:
     place = output.with_name(output.name + ".index.json")
     index, rows = _Index.read(place), _Rows(output)
     known = {name: entry for name, entry in index.files.items() if entry[2] in rows.rows and entry[2] in index.hashes}
@@ -240,7 +249,7 @@ def _finish(
         result.save(rows.output)
     text = index.text()
     if not place.is_file() or place.read_text(encoding="utf-8") != text:
-        _write_whole(place, text)
+        write_text(place, text)
     shutil.rmtree(rows.partial, ignore_errors=True)
     return FolderFeatures(result, {name: index.hashes[key] for name, key in zip(names, keys)}, skipped, encoded)
 
@@ -328,9 +337,3 @@ def _read(name: str, path: Path, rows: _Rows, index: _Index) -> _Read:
 def _first(skipped: Mapping[str, str]) -> str:
     name, reason = next(iter(skipped.items()), ("", "there is none"))
     return f"{name}: {reason}" if name else reason
-
-
-def _write_whole(path: Path, text: str) -> None:
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)

@@ -1,5 +1,6 @@
 """The page that shows what was learned of a person's taste: figures on held-out photos, and contact sheets."""
 
+import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files.images import ImageError, open_image_checked
+from ..files.writing import replacing_file
 from ..reports.charts import rows_chart
 from ..reports.page import Card, Picture, address, template
 from .held_out import MEAN, PERSONAL
@@ -116,19 +118,15 @@ def _pictures(sheet: Sheet, output: Path) -> list[Picture]:
 
 def _thumbnail(path: Path, folder: Path) -> Path | None:
     """A small JPEG of a picture; None where it can't be read any more. Named by the file's place, size and time."""
-    import hashlib
-
     try:
         stat = path.stat()
         what = f"{os.path.realpath(path)}\0{stat.st_size}\0{stat.st_mtime_ns}"
         place = folder / f"{hashlib.sha256(what.encode()).hexdigest()[:20]}.jpg"
         if not place.exists():
-            folder.mkdir(parents=True, exist_ok=True)
             picture = open_image_checked(path)
             picture.thumbnail((THUMBNAIL, THUMBNAIL))
-            part = place.with_suffix(".part")
-            picture.save(part, "JPEG", quality=82)
-            os.replace(part, place)
+            with replacing_file(place) as staged:
+                picture.save(staged, "JPEG", quality=82)
     except (ImageError, OSError):
         return None
     return place

@@ -9,20 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from ..embeddings import EMBEDDINGS_NAME
-from ..folder_cache import EncoderSource, embed_files
-from .library import read_library
-from .taste import (
-    STARS,
-    Choices,
-    _encoder_of,
-    _write_text,
-    answers_of,
-    check_output,
-    group_photos,
-    load_base,
-    score_photos,
-)  # fmt: skip
+from ..files.writing import write_text
+from .taste import STARS, Choices, answers_of, group_photos, load_base, open_library, score_photos
 
 if TYPE_CHECKING:
     from ..heads.head import UserHead
@@ -72,18 +60,15 @@ def suggest_photos(
     Raises:
         ValueError: no photos, and as `learn_taste`.
     """
-    folder, output, choices = Path(folder), Path(output), choices or Choices()
+    output = Path(output)
     if n < 1:
         raise ValueError(f"n={n!r} must be 1 or more.")
-    check_output(output, name, folder)
-    library = read_library(folder, leave_out=output, picks=choices.picks, labels=choices.labels, progress=progress)
-    if not library.photos:
-        raise ValueError(f"{folder} holds no photos. Name the folder that they are in.")
-    output.mkdir(parents=True, exist_ok=True)
-    source = EncoderSource(encoder or _encoder_of(model), device=device)
-    cache = Path(embeddings) if embeddings is not None else output / EMBEDDINGS_NAME
+    opened = open_library(
+        folder, name, output, model=model, encoder=encoder, choices=choices or Choices(), embeddings=embeddings,
+        device=device, batch_size=batch_size, progress=progress,
+    )  # fmt: skip
+    library, features, source = opened.library, opened.features, opened.source
     files = {photo.name: photo.path for photo in library.photos}
-    features = embed_files(files, cache, source, batch_size=batch_size, progress=progress)
     known = features.embeddings
     scorer = load_base(model, known, source)
     answers = answers_of(library.photos, known, "ignore")
@@ -103,8 +88,8 @@ def suggest_photos(
     picked = [candidates[i] for i in found.images]
     scores, std = score_photos(scorer, head, known.subset(picked))
     table = pd.DataFrame({"image": picked, "score": np.round(scores, 4), "std": np.round(std, 4)})
-    _write_text(output / LIST, table.to_csv(index=False))
-    _write_text(output / PAGE, _page(output, name, table, files, found.message, len(features.skipped)))
+    write_text(output / LIST, table.to_csv(index=False))
+    write_text(output / PAGE, _page(output, name, table, files, found.message, len(features.skipped)))
     return Suggestions([files[one] for one in picked], found.message, found.enough)
 
 

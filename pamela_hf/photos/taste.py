@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ..embeddings import EMBEDDINGS_NAME, Embeddings
+from ..files.writing import locked, replacing_folder, write_json, write_text
 from ..folder_cache import EncoderSource, FolderFeatures, embed_files
 from ..version import __version__
 from .library import Library, Photo, read_library
@@ -81,6 +82,15 @@ class Answers:
         return len(self.ratings) + len(self.likes)
 
 
+@dataclass
+class EncodedLibrary:
+    """A library with the features of its photos and the encoder that made them."""
+
+    library: Library
+    features: FolderFeatures
+    source: EncoderSource
+
+
 def learn_taste(
     folder: str | os.PathLike,
     name: str,
@@ -114,23 +124,45 @@ def learn_taste(
         ValueError: no photo, no stars, a name that can't be one, an output that belongs to another person or library, a
             cache made by another encoder.
     """
-    folder, output, choices = Path(folder), Path(output), choices or Choices()
+    output, choices = Path(output), choices or Choices()
+    opened = open_library(
+        folder, name, output, model=model, encoder=encoder, choices=choices, embeddings=embeddings, device=device,
+        batch_size=batch_size, progress=progress,
+    )  # fmt: skip
+    with locked(output / STATE, timeout=0):
+        inputs = _inputs(opened, model, name, choices)
+        result = _unchanged(output, inputs)
+        if result is None:
+            result = _learn(opened, name, output, model, choices, inputs)
+    if write_xmp:
+        _write_back(opened.library, result, stars)
+    return result
+
+
+def open_library(
+    folder: str | os.PathLike,
+    name: str,
+    output: Path,
+    *,
+    model: str | os.PathLike | None,
+    encoder: str | None,
+    choices: Choices,
+    embeddings: str | os.PathLike | None,
+    device: str | None,
+    batch_size: int,
+    progress: bool,
+) -> EncodedLibrary:
+    """Reads a library's stars and its photos' features; the arguments and errors are those of [`learn_taste`]."""
+    folder = Path(folder)
     check_output(output, name, folder)
     library = read_library(folder, leave_out=output, picks=choices.picks, labels=choices.labels, progress=progress)
     if not library.photos:
         raise ValueError(f"{folder} holds no photos. Name the folder that they are in.")
     output.mkdir(parents=True, exist_ok=True)
-    source = EncoderSource(encoder or _encoder_of(model), device=device)
+    source = EncoderSource(encoder or encoder_of(model), device=device)
     cache = Path(embeddings) if embeddings is not None else output / EMBEDDINGS_NAME
     files = {photo.name: photo.path for photo in library.photos}
-    features = embed_files(files, cache, source, batch_size=batch_size, progress=progress)
-    inputs = _inputs(library, features, source, model, name, choices)
-    result = _unchanged(output, inputs)
-    if result is None:
-        result = _learn(library, features, name, output, model, source, choices, inputs)
-    if write_xmp:
-        _write_back(library, result, stars, output)
-    return result
+    return EncodedLibrary(library, embed_files(files, cache, source, batch_size=batch_size, progress=progress), source)
 
 
 def check_output(output: Path, name: str, folder: Path) -> None:
@@ -214,18 +246,37 @@ def score_photos(
     return STARS[0] + (found.scores - low) * unit, found.std * unit
 
 
+def encoder_of(model: str | os.PathLike | None) -> str:
+    """Hub id or folder of the encoder that a model was trained with."""
+    from ..encoder import DEFAULT_ENCODER
+    from ..model.configuration_pamela import LOCAL_ENCODER
+
+    if model is None:
+        return DEFAULT_ENCODER
+    from ..model.configuration_pamela import PamelaConfig
+
+    backbone = PamelaConfig.from_pretrained(model).backbone
+    if backbone is None:
+        raise ValueError(f"model={str(model)!r} does not say which encoder it needs. Name it: encoder=, --encoder.")
+    if backbone != LOCAL_ENCODER:
+        return backbone
+    local = Path(model) / "encoder"
+    if not local.is_dir():
+        raise ValueError(f"model={str(model)!r} has no encoder/ of its own. Name its encoder: encoder=, --encoder.")
+    return str(local)
+
+
 def _learn(
-    library: Library,
-    features: FolderFeatures,
+    opened: EncodedLibrary,
     name: str,
     output: Path,
     model: str | os.PathLike | None,
-    source: EncoderSource,
     choices: Choices,
     inputs: str,
 ) -> Taste:
     from ..heads.head import UserHead
 
+    library, features, source = opened.library, opened.features, opened.source
     if not len(answers_of(library.photos, features.embeddings, UNRATED[0])):
         raise ValueError(
             f"No photo of {library.folder} has stars. Give some a rating in your photo program and save its metadata "
@@ -245,19 +296,20 @@ def _learn(
         _save_base(scorer, source, output / BASE)
     head.save(output / HEAD)
     _write_skipped(output, library.folder, problems)
-    _write_text(output / REPORT, _report(library, ranking, groups, judged, head, summary, name, output, len(problems)))
-    _write_text(output / RANKING, ranking.to_csv(index=False))
+    write_text(output / REPORT, _report(library, ranking, groups, judged, head, summary, name, output, len(problems)))
+    write_text(output / RANKING, ranking.to_csv(index=False))
     state = {"name": name, "folder": os.path.realpath(library.folder), "inputs": inputs, "summary": summary}
-    _write_text(output / STATE, json.dumps(state, ensure_ascii=False, indent=1) + "\n")
+    write_json(output / STATE, state)
     return Taste(ranking, summary)
 
 
 def _save_base(scorer: "PamelaScorer", source: EncoderSource, folder: Path) -> None:
     from ..model.processing_pamela import PamelaProcessor, load_preprocessors
 
-    scorer.model.save_pretrained(folder)
     processor = PamelaProcessor(scorer.config, *load_preprocessors(source.backbone, source.revision))
-    processor.save_pretrained(folder)
+    with replacing_folder(folder, overwrite=True) as staged:
+        scorer.model.save_pretrained(staged)
+        processor.save_pretrained(staged)
 
 
 def _choose_answers(
@@ -424,26 +476,20 @@ def _stars(value: float) -> str:
     return f"{value:.0f}★" if float(value).is_integer() else f"{value:.1f}★"
 
 
-def _write_back(library: Library, result: Taste, stars: bool, output: Path) -> None:
+def _write_back(library: Library, result: Taste, stars: bool) -> None:
     predictions = {
         row.image: Prediction(float(row.score), float(row.std)) for row in result.ranking.itertuples(index=False)
     }
     result.sidecars, problems = write_sidecars(library.photos, predictions, stars)
     if problems:
         result.summary.append(
-            f"{len(problems):,} sidecars could not be written, such as {problems[0][0]} ({problems[0][1]})."
+            f"Sidecars that could not be written: {len(problems):,}, such as {problems[0][0]} ({problems[0][1]})."
         )
 
 
-def _inputs(
-    library: Library,
-    features: FolderFeatures,
-    source: EncoderSource,
-    model: str | os.PathLike | None,
-    name: str,
-    choices: Choices,
-) -> str:
+def _inputs(opened: EncodedLibrary, model: str | os.PathLike | None, name: str, choices: Choices) -> str:
     """sha256 over all that the results follow from."""
+    library, features, source = opened.library, opened.features, opened.source
     known = features.embeddings
     rated = {photo.name: [photo.stars.rating, photo.stars.liked, photo.stars.source] for photo in library.photos}
     what = [
@@ -474,26 +520,6 @@ def _read_state(output: Path) -> dict[str, Any] | None:
     return state if isinstance(state, dict) else None
 
 
-def _encoder_of(model: str | os.PathLike | None) -> str:
-    """Hub id or folder of the encoder that a model was trained with."""
-    from ..encoder import DEFAULT_ENCODER
-    from ..model.configuration_pamela import LOCAL_ENCODER
-
-    if model is None:
-        return DEFAULT_ENCODER
-    from ..model.configuration_pamela import PamelaConfig
-
-    backbone = PamelaConfig.from_pretrained(model).backbone
-    if backbone is None:
-        raise ValueError(f"model={str(model)!r} does not say which encoder it needs. Name it: encoder=, --encoder.")
-    if backbone != LOCAL_ENCODER:
-        return backbone
-    local = Path(model) / "encoder"
-    if not local.is_dir():
-        raise ValueError(f"model={str(model)!r} has no encoder/ of its own. Name its encoder: encoder=, --encoder.")
-    return str(local)
-
-
 def _write_skipped(output: Path, folder: Path, problems: Sequence[tuple[Path, str]]) -> None:
     rows = pd.DataFrame(
         {
@@ -504,12 +530,6 @@ def _write_skipped(output: Path, folder: Path, problems: Sequence[tuple[Path, st
         }
     )
     if len(rows):
-        _write_text(output / SKIPPED, rows.to_csv(index=False))
+        write_text(output / SKIPPED, rows.to_csv(index=False))
     else:
         (output / SKIPPED).unlink(missing_ok=True)
-
-
-def _write_text(path: Path, text: str) -> None:
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8", newline="")
-    os.replace(part, path)

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..files.writing import write_bytes
 from .library import RAW_SUFFIXES, Photo
 from .stars import read_opinions
 from .xmp import MAX_BYTES, Packet, XmpError, read_packet, write_packet
@@ -96,7 +97,7 @@ def _write(place: Path, photo: Photo, prediction: Prediction, with_stars: bool) 
         values["stars"] = str(packet.stars)  # still ours, though not asked for again
     data = write_packet(before, values, rating)
     if data != before:
-        _replace(place, data)
+        write_bytes(os.path.realpath(place), data)  # a link goes on leading to its file
 
 
 def _rated_meanwhile(photo: Photo) -> bool:
@@ -104,18 +105,3 @@ def _rated_meanwhile(photo: Photo) -> bool:
     opinions = read_opinions([], photo.sidecars, [])
     ours = {one.ours for one in opinions if one.ours is not None}
     return any(one.rating and one.rating not in ours for one in opinions)
-
-
-def _replace(place: Path, data: bytes) -> None:
-    mode = place.stat().st_mode & 0o777 if place.exists() else 0o644
-    part = place.with_name(f".{place.name}.{os.getpid()}.part")
-    try:
-        with open(part, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(part, mode)
-        os.replace(part, place)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
