@@ -3,7 +3,7 @@
 library: makes a library of JPEG files of 12 megapixels, each a file of its own, with stars in XMP inside and sidecars
 for a third of them, and prints the seconds to walk it and read its stars, and what that adds to the peak of memory;
 with --encoder also a first and a second run of the cache.
-oasis: takes each person of test_unseen as the owner of a library of the 900 photographs of OASIS: a blank base made from
+oasis: takes each person of test_unseen as the owner of a library of the 900 photographs of OASIS: a blank base made of
 their features alone, k of the person's support ratings as stars, judged on their test ratings, beside scikit-learn's
 cross-validated ridge and an ordinal regression on the same features, with paired intervals over people.
 """
