@@ -39,7 +39,7 @@ from ..scoring import PamelaScorer
 from ..training.config import PIECES, TrainingConfig
 from ..training.train import build_config, load_sources, train
 from ..version import __version__
-from .ablation_page import PER_PERSON, ablation_report, render_ablation
+from .ablation_page import ablation_report, render_ablation
 
 ONLY = {
     "user_only": ("demographics", "metadata", "prompt"),
@@ -284,7 +284,7 @@ class _Grid:
             bootstrap=BOOTSTRAP,
         )
         return {
-            "per_person": {metric: _plain(users.values[metric]) for metric in PER_PERSON},
+            "per_person": {metric: _plain(users.values[metric]) for metric in users.values},
             "together": {
                 metric: {
                     "value": _plain([estimates[metric].value])[0],
@@ -292,7 +292,7 @@ class _Grid:
                     "n_users": estimates[metric].n_users,
                 }
                 for metric in METRICS
-                if metric not in PER_PERSON
+                if metric not in users.values
             },
         }
 

@@ -23,7 +23,7 @@ from PIL import Image
 from transformers.utils import logging
 
 from ..embeddings import load_embeddings
-from ..evaluation.groups import group_figures
+from ..evaluation.groups import group_summary
 from ..hub.transfer import HubError, PushResult, push_folder
 from ..model.configuration_pamela import LOCAL_ENCODER, PamelaConfig
 from ..model.modeling_pamela import PamelaRewardModel
@@ -94,7 +94,7 @@ def push_model(
         tested = load_ratings(data)
         if tested.embeddings is None:
             raise HubError(f"{data} has no embeddings.safetensors. Make it once: pamela embed --data {data}.")
-        groups = group_figures(PamelaScorer(model, processor), tested, load_embeddings(tested.embeddings))
+        groups = group_summary(PamelaScorer(model, processor), tested, load_embeddings(tested.embeddings))
     private_values = make_publishable(model, processor, token, dry_run, keep_ids, pseudonyms)
     licenses = {release["license"] for release in (config.releases or {}).values()}
     with tempfile.TemporaryDirectory(prefix="pamela-model-") as place:
