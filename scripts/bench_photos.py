@@ -101,7 +101,7 @@ def bench_oasis(args: argparse.Namespace) -> None:
     levels = sorted({int(score) for table in data.splits.values() for score in table["score"].unique()})
     scorer = PamelaScorer(PamelaRewardModel.blank(features, levels))
     x = features.image_embeds - features.image_embeds.mean(0)
-    x = x / np.sqrt((x**2).mean())
+    x = (x / np.sqrt((x**2).mean())).astype(np.float64)
     support, test = (data.splits[split].groupby("participant_id") for split in ("support_unseen", "test_unseen"))
     people = sorted(set(support.groups) & set(test.groups))
     for k in map(int, args.ks.split(",")):

@@ -211,11 +211,8 @@ def load_base(
     from ..scoring import PamelaScorer
 
     if model is None:
-        from ..model.modeling_pamela import PamelaRewardModel
-
         # an encoder of the Hub is found by its name; one in a folder goes with the base
-        local = source.encoder.model if Path(source.backbone).is_dir() else None
-        return PamelaScorer(PamelaRewardModel.blank(features, encoder=local))
+        return PamelaScorer.blank(features, encoder=source.encoder if Path(source.backbone).is_dir() else None)
     scorer = PamelaScorer.from_pretrained(model, device=device)
     check_encoder(scorer.config, features, f"the features by {source.backbone}")
     return scorer
@@ -293,7 +290,8 @@ def _learn(
     problems = [*library.problems, *((library.folder / one, why) for one, why in features.skipped.items())]
     summary = _summary(library, head, judged, note, model, len(problems))
     if model is None:
-        _save_base(scorer, source, output / BASE)
+        with replacing_folder(output / BASE, overwrite=True) as staged:
+            scorer.save_pretrained(staged)
     head.save(output / HEAD)
     _write_skipped(output, library.folder, problems)
     write_text(output / REPORT, _report(library, ranking, groups, judged, head, summary, name, output, len(problems)))
@@ -301,15 +299,6 @@ def _learn(
     state = {"name": name, "folder": os.path.realpath(library.folder), "inputs": inputs, "summary": summary}
     write_json(output / STATE, state)
     return Taste(ranking, summary)
-
-
-def _save_base(scorer: "PamelaScorer", source: EncoderSource, folder: Path) -> None:
-    from ..model.processing_pamela import PamelaProcessor, load_preprocessors
-
-    processor = PamelaProcessor(scorer.config, *load_preprocessors(source.backbone, source.revision))
-    with replacing_folder(folder, overwrite=True) as staged:
-        scorer.model.save_pretrained(staged)
-        processor.save_pretrained(staged)
 
 
 def _choose_answers(
