@@ -2,8 +2,7 @@
 
 import argparse
 
-from ._arguments import positive
-from .taste import add_library_arguments
+from ._arguments import add_library_arguments, positive
 
 HELP = """\
 Say which photos to star next: those whose stars would teach most.
