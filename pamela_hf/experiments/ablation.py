@@ -81,7 +81,8 @@ def run(
         config: of all trainings; its seed is replaced by each of `seeds`.
         variants: names as above; `full` is always among them. seeds: of training and of the parts.
         users, images, ratings_per_user: points of the learning curves.
-        splits: to judge on; default: the val splits there are. A choice made by looking at test splits is none.
+        splits: to judge on; default: the val splits there are. Choose on these only; test splits are for the final
+            claim.
         keep_models: leave each cell's model in `models/VARIANT-seedN-HASH`.
 
     Returns:
@@ -298,7 +299,7 @@ class _Grid:
 
 
 def _read_cell(path: Path, definition: Mapping[str, Any], splits: Sequence[str]) -> dict[str, Any] | None:
-    """The cell in a file, or None if there is none, or it is damaged or another's."""
+    """The cell in a file, or None if it does not exist, is damaged or another's."""
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
         cell = stored["cell"]
