@@ -4,21 +4,18 @@ import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tqdm.auto import tqdm
 
+from ..files.folders import Found, walk
+from ..files.images import RAW_SUFFIXES
 from .apple import SUFFIX, read_favourites
 from .stars import Stars, read_opinions, resolve
 from .takeout import TakeoutError, is_favourite, match_json
 
-# Left alone: what photo programs and servers keep beside the photos (Synology, QNAP, Lightroom, Apple, Capture One).
-TOOL_FOLDERS = {"@eadir", "#recycle", "lost+found", "__macosx"}
-TOOL_SUFFIXES = (".lrdata", ".photoslibrary", ".lrlibrary", ".cocatalog")
-RAW_SUFFIXES = (".cr2", ".cr3", ".nef", ".arw", ".dng", ".raf", ".rw2", ".orf", ".pef", ".srw")
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".heic", ".heif", ".avif", ".tif", ".tiff", ".gif", ".bmp")
-_CAMERA_SUFFIXES = (".jpg", ".jpeg", ".heic", ".heif")  # what cameras write beside a RAW
+_CAMERA_SUFFIXES = frozenset({".jpg", ".jpeg", ".heic", ".heif", ".hif"})  # what cameras write beside a RAW
 _DUPLICATE = re.compile(r"(.+)_\d{2,}(\.[^.]+)", re.DOTALL)
 
 
@@ -121,50 +118,45 @@ def find_photos(
 ) -> list[Photo]:
     """The photos below a folder with their sidecars, stars unread; what cannot be listed is added to `problems`."""
     problems = [] if problems is None else problems
-    skipped = os.path.realpath(leave_out) if leave_out is not None else None
-    seen_folders, seen_files = set(), set()
-    photos = []
-
-    def note(error: OSError) -> None:
-        problems.append((Path(error.filename or root), error.strerror or str(error)))
-
-    for place, folders, files in os.walk(root, followlinks=True, onerror=note):
-        real = os.path.realpath(place)
-        if real in seen_folders or real == skipped:
-            folders.clear()
+    skipped = Path(leave_out).resolve() if leave_out is not None else None
+    folders: dict[Path, list[Found]] = defaultdict(list)
+    for found in walk(root):
+        place = found.path.parent
+        if any(part.lower().endswith(SUFFIX) for part in found.path.relative_to(root).parts[:-1]):
             continue
-        seen_folders.add(real)
-        folders[:] = sorted(name for name in folders if not _is_tools(name))
-        photos += _photos_of_folder(root, Path(place), files, seen_files, problems)
+        if skipped is not None and place.resolve().is_relative_to(skipped):
+            continue
+        if found.problem is None and not _is_text(str(found.path)):
+            found = replace(found, problem="its name is not UTF-8; rename it")
+        if found.problem is not None:
+            problems.append((found.path, found.problem))
+            continue
+        folders[place].append(found)
+    photos: list[Photo] = []
+    for place, pictures in folders.items():
+        try:
+            beside = os.listdir(place)
+        except OSError as error:
+            problems.append((place, error.strerror or str(error)))
+            beside = []
+        photos += _photos_of_folder(place, pictures, beside)
     return photos
 
 
-def _photos_of_folder(
-    root: Path, place: Path, files: list[str], seen: set[str], problems: list[tuple[Path, str]]
-) -> list[Photo]:
-    pictures: dict[str, list[str]] = defaultdict(list)  # stem → names
-    sidecars = [name for name in files if name.lower().endswith(".xmp")]
-    # a file before links to it: its sidecars stand beside it
-    for name in sorted(files, key=lambda name: (os.path.islink(place / name), name)):
-        if name.startswith(".") or not name.lower().endswith(RAW_SUFFIXES + PICTURE_SUFFIXES):
-            continue
-        if not _is_text(name) or not _is_text(str(place)):
-            problems.append((place / name, "its name is not UTF-8; rename it"))
-            continue
-        real = os.path.realpath(place / name)
-        if real not in seen:
-            seen.add(real)
-            pictures[os.path.splitext(name)[0].lower()].append(name)
-    groups = [group for names in pictures.values() for group in _pairs(names)]
-    json_of = match_json(
-        (name for group in groups for name in group), (name for name in files if name.lower().endswith(".json"))
-    )
-    sidecars_of = _sidecars_of(groups, sidecars)
+def _photos_of_folder(place: Path, pictures: list[Found], beside: list[str]) -> list[Photo]:
+    """Photos of one folder. `beside`: names of all its files."""
+    name_of = {found.path.name: found.name for found in pictures}
+    stems: dict[str, list[str]] = defaultdict(list)
+    for name in sorted(name_of):
+        stems[os.path.splitext(name)[0].lower()].append(name)
+    groups = [group for names in stems.values() for group in _pairs(names)]
+    json_of = match_json(name_of, [name for name in beside if name.lower().endswith(".json")])
+    sidecars_of = _sidecars_of(groups, [name for name in beside if name.lower().endswith(".xmp")])
     photos = []
-    for number, group in enumerate(groups):
-        shown = place / group[-1]
-        photo = Photo(_name(shown, root), shown, [place / name for name in group])
-        photo.sidecars = [place / name for name in sidecars_of[number]]
+    for group, sidecars in zip(groups, sidecars_of):
+        shown = group[-1]
+        photo = Photo(name_of[shown], place / shown, [place / name for name in group])
+        photo.sidecars = [place / name for name in sidecars]
         photo.json = next((place / json_of[name] for name in group if name in json_of), None)
         photos.append(photo)
     return photos
@@ -172,11 +164,15 @@ def _photos_of_folder(
 
 def _pairs(names: list[str]) -> list[list[str]]:
     """Files of one stem as photos: a RAW and what the camera wrote beside it are one, RAW first."""
-    raws = [name for name in names if name.lower().endswith(RAW_SUFFIXES)]
-    beside = [name for name in names if name.lower().endswith(_CAMERA_SUFFIXES)]
+    raws = [name for name in names if _suffix(name) in RAW_SUFFIXES]
+    beside = [name for name in names if _suffix(name) in _CAMERA_SUFFIXES]
     if len(raws) == 1 and len(beside) == 1:
         return [raws + beside, *([name] for name in names if name not in raws + beside)]
     return [[name] for name in names]
+
+
+def _suffix(name: str) -> str:
+    return os.path.splitext(name)[1].lower()
 
 
 def _sidecars_of(groups: list[list[str]], sidecars: list[str]) -> list[list[str]]:
@@ -202,10 +198,6 @@ def _sidecars_of(groups: list[list[str]], sidecars: list[str]) -> list[list[str]
 
 def _name(path: Path, root: Path) -> str:
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
-
-
-def _is_tools(name: str) -> bool:
-    return name.startswith(".") or name.lower() in TOOL_FOLDERS or name.lower().endswith(TOOL_SUFFIXES)
 
 
 def _is_text(name: str) -> bool:

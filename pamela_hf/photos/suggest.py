@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from ..files.escaping import csv_cell
 from ..files.writing import write_text
 from .taste import STARS, Choices, answers_of, group_photos, load_base, open_library, score_photos
 
@@ -88,7 +89,7 @@ def suggest_photos(
     picked = [candidates[i] for i in found.images]
     scores, std = score_photos(scorer, head, known.subset(picked))
     table = pd.DataFrame({"image": picked, "score": np.round(scores, 4), "std": np.round(std, 4)})
-    write_text(output / LIST, table.to_csv(index=False))
+    write_text(output / LIST, table.assign(image=table["image"].map(csv_cell)).to_csv(index=False))
     write_text(output / PAGE, _page(output, name, table, files, found.message, len(features.skipped)))
     return Suggestions([files[one] for one in picked], found.message, found.enough)
 

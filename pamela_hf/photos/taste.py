@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ..embeddings import EMBEDDINGS_NAME, Embeddings
+from ..files.escaping import csv_cell, from_csv_cell
 from ..files.writing import locked, replacing_folder, write_json, write_text
 from ..folder_cache import EncoderSource, FolderFeatures, embed_files
 from ..version import __version__
@@ -59,7 +60,7 @@ class Taste:
 
     Attributes:
         ranking: columns `image` (path below the library), `score`, `std`, `stars` (NaN = unrated, −1 = rejected), best
-            first.
+            first. In the CSV, names that a spreadsheet would take for formulas have an apostrophe in front.
         summary: sentences for the person.
         unchanged: whether everything was as in the run before, and nothing was computed.
         sidecars: how many sidecars hold the predictions; None where they were not asked for.
@@ -295,7 +296,7 @@ def _learn(
     head.save(output / HEAD)
     _write_skipped(output, library.folder, problems)
     write_text(output / REPORT, _report(library, ranking, groups, judged, head, summary, name, output, len(problems)))
-    write_text(output / RANKING, ranking.to_csv(index=False))
+    write_text(output / RANKING, ranking.assign(image=ranking["image"].map(csv_cell)).to_csv(index=False))
     state = {"name": name, "folder": os.path.realpath(library.folder), "inputs": inputs, "summary": summary}
     write_json(output / STATE, state)
     return Taste(ranking, summary)
@@ -498,6 +499,7 @@ def _unchanged(output: Path, inputs: str) -> Taste | None:
     if not (output / HEAD).is_dir() or not (output / REPORT).is_file() or not (output / RANKING).is_file():
         return None
     ranking = pd.read_csv(output / RANKING, dtype={"image": str}, keep_default_na=False, na_values={"stars": [""]})
+    ranking["image"] = ranking["image"].map(from_csv_cell)
     return Taste(ranking, list(state["summary"]), unchanged=True)
 
 

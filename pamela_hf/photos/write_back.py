@@ -11,8 +11,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..files.images import RAW_SUFFIXES
 from ..files.writing import write_bytes
-from .library import RAW_SUFFIXES, Photo
+from .library import Photo
 from .stars import read_opinions
 from .xmp import MAX_BYTES, Packet, XmpError, read_packet, write_packet
 
