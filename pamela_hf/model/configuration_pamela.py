@@ -69,6 +69,8 @@ class PamelaConfig(PreTrainedConfig):
             base.
         weights_sha256 (`str`, *optional*): hash over all saved weights, compared when they are loaded.
         simulated (`bool`): trained on simulated ratings.
+        blank (`bool`): made from features alone, before anybody's ratings: everyone's taste is the same for all images,
+            and a head is all there is to know, see [`PamelaRewardModel.blank`].
         releases (`dict[str, dict[str, str]]`, *optional*): prefix of participants' ids ("" or `source/`) → license, url
             and citation of the published ratings they are known from. All other participants are somebody's own raters
             and get pseudonyms when the model is published.
@@ -115,6 +117,7 @@ class PamelaConfig(PreTrainedConfig):
     cast_identities: list[str] | None = None
     weights_sha256: str | None = None
     simulated: bool = False
+    blank: bool = False
     releases: dict[str, dict[str, str]] | None = None
     initializer_range: float = 0.02
 

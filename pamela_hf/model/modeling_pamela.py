@@ -8,7 +8,7 @@ utility. An ordinal link turns the utility into the probability of every level o
 
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +34,7 @@ from .encoder_pamela import (
 from .features_pamela import PamelaFeatures
 from .fusion_pamela import ImageSide, Pairs, PairTokens, PamelaFusion, PamelaFusionBlock
 from .losses import RatingTargets
-from .scales_pamela import RatingScalesMixin
+from .scales_pamela import RatingScalesMixin, raw_cutpoints, scale_key
 from .weights_pamela import base_hash, cast_hashes, checkpoint_hash, content_hash
 
 
@@ -199,6 +199,66 @@ class PamelaRewardModel(RatingScalesMixin, PreTrainedModel):
                     "(weights_sha256 differs): a file is damaged or was changed. Train or download the model again."
                 )
         return (model, info) if asked else model
+
+    @classmethod
+    @torch.no_grad()
+    def blank(
+        cls,
+        features: Any,
+        levels: Sequence[float] = (1, 2, 3, 4, 5),
+        *,
+        scale: str = "rating",
+        encoder: nn.Module | None = None,
+        max_factors: int = 128,
+    ) -> "PamelaRewardModel":
+        r"""A base for heads before anybody's ratings were trained on, from images alone.
+
+        Everyone's taste is the same for all images. People differ along the principal axes of the images' features;
+        row numbers 0 and 1 are how a person uses the scale (shift and log-stretch), the rest their tastes.
+
+        Args:
+            features ([`pamela_hf.embeddings.Embeddings`]):
+                `image_embeds (N, D)` and, where images have prompts, `text_embeds (N, Dt)` of images such as those that
+                will be rated; `backbone`, `revision` and `preprocessing` of the encoder that made them.
+            levels (`Sequence[float]`, defaults to 1..5): ascending levels of the rating scale.
+            scale (`str`, defaults to "rating"): its name.
+            encoder (`nn.Module`, *optional*): that encoder, if it is loaded or has no home on the Hub.
+            max_factors (`int`, defaults to 128): at most so many axes.
+
+        Raises:
+            ValueError: fewer than two different images, or levels that do not ascend.
+        """
+        image = torch.as_tensor(features.image_embeds)
+        text = None if features.text_embeds is None else torch.as_tensor(features.text_embeds)
+        if text is not None and not text.any():
+            text = None
+        width = image.shape[1] + (0 if text is None else text.shape[1])
+        at_hand = features.backbone != LOCAL_ENCODER or encoder is not None
+        config = PamelaConfig(
+            backbone=features.backbone if at_hand else None,
+            backbone_revision=features.revision,
+            preprocessing=features.preprocessing,
+            image_embed_dim=image.shape[1],
+            text_embed_dim=0 if text is None else text.shape[1],
+            hidden_size=2,
+            num_attention_heads=1,
+            num_fusion_members=1,
+            intermediate_size=1,
+            interaction_rank=0,
+            taste_factors=max(1, min(max_factors, len(image) - 1, width)),
+            rating_scales={scale: list(levels)},
+            blank=True,
+        )
+        model = cls(config).eval()
+        model.features.fit_blank(image, text)
+        for parameter in model.members.parameters():  # the networks say nothing
+            parameter.zero_()
+        model.style.weight.copy_(torch.eye(2))
+        shares = torch.arange(1, len(levels)) / len(levels)
+        model.cutpoints[scale_key(scale)].copy_(raw_cutpoints(torch.logit(shares)))
+        if encoder is not None:
+            model.set_backbone(encoder)
+        return model
 
     def set_backbone(self, backbone: nn.Module) -> None:
         """Takes an encoder as it is, frozen; it is never saved with the model's own weights. Raises ValueError if it is
