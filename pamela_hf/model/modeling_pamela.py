@@ -34,7 +34,7 @@ from .encoder_pamela import (
 from .features_pamela import PamelaFeatures
 from .fusion_pamela import ImageSide, Pairs, PairTokens, PamelaFusion, PamelaFusionBlock
 from .losses import RatingTargets
-from .scales_pamela import RatingScalesMixin, raw_cutpoints, scale_key
+from .scales_pamela import RatingScalesMixin, equal_cutpoints, scale_key
 from .weights_pamela import base_hash, cast_hashes, checkpoint_hash, content_hash
 
 
@@ -254,8 +254,7 @@ class PamelaRewardModel(RatingScalesMixin, PreTrainedModel):
         for parameter in model.members.parameters():  # the networks say nothing
             parameter.zero_()
         model.style.weight.copy_(torch.eye(2))
-        shares = torch.arange(1, len(levels)) / len(levels)
-        model.cutpoints[scale_key(scale)].copy_(raw_cutpoints(torch.logit(shares)))
+        model.cutpoints[scale_key(scale)].copy_(equal_cutpoints(len(levels)))
         if encoder is not None:
             model.set_backbone(encoder)
         return model

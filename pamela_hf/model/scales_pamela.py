@@ -33,7 +33,7 @@ class RatingScalesMixin:
         """
         raw = self.cutpoints[scale_key(scale)]
         counts = torch.bincount(labels, minlength=len(raw) + 1).float() + 1
-        raw.copy_(raw_cutpoints(1.3 * torch.logit(counts.cumsum(0)[:-1] / counts.sum())))
+        raw.copy_(_raw_cutpoints(1.3 * torch.logit(counts.cumsum(0)[:-1] / counts.sum())))
 
     def add_rating_scale(self, name: str, level_values: list[float]) -> None:
         """Adds a scale to train on or to answer on.
@@ -55,9 +55,7 @@ class RatingScalesMixin:
         values = [float(v) for v in level_values]
         PamelaConfig(rating_scales={name: values})  # the config's own check of level values
         self.config.rating_scales = dict(sorted({**self.config.rating_scales, name: values}.items()))
-        # equal shares of a standard logistic: right for a scale of which nothing is known yet
-        share = torch.arange(1, len(values)) / len(values)
-        self.cutpoints[scale_key(name)] = nn.Parameter(raw_cutpoints(torch.logit(share)).to(self.device, self.dtype))
+        self.cutpoints[scale_key(name)] = nn.Parameter(equal_cutpoints(len(values)).to(self.device, self.dtype))
 
     def scale_cutpoints(self) -> Tensor:
         """`(S, K - 1)` float32 ascending cutpoints of every scale, padded for [`ordinal_log_probs`]."""
@@ -105,9 +103,15 @@ class RatingScalesMixin:
         return log_probs, self.scale_levels()[scale_ids]
 
 
-def raw_cutpoints(points: Tensor) -> Tensor:
+def _raw_cutpoints(points: Tensor) -> Tensor:
     """Ascending cutpoints as they are stored: the first, then the gaps' inverse softplus."""
     return torch.cat([points[:1], torch.log(torch.expm1(points.diff()))])
+
+
+def equal_cutpoints(levels: int) -> Tensor:
+    """`(levels - 1,)` cutpoints, as they are stored, that give each level an equal share of a standard logistic: right
+    for a scale of which nothing is known yet."""
+    return _raw_cutpoints(torch.logit(torch.arange(1, levels) / levels))
 
 
 _TAKEN = frozenset(dir(nn.ParameterDict()))

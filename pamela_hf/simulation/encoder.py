@@ -217,7 +217,7 @@ def train_tiny_encoder(
 
 def _warm_start(embeddings, pixels) -> None:
     """Patch filters that whiten the patches of `pixels`, and sines and cosines of row and column as
-    positions: from random numbers a vision transformer takes far longer than a minute to tell where something
+    positions: from random numbers a vision transformer takes far longer than a minute to learn where something
     is."""
     import torch
 

@@ -169,7 +169,7 @@ def train(
         InUseError: another run is at work in `output`.
         WriteError: the disk is full or read-only; the checkpoints that are there are whole.
         FloatingPointError: a loss that is not finite; nothing was updated with it.
-        ValueError: no train split, ratings that are no level of their scale, features of another encoder than
+        ValueError: no train split, ratings that are not levels of their scale, features of another encoder than
             `encoder` or the configuration's, a weight for a source that is not there.
     """
     output = Path(output)
@@ -272,7 +272,7 @@ def _informative_ratings(train: pd.DataFrame, arrays: RatingArrays, used: np.nda
     `used`, by people in the order of their rows."""
     value = standardized_scores(train).to_numpy()
     kept = np.isfinite(value)
-    person = np.maximum(arrays.user_ids[kept] - 1, 0)  # all are one person where the model is to know nobody
+    person = np.maximum(arrays.user_ids[kept] - 1, 0)  # all are one person where the model has no participants
     image = np.searchsorted(used, arrays.image_rows[kept])
     return Ratings(*(torch.from_numpy(a) for a in (person, image, value[kept])), max(arrays.user_ids.max(), 1))
 

@@ -195,7 +195,7 @@ def test_several_save_and_read_one_head_at_a_time(head, tmp_path):
             try:
                 row = UserHead.load(folder).row
             except HeadError as error:  # not there yet
-                assert not found and "is no folder" in str(error)
+                assert not found and "is not a folder" in str(error)
                 continue
             assert np.array_equal(row, head.row) or np.array_equal(row, other.row)
             found += 1
