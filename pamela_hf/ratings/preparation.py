@@ -63,7 +63,8 @@ def prepare(
 
     Raises:
         RatingError: bad ratings, or `out` exists.
-        ImageError: an image that is missing, damaged, too large, or not PNG, JPEG or WEBP.
+        ImageError: an image that is damaged, too large or in a format that is not read; with `quarantine` its rows are
+            set aside instead.
     """
     out = Path(out)
     if split_by not in SPLIT_BY:
@@ -81,7 +82,7 @@ def prepare(
         split: (lambda rows=rows, split=split: tqdm(rows(), split, unit=" ratings", disable=not progress))
         for split, rows in opened.rows.items()
     }
-    ratings = read_source(replace(opened, rows=counted), quarantine=quarantine)
+    ratings = read_source(replace(opened, rows=counted), quarantine=quarantine, check_images=quarantine is not None)
     if unsplit and split_by != "none":
         groups = _near_duplicates(ratings, progress)
         unseen = {} if split_by == "user+image" else {"unseen": 0.0}
