@@ -21,15 +21,9 @@ from PIL import Image
 from ..model.modeling_pamela import encode_images, encode_prompts
 from ..model.processing_pamela import tokenize_prompts
 from ..refiners import prompt_parts
+from ..rewards import UNRELATED_PROMPTS, encoder_adherence
 from .run_folder import RunFolder
 from .search import PromptSearch
-
-UNRELATED_PROMPTS = (
-    "a photo", "a painting", "a dog", "a cup of coffee", "a crowded street", "a mountain lake", "a woman's face",
-    "an old car", "a bowl of fruit", "a tall building", "abstract shapes", "a football player", "a boat at sea",
-    "a flower", "a kitchen", "the night sky",
-)  # fmt: skip
-"""What images are compared with, too, to see how much more they are like the prompt than like anything."""
 
 
 class CandidateImages:
@@ -146,7 +140,7 @@ class CandidateImages:
         if self.adherence is not None:
             adherence = one_each("adherence", self.adherence(images, self.prompt), len(images))
         else:
-            adherence = encoder_adherence(embeds, self._texts).tolist()
+            adherence = encoder_adherence(embeds, self._texts[:1], self._texts[1:]).tolist()
         return [(float(s), float(d), float(a)) for s, d, a in zip(scores, std, adherence)]
 
     def _text_embeds(self, prompts: Sequence[str]) -> torch.Tensor | None:
@@ -208,19 +202,6 @@ def encode_pixels(pipe: Any, prepared: Sequence[Mapping[str, torch.Tensor]]) -> 
     inputs = {name: torch.cat([pixels[name] for pixels in prepared]) for name in prepared[0]}
     inputs = {k: v.to(like.device, like.dtype if v.is_floating_point() else v.dtype) for k, v in inputs.items()}
     return encode_images(backbone, **inputs)
-
-
-def encoder_adherence(image_embeds: torch.Tensor, text_embeds: torch.Tensor) -> torch.Tensor:
-    """How much more images are like a prompt than like anything: `(B,)`, cosines, higher = more.
-
-    Cosine similarity of each image `(B, D)` and the prompt `text_embeds[0]`, less its mean similarity to the other,
-    unrelated texts: 0 means that the image has no more to do with the prompt than with them, whatever the encoder's
-    similarities are like (SigLIP's lie around .1, CLIP's around .3), so that a share of it can be asked for.
-    """
-    cosine = F.normalize(image_embeds.float(), dim=-1) @ F.normalize(text_embeds.float(), dim=-1).T.to(
-        image_embeds.device
-    )
-    return cosine[:, 0] - cosine[:, 1:].mean(-1)
 
 
 def one_each(name: str, answer: Any, n: int) -> list[float]:
