@@ -111,7 +111,7 @@ async def _answered(
     app.state.under_way += 1
     try:
         body = await _body(request, service.limits.max_body_bytes)
-        asked = await anyio.to_thread.run_sync(lambda: read(service, parse_body(body)), limiter=app.state.decoding)
+        asked = await anyio.to_thread.run_sync(_read, service, read, body, limiter=app.state.decoding)
         del body
         answers = await asyncio.wrap_future(service.ask(asked.questions)) if asked.questions else []
         return JSONResponse(write(service, asked, answers))
@@ -121,6 +121,10 @@ async def _answered(
         return _error(429, f"{error} Try again.", {"Retry-After": "1"})
     finally:
         app.state.under_way -= 1
+
+
+def _read(service: ScoringService, read: Reader, body: bytes) -> ScoreRequest:
+    return read(service, parse_body(body))
 
 
 async def _body(request: Request, most: int) -> bytes:
