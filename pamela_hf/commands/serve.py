@@ -16,9 +16,10 @@ Serve the reward over HTTP and MCP: scores of images for people, many requests i
     -d '{"images": ["data:image/png;base64,…"], "prompts": ["a cat"], "users": ["p0001", "me", null]}'
 
 POST /v1/score answers {"scores": [[…]], "std": [[…]], "users": […], "errors": {}}, a row for each image and a column
-for each user (null: everyone's taste). POST /compute and GET /health speak to Flow-Factory's remote reward; its server_url
-http://HOST:PORT/users/NAME scores for that person. GET /metrics is for Prometheus, /mcp for assistants. Images are
-base64 or data URLs; nothing is fetched, no path is opened. Heads in --heads are read again when they change.
+for each user (null: everyone's taste). POST /compute and GET /health speak to Flow-Factory's remote reward; its
+server_url http://HOST:PORT/users/NAME scores for that person. GET /metrics is for Prometheus, /mcp for
+assistants. Images are base64 or data URLs; nothing is fetched, no path is opened. Heads in --heads are read again when
+they change.
 
 Only this machine is served, without a token, unless --host says otherwise: then clients send the token in PAMELA_TOKEN,
 or the one that is printed (Authorization: Bearer TOKEN, or http://pamela:TOKEN@HOST:PORT).

@@ -2,26 +2,23 @@
 much of the unoptimized prompt is still in the image. Whatever goes wrong with a single image costs that image only.
 """
 
-import inspect
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from functools import cache
 from itertools import chain
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import DiffusionPipeline
 from PIL import Image
 
 from ..model.modeling_pamela import encode_images, encode_prompts
 from ..model.processing_pamela import tokenize_prompts
 from ..refiners import prompt_parts
 from ..rewards import UNRELATED_PROMPTS, encoder_adherence
+from ..rewards._drawing import draw, halving, is_blank
 from .run_folder import RunFolder
 from .search import PromptSearch
 
@@ -80,7 +77,7 @@ class CandidateImages:
             embeds = encode_pixels(self.pipe, [prepared[k] for k in part])
             return self._score(embeds, [images[k] for k in part], None if text_embeds is None else text_embeds[part])
 
-        figures = _halving(score, usable)
+        figures = halving(score, usable)
         out = [(math.nan, math.nan, math.nan)] * len(pairs)
         for k, values in zip(usable, figures):
             out[k] = values
@@ -96,7 +93,7 @@ class CandidateImages:
         missing = [pair for pair in pairs if pair not in images]
         for start in range(0, len(missing), self.batch_size):
             part, began = missing[start : start + self.batch_size], time.perf_counter()
-            rendered = _halving(self._render, part)
+            rendered = halving(self._render, part)
             seconds = (time.perf_counter() - began) / len(part)
             for pair, image in zip(part, rendered):
                 images[pair] = image
@@ -106,30 +103,10 @@ class CandidateImages:
         return [images[pair] for pair in pairs], [waiting[pair].result() for pair in pairs]
 
     def _prepare(self, image: Image.Image) -> dict[str, torch.Tensor] | None:
-        return None if _is_blank(image) else prepare_picture(self.pipe, image)
+        return None if is_blank(image) else prepare_picture(self.pipe, image)
 
     def _render(self, pairs: Sequence[tuple[str, int]]) -> list[Image.Image]:
-        pipeline = self.pipe.pipeline
-        arguments = {**self.rendering, **({"output_type": "pil"} if _knows_output_type(type(pipeline)) else {})}
-        # such as negative_prompt and prompt_2: pipelines want as many as prompts
-        arguments |= {k: [v] * len(pairs) for k, v in arguments.items() if "prompt" in k and isinstance(v, str)}
-        with _quiet(pipeline):
-            out = pipeline(
-                prompt=[prompt for prompt, _ in pairs],
-                generator=[torch.Generator("cpu").manual_seed(seed) for _, seed in pairs],
-                **arguments,
-            )
-        images = out[0] if isinstance(out, tuple) else out.images
-        if isinstance(images, torch.Tensor) or not hasattr(images, "__len__") or len(images) != len(pairs):
-            shape = (
-                tuple(images.shape) if isinstance(images, torch.Tensor) else getattr(images, "__len__", lambda: "?")()
-            )
-            raise ValueError(
-                f"{type(pipeline).__name__} returned {type(images).__name__} ({shape}) for {len(pairs)} prompts; an "
-                "image each is needed. Use a text-to-image pipeline with output_type='pil', not one ending in latents."
-            )
-        flags = getattr(out, "nsfw_content_detected", None) or [False] * len(pairs)
-        return [_as_image(image, type(pipeline).__name__, bool(flag)) for image, flag in zip(images, flags)]
+        return draw(self.pipe.pipeline, pairs, self.rendering)
 
     def _score(
         self, embeds: torch.Tensor, images: list[Image.Image], text_embeds: torch.Tensor | None
@@ -213,59 +190,3 @@ def one_each(name: str, answer: Any, n: int) -> list[float]:
     if scores.shape not in ((n,), (n, 1)):
         raise ValueError(f"{name}= gave {str(answer)[:80]} for {n} images; one number for each is needed.")
     return scores.ravel().tolist()
-
-
-@contextmanager
-def _quiet(pipeline: DiffusionPipeline) -> Iterator[None]:
-    """Hides the nested pipeline's bars, of which a run would draw hundreds, unless they were set up on purpose."""
-    if getattr(pipeline, "_progress_bar_config", None):
-        yield
-        return
-    pipeline.set_progress_bar_config(disable=True)
-    try:
-        yield
-    finally:
-        pipeline.set_progress_bar_config()
-
-
-@cache
-def _knows_output_type(pipeline: type) -> bool:
-    return "output_type" in inspect.signature(pipeline.__call__).parameters
-
-
-def _halving(function: Callable[[list], list], items: Sequence) -> list:
-    """`function(items)`, in halves where memory runs out: every item once, in order."""
-    if not items:
-        return []
-    try:
-        return list(function(list(items)))
-    except torch.OutOfMemoryError:
-        if len(items) == 1:
-            raise
-    # outside the handler, so that the failed attempt's tensors are free
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    middle = len(items) // 2
-    return _halving(function, items[:middle]) + _halving(function, items[middle:])
-
-
-def _as_image(image: Any, maker: str, blanked: bool) -> Image.Image:
-    if isinstance(image, np.ndarray) and image.ndim == 3 and image.shape[-1] == 3:
-        if image.dtype != np.uint8:
-            image = (np.nan_to_num(image).clip(0, 1) * 255).round().astype(np.uint8)
-        image = Image.fromarray(image)
-    if not isinstance(image, Image.Image):
-        shape = f" of shape {tuple(image.shape)}" if hasattr(image, "shape") else ""
-        raise ValueError(
-            f"{maker} returned a {type(image).__name__}{shape} where an image is needed. Use a text-to-image pipeline "
-            "with output_type='pil', not one that stops at latents."
-        )
-    # a flagged image is made black, which is how it is known again when the run is resumed
-    if blanked:
-        return Image.new("RGB", image.size)
-    return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def _is_blank(image: Image.Image) -> bool:
-    """Whether all pixels are alike, as in what a safety checker leaves: nothing to score."""
-    return all(low == high for low, high in image.getextrema())

@@ -9,13 +9,13 @@ completion is a text, or in conversations a list of messages; `None` = no reward
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from typing import Any
 
 import torch
 from transformers.utils import logging
 
 from ..refiners import clean_prompt
+from ._drawing import draw
 from ._personal import PersonalReward
 
 logger = logging.get_logger(__name__)
@@ -98,24 +98,16 @@ def _draw(pipeline: Any, texts: Sequence[str], seeds: range, rendering: Mapping[
     if not texts:
         return []
     pairs = [(text, seed) for text in texts for seed in seeds]
-    quiet = getattr(pipeline, "set_progress_bar_config", None)
-    if quiet is not None:
-        quiet(disable=True)
-    with torch.no_grad() if not torch.is_inference_mode_enabled() else nullcontext():
+    with torch.no_grad():
         try:
-            return list(_call(pipeline, pairs, rendering))
+            return draw(pipeline, pairs, rendering)
         except (ValueError, RuntimeError) as error:
             logger.warning("Drawing %d prompts at once failed (%s); each is drawn alone.", len(pairs), error)
         images: list[Any] = []
         for pair in pairs:
             try:
-                images += _call(pipeline, [pair], rendering)
+                images += draw(pipeline, [pair], rendering)
             except (ValueError, RuntimeError) as error:
                 logger.warning("No image of %r: %s", pair[0], error)
                 images.append(None)
         return images
-
-
-def _call(pipeline: Any, pairs: Sequence[tuple[str, int]], rendering: Mapping[str, Any]) -> Sequence[Any]:
-    generators = [torch.Generator("cpu").manual_seed(seed) for _, seed in pairs]
-    return pipeline(prompt=[text for text, _ in pairs], generator=generators, **rendering).images
