@@ -18,6 +18,7 @@ from .encoder import FrozenEncoder, usable_device
 from .files.csv import read_header, read_rows
 from .files.images import open_image_checked, upright_rgb
 from .files.locations import folder_or_repository
+from .files.writing import replacing_file
 from .model.configuration_pamela import PamelaConfig
 from .model.modeling_pamela import PamelaRewardModel
 from .model.processing_pamela import PamelaProcessor
@@ -475,7 +476,6 @@ def score_folder(
     result = result.sort_values("score", ascending=False, kind="stable", ignore_index=True)
     if output is not None:
         output = Path(output)
-        part = output.with_name(output.name + ".part")
-        result.to_parquet(part) if output.suffix == ".parquet" else result.to_csv(part, index=False)
-        os.replace(part, output)
+        with replacing_file(output) as staged:
+            result.to_parquet(staged) if output.suffix == ".parquet" else result.to_csv(staged, index=False)
     return result
