@@ -3,10 +3,11 @@
 import os
 from pathlib import Path
 
+from ...files.writing import write_text
 from ...version import __version__
 from .nodes import NODES
 
-INIT = '''"""PAMELA: nodes that know one person's taste. Written by `pamela comfyui`; they are in the package pamela_hf."""
+INIT = '''"""PAMELA: nodes that know one person's taste. Written by `pamela comfyui`; the package has them."""
 
 try:  # ComfyUI's current node API; where there is none, the classic mapping
     from pamela_hf.rewards.comfyui.v3 import comfy_entrypoint
@@ -58,7 +59,7 @@ def write_pack(folder: str | os.PathLike) -> list[str]:
         raise ValueError(f"{folder} holds {strange}, which is not of this pack. Name a new folder.")
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
-        (folder / name).write_text(text, encoding="utf-8")
+        write_text(folder / name, text)
     return sorted(files)
 
 

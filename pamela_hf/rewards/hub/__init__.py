@@ -1,8 +1,8 @@
 """The reward where Hugging Face's own tools look for it.
 
 pipeline_reward_pamela: `pipeline(task="personal-image-reward", model=…)`, registered when this is imported.  handler:
-Inference Endpoints.  score_images: a script that `uv run` and `hf jobs` run alone.  All three are copied into a published
-model's repository and import nothing of this package there.
+Inference Endpoints.  score_images: a script that `uv run` and `hf jobs` run alone.  All three are copied into a
+published model's repository and import nothing of this package there.
 """
 
 import json
@@ -24,7 +24,7 @@ PIPELINE_REGISTRY.register_pipeline(TASK, pipeline_class=PersonalImageRewardPipe
 
 
 def add_hub_files(folder: Path) -> None:
-    """Adds what Inference Endpoints, `pipeline(…, trust_remote_code=True)` and `uv run` need to a saved model's folder."""
+    """Adds to a saved model's folder what Inference Endpoints, remote pipelines and `uv run` need."""
     here = Path(__file__).parent
     for name in FILES:
         shutil.copyfile(here / name, folder / name)
