@@ -36,6 +36,17 @@ def test_the_demo_leaves_what_it_promises(demo_folder):
     assert '"simulated": true' in (out / "model" / "config.json").read_text()
 
 
+def test_the_demos_page_shows_people_newcomers_and_where_to_read_on(demo_folder):
+    out = demo_folder / "runs" / "demo"
+    page = (out / "report.html").read_text(encoding="utf-8")
+    targets = set(re.findall(r'(?:href|src)="([^"]+)"', page))
+    assert {"eval/report.html", "prompt/report.html"} <= targets
+    assert all((out / target).exists() for target in targets)
+    assert page.count('class="pixels"') > 50 and "more than others do" in page
+    assert "A usual one" in page and "One with a taste of their own" in page
+    assert page.count("Predicted against given") == 4
+
+
 def test_it_opens_with_three_lines_that_score_an_image():
     first = PYTHON[0].strip().splitlines()
     assert len(first) == 3 and "import" in first[0] and ".score(" in first[2]

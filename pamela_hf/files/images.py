@@ -73,9 +73,14 @@ def upright_rgb(image: Image.Image, name: str | None = None) -> Image.Image:
     with _naming(name):
         if not image.width or not image.height:
             raise ImageError(f"{name}: {image.width} × {image.height} pixels. Give an image that has some.")
-        image.load()
+        try:
+            image.load()
+        except ValueError as error:
+            if "closed" not in str(error):
+                raise
+            raise ImageError(f"{name}: the PIL image was closed. Pass it before image.close(), or its path.") from None
         upright = _ORIENTATIONS.get(_orientation(image))
-        picture = _rgb(image)
+        picture = _rgb(image, name)
         picture = picture.transpose(upright) if upright is not None else picture
         picture.info = {}  # says which way is up, but of the image as it was
         return picture
@@ -153,6 +158,19 @@ def _is_complete(data: bytes, format: str | None) -> bool:
     return False
 
 
+def _grey(pixels: np.ndarray, mode: str, name: str) -> np.ndarray:
+    """Grey levels 0–255 of the modes I and F, whose range is not fixed and which Pillow's convert would clip: floats
+    are 0–1, or 0–255 as Pillow's own conversions make them; whole numbers 16 bits, or 8 where none of mode I is
+    larger."""
+    low, high = float(pixels.min()), float(pixels.max())
+    limit = 255 if mode == "F" else 65_535
+    if not (low >= 0 and high <= limit):
+        raise ImageError(f"{name}: pixels of mode {mode} from {low:g} to {high:g}; allowed: 0..{limit}. Scale them.")
+    if mode == "F":
+        return (pixels * (255 if high <= 1 else 1)).round().astype(np.uint8)
+    return (pixels.astype(np.int64) >> (0 if mode == "I" and high <= 255 else 8)).astype(np.uint8)
+
+
 def _orientation(image: Image.Image) -> int:
     try:
         return image.getexif().get(_ORIENTATION_TAG, 1)
@@ -160,10 +178,9 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):  # 16-bit grayscale, which Pillow's convert would clip instead of scale
-        pixels = np.asarray(image).astype(np.int64).clip(0, 65_535) >> 8
-        return Image.fromarray(pixels.astype(np.uint8)).convert("RGB")
+def _rgb(image: Image.Image, name: str) -> Image.Image:
+    if image.mode.startswith("I") or image.mode == "F":
+        return Image.fromarray(_grey(np.asarray(image), image.mode, name)).convert("RGB")
     if "A" in image.mode or "a" in image.mode or "transparency" in image.info:
         picture = image.convert("RGBA")
         white = Image.new("RGBA", picture.size, (255, 255, 255, 255))

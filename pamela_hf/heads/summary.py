@@ -11,8 +11,8 @@ import torch
 from scipy.stats import rankdata
 
 from ..metrics import MIN_RATINGS, correlation
-from ..scoring import PamelaScorer
-from .answers import Said
+from ..scoring import PamelaScorer, scoring_mode
+from .answers import PersonAnswers
 from .fitting import Answers, Posterior, held_out_utilities
 
 FOLDS = 5
@@ -20,7 +20,7 @@ DRAWS = 500
 FEWEST = 3  # images behind anything that is said of a group
 
 
-def held_out(answers: Answers, said: Said, covariance: np.ndarray) -> dict[str, Any] | None:
+def held_out(answers: Answers, said: PersonAnswers, covariance: np.ndarray) -> dict[str, Any] | None:
     """Rank correlation of a person's ratings with scores fitted on the others: `{"srocc", "ci_low", "ci_high",
     "everyone", "folds"}`; `None` with fewer than `MIN_RATINGS` rated images, or no ratings that differ.
 
@@ -59,18 +59,20 @@ def held_out(answers: Answers, said: Said, covariance: np.ndarray) -> dict[str, 
 
 def what_stands_out(
     scorer: PamelaScorer,
-    said: Said,
+    said: PersonAnswers,
     answers: Answers,
     found: Posterior,
     prior: np.ndarray,
     demographics: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """`distance`, `likes_more` and `unsure` of [`pamela_hf.heads.head.UserHead.describe`], over the rated images."""
-    people = scorer.processor.encode_people(1, None, demographics)["demographic_ids"]
+    people = scorer.processor.field_ids("demographics", demographics, 1)
     rows = torch.from_numpy(np.stack([np.zeros_like(found.row), found.row]).astype(np.float32))
-    out = scorer.model.score_matrix(
-        **said.inputs(scorer), user_embeds=rows, demographic_ids=people.expand(2, -1), scale=said.scale_id
-    )
+    inputs = {name: torch.as_tensor(value) for name, value in said.inputs(scorer).items() if value is not None}
+    with scoring_mode(scorer.model):
+        out = scorer.model.score_matrix(
+            **inputs, user_embeds=rows, demographic_ids=people.expand(2, -1), scale=said.scale_id
+        )
     everyone, personal = out.scores.double().cpu().numpy().T
     difference = personal - everyone
     distance = {"rank_correlation": None, "rating_units": round(float(np.abs(difference).mean()), 3)}

@@ -12,7 +12,6 @@ import os
 import re
 import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,6 +30,7 @@ from huggingface_hub import constants as hub_constants
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 from huggingface_hub.hf_api import RepoFile
 
+from ..files.writing import scratch_folder
 from .scan import scan_files, scan_text, secret_variables
 
 REPO_TYPES = ("model", "dataset")
@@ -114,8 +114,7 @@ def push_folder(
     _check_repo(repo_id, repo_type)
     secret = token or get_token()
     files, left_out = _allowed(folder, allow)
-    with tempfile.TemporaryDirectory(prefix="pamela-push-") as staging:
-        staged = Path(staging)
+    with scratch_folder("pamela-push") as staged:
         for name in files:
             (staged / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(folder / name, staged / name)

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from ..rewards._drawing import draw, halving, is_blank
-from ..rewards._features import encode_distinct, encode_prepared, prepare_picture
+from ..encoder import in_halves
+from ..rewards._drawing import draw, is_blank, join_lists
 from ..scoring import Head, PamelaScorer
 
 
@@ -82,13 +82,13 @@ def best_of(
     images: list[Image.Image] = []
     for start in range(0, n, batch_size):
         pairs = [(prompt, one) for one in seeds[start : start + batch_size]]
-        images += halving(lambda part: draw(pipeline, part, rendering), pairs)
+        images += in_halves(lambda part: draw(pipeline, part, rendering), pairs, join_lists)
     usable = [i for i, image in enumerate(images) if not is_blank(image)]
     if not usable:
         raise ValueError(f"All {n} images of {prompt[:80]!r} are blank: a safety checker may have blanked them.")
-    prepared = [prepare_picture(scorer, images[i]) for i in usable]
-    features = torch.cat([encode_prepared(scorer, prepared[i : i + 32]) for i in range(0, len(prepared), 32)])
-    text = encode_distinct(scorer, [prompt]) if scorer.config.text_embed_dim else None
+    encode = scorer.encoder.encode_images
+    features = torch.cat([encode([images[i] for i in usable[at : at + 32]]) for at in range(0, len(usable), 32)])
+    text = scorer.encoder.encode_prompts([prompt]) if scorer.config.text_embed_dim else None
     texts = text.expand(len(usable), -1) if text is not None else None
     scores, std = scorer.score(image_embeds=features, text_embeds=texts, user=user, scale=scale)
     similar = F.normalize(features.float(), dim=-1)

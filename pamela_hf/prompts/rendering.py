@@ -14,11 +14,10 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from ..model.modeling_pamela import encode_images, encode_prompts
-from ..model.processing_pamela import tokenize_prompts
+from ..encoder import in_halves
 from ..refiners import prompt_parts
 from ..rewards import UNRELATED_PROMPTS, encoder_adherence
-from ..rewards._drawing import draw, halving, is_blank
+from ..rewards._drawing import draw, is_blank, join_lists
 from .run_folder import RunFolder
 from .search import PromptSearch
 
@@ -74,10 +73,10 @@ class CandidateImages:
         usable = [k for k, pixels in enumerate(prepared) if pixels is not None]
 
         def score(part: list[int]) -> list[tuple[float, float, float]]:
-            embeds = encode_pixels(self.pipe, [prepared[k] for k in part])
+            embeds = self.scorer.encoder.encode_prepared([prepared[k] for k in part])
             return self._score(embeds, [images[k] for k in part], None if text_embeds is None else text_embeds[part])
 
-        figures = halving(score, usable)
+        figures = in_halves(score, usable, join_lists) if usable else []
         out = [(math.nan, math.nan, math.nan)] * len(pairs)
         for k, values in zip(usable, figures):
             out[k] = values
@@ -93,7 +92,7 @@ class CandidateImages:
         missing = [pair for pair in pairs if pair not in images]
         for start in range(0, len(missing), self.batch_size):
             part, began = missing[start : start + self.batch_size], time.perf_counter()
-            rendered = halving(self._render, part)
+            rendered = in_halves(self._render, part, join_lists)
             seconds = (time.perf_counter() - began) / len(part)
             for pair, image in zip(part, rendered):
                 images[pair] = image
@@ -103,7 +102,7 @@ class CandidateImages:
         return [images[pair] for pair in pairs], [waiting[pair].result() for pair in pairs]
 
     def _prepare(self, image: Image.Image) -> dict[str, torch.Tensor] | None:
-        return None if is_blank(image) else prepare_picture(self.pipe, image)
+        return None if is_blank(image) else self.scorer.encoder.prepare_images([image])
 
     def _render(self, pairs: Sequence[tuple[str, int]]) -> list[Image.Image]:
         return draw(self.pipe.pipeline, pairs, self.rendering)
@@ -123,7 +122,7 @@ class CandidateImages:
     def _text_embeds(self, prompts: Sequence[str]) -> torch.Tensor | None:
         """What the reward is told of the prompts, `(n, text_embed_dim)`; each distinct one is encoded once."""
         if self._texts is None and self.adherence is None:
-            self._texts = self._encode_texts([self.prompt, *UNRELATED_PROMPTS])
+            self._texts = self.scorer.encoder.encode_prompts([self.prompt, *UNRELATED_PROMPTS])
         if self.reward_prompt == "none" or not self.pipe.reward_model.config.text_embed_dim:
             return None
         told = prompts if self.reward_prompt == "candidate" else [self.prompt] * len(prompts)
@@ -132,17 +131,7 @@ class CandidateImages:
 
     def _encode_all(self, texts: Sequence[str]) -> dict[str, torch.Tensor]:
         parts = [texts[start : start + 64] for start in range(0, len(texts), 64)]
-        return {text: value for part in parts for text, value in zip(part, self._encode_texts(part))}
-
-    @torch.inference_mode()
-    def _encode_texts(self, texts: Sequence[str]) -> torch.Tensor:
-        backbone = self.pipe.reward_model.load_backbone()
-        config = self.pipe.processor.encoder_config
-        tokens = tokenize_prompts(
-            self.pipe.processor.tokenizer, texts, getattr(config, "text_config", config), config.model_type
-        )
-        device = next(backbone.parameters()).device
-        return encode_prompts(backbone, **{name: value.to(device) for name, value in tokens.items()}).float()
+        return {text: value for part in parts for text, value in zip(part, self.scorer.encoder.encode_prompts(part))}
 
     def text_features(self, prompts: Sequence[str]) -> np.ndarray:
         """`(n, D)`: for each prompt the sum of the encoder's features, of length 1, of its comma-separated parts.
@@ -164,21 +153,6 @@ class CandidateImages:
         """The images of a prompt at every seed: the unoptimized one or the winner."""
         pairs = [(prompt, seed) for seed in self.search.config.seeds]
         return [self.folder.load_image(*pair) if self.folder is not None else self.kept[pair] for pair in pairs]
-
-
-def prepare_picture(pipe: Any, image: Image.Image) -> dict[str, torch.Tensor]:
-    """The image's pixels, `(1, …)`, as the encoder of a `PamelaPromptPipeline`'s reward takes them."""
-    return dict(pipe.processor.image_processor(image, return_tensors="pt"))
-
-
-@torch.inference_mode()
-def encode_pixels(pipe: Any, prepared: Sequence[Mapping[str, torch.Tensor]]) -> torch.Tensor:
-    """Features `(B, D)` of images ([`prepare_picture`]), in one forward."""
-    backbone = pipe.reward_model.load_backbone()
-    like = next(backbone.parameters())
-    inputs = {name: torch.cat([pixels[name] for pixels in prepared]) for name in prepared[0]}
-    inputs = {k: v.to(like.device, like.dtype if v.is_floating_point() else v.dtype) for k, v in inputs.items()}
-    return encode_images(backbone, **inputs)
 
 
 def one_each(name: str, answer: Any, n: int) -> list[float]:

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 from huggingface_hub import DatasetCard, DatasetCardData, EvalResult, ModelCard, ModelCardData
 
+from ..metrics import METRICS
 from ..model.configuration_pamela import LOCAL_ENCODER, PamelaConfig
 from ..ratings.table import RatingData
 
 LIBRARY = "transformers"
-METRICS = {"user_srocc": "SROCC", "user_plcc": "PLCC", "user_pairwise_0": "pairwise", "rmse": "rmse"}
+HEADINGS = {name: metric.card for name, metric in METRICS.items() if metric.card}
 REPORTED = ("test_seen", "test_unseen", "val_seen", "val_unseen")
 MOST_COLUMNS = 11  # of a histogram; finer scales are shown in ten bins
 
@@ -187,7 +188,7 @@ def pipeline_card(config: PamelaConfig, repo_id: str, *, license: str, renderer:
 def _eval_results(report: Mapping[str, Any] | None, splits: Sequence[str], datasets: Sequence[str]) -> list[EvalResult]:
     results = []
     for split in splits:
-        for metric, name in METRICS.items():
+        for metric, name in HEADINGS.items():
             cell = report["splits"][split]["pamela"].get(metric) or {}
             if _is_number(cell.get("value")):
                 results.append(
@@ -209,10 +210,10 @@ def _table(report: Mapping[str, Any], split: str) -> dict[str, Any]:
     scorers = report["splits"][split]
     counts = report["meta"]["counts"][split]
     rows = [
-        {"scorer": f"`{scorer}`", "cells": [_shown(values.get(metric)) for metric in METRICS]}
+        {"scorer": f"`{scorer}`", "cells": [_shown(values.get(metric)) for metric in HEADINGS]}
         for scorer, values in scorers.items()
     ]
-    names = list(METRICS.values())
+    names = list(HEADINGS.values())
     return {"split": split, "metrics": names, "rows": rows, **{k: counts[k] for k in ("ratings", "participants")}}
 
 

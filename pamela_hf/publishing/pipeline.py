@@ -7,10 +7,10 @@
 import json
 import os
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
+from ..files.writing import scratch_folder
 from ..hub.transfer import REFUSED_SUFFIXES, HubError, PushResult, push_folder
 from ..model.modeling_pamela import PamelaRewardModel
 from ..model.processing_pamela import PamelaProcessor
@@ -69,8 +69,7 @@ def push_pipeline(
     model = PamelaRewardModel.from_pretrained(folder / "reward_model")
     processor = PamelaProcessor.from_pretrained(folder / "processor")
     private_values = make_publishable(model, processor, token, dry_run, keep_ids, pseudonyms)
-    with tempfile.TemporaryDirectory(prefix="pamela-pipeline-") as place:
-        staged = Path(place)
+    with scratch_folder("pamela-pipeline") as staged:
         for part in ("pipeline", "refiner_model", "refiner_tokenizer"):
             _copy(folder / part, staged / part)
         model.save_pretrained(staged / "reward_model")

@@ -9,7 +9,6 @@ import json
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -23,7 +22,8 @@ from PIL import Image
 from transformers.utils import logging
 
 from ..embeddings import load_embeddings
-from ..evaluation.groups import group_figures
+from ..evaluation.groups import group_summary
+from ..files.writing import scratch_folder
 from ..hub.transfer import HubError, PushResult, push_folder
 from ..model.configuration_pamela import LOCAL_ENCODER, PamelaConfig
 from ..model.modeling_pamela import PamelaRewardModel
@@ -95,11 +95,10 @@ def push_model(
         tested = load_ratings(data)
         if tested.embeddings is None:
             raise HubError(f"{data} has no embeddings.safetensors. Make it once: pamela embed --data {data}.")
-        groups = group_figures(PamelaScorer(model, processor), tested, load_embeddings(tested.embeddings))
+        groups = group_summary(PamelaScorer(model, processor), tested, load_embeddings(tested.embeddings))
     private_values = make_publishable(model, processor, token, dry_run, keep_ids, pseudonyms)
     licenses = {release["license"] for release in (config.releases or {}).values()}
-    with tempfile.TemporaryDirectory(prefix="pamela-model-") as place:
-        staged = Path(place)
+    with scratch_folder("pamela-model") as staged:
         model.save_pretrained(staged)
         processor.save_pretrained(staged)
         forget_places(staged)
@@ -187,8 +186,7 @@ def push_ratings(
     own = release is None
     names = {} if keep_ids or not own else {p: None for t in ratings.splits.values() for p in t.participant_id.unique()}
     dropped = () if with_demographics or not own else ("age", *DEMOGRAPHIC_FIELDS)
-    with tempfile.TemporaryDirectory(prefix="pamela-ratings-") as place:
-        staged = Path(place)
+    with scratch_folder("pamela-ratings") as staged:
         for part in ("ratings", "images"):
             (staged / part).mkdir()
             for file in sorted((folder / part).glob("*.parquet")):

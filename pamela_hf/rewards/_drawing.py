@@ -1,10 +1,13 @@
 """Images of prompts by any text-to-image pipeline, each with a seed of its own."""
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
+from itertools import chain
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -31,7 +34,7 @@ def draw(pipeline: Any, pairs: Sequence[tuple[str, int]], rendering: Mapping[str
     arguments = {**rendering, **({"output_type": "pil"} if takes_type else {})}
     # such as negative_prompt and prompt_2: pipelines want as many as prompts
     arguments |= {k: [v] * len(pairs) for k, v in arguments.items() if "prompt" in k and isinstance(v, str)}
-    with _quiet(pipeline):
+    with rendering_alone(pipeline), _quiet(pipeline):
         out = pipeline(
             prompt=[prompt for prompt, _ in pairs],
             generator=[torch.Generator("cpu").manual_seed(seed) for _, seed in pairs],
@@ -49,25 +52,27 @@ def draw(pipeline: Any, pairs: Sequence[tuple[str, int]], rendering: Mapping[str
     return [_as_image(image, maker, bool(flag)) for image, flag in zip(images, flags)]
 
 
-def halving(function: Callable[[list], list], items: Sequence) -> list:
-    """`function(items)`, in halves where memory runs out: every item once, in order."""
-    if not items:
-        return []
-    try:
-        return list(function(list(items)))
-    except torch.OutOfMemoryError:
-        if len(items) == 1:
-            raise
-    # outside the handler, so that the failed attempt's tensors are free
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    middle = len(items) // 2
-    return halving(function, items[:middle]) + halving(function, items[middle:])
+def join_lists(parts: Sequence[list]) -> list:
+    """One list of several, in order."""
+    return list(chain(*parts))
 
 
 def is_blank(image: Image.Image) -> bool:
     """Whether all pixels are alike, as in what a safety checker leaves: nothing to score."""
     return all(low == high for low, high in image.getextrema())
+
+
+_PLACES = threading.Lock()
+_turns: "WeakKeyDictionary[Any, threading.Lock]" = WeakKeyDictionary()
+
+
+@contextmanager
+def rendering_alone(pipeline: Any) -> Iterator[None]:
+    """Lets one thread at a time render with a pipeline: its scheduler keeps the steps of a single call."""
+    with _PLACES:
+        turn = _turns.setdefault(pipeline, threading.Lock())
+    with turn:
+        yield
 
 
 @contextmanager

@@ -1,6 +1,6 @@
-"""Images and prompts through the reward's own encoder, and the forms in which frameworks hand images over."""
+"""The forms in which frameworks hand images over, and the features of prompts that repeat."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -8,8 +8,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..model.modeling_pamela import encode_images, encode_prompts
-from ..model.processing_pamela import tokenize_prompts
 from ..scoring import PamelaScorer, open_image
 
 
@@ -47,38 +45,11 @@ def open_picture(picture: Any) -> Image.Image:
     return open_image(np.ascontiguousarray(array))
 
 
-def prepare_picture(scorer: PamelaScorer, picture: Image.Image) -> dict[str, Tensor]:
-    """A picture's pixels, `(1, …)`, as the encoder takes them."""
-    return dict(scorer.processor.image_processor(picture, return_tensors="pt"))
-
-
-@torch.inference_mode()
-def encode_prepared(scorer: PamelaScorer, prepared: Sequence[Mapping[str, Tensor]]) -> Tensor:
-    """Features `(B, image_embed_dim)` of pictures ([`prepare_picture`]), in one forward."""
-    backbone = scorer.model.load_backbone()
-    inputs = {name: torch.cat([pixels[name] for pixels in prepared]) for name in prepared[0]}
-    return encode_images(backbone, **_to(inputs, backbone)).float()
-
-
-@torch.inference_mode()
-def encode_texts(scorer: PamelaScorer, texts: Sequence[str]) -> Tensor:
-    """Features `(B, text_embed_dim)` of texts."""
-    backbone, config = scorer.model.load_backbone(), scorer.processor.encoder_config
-    text_config = getattr(config, "text_config", config)
-    tokens = tokenize_prompts(scorer.processor.tokenizer, texts, text_config, config.model_type)
-    return encode_prompts(backbone, **_to(tokens, backbone)).float()
-
-
-def _to(inputs: Mapping[str, Tensor], backbone: torch.nn.Module) -> dict[str, Tensor]:
-    like = next(backbone.parameters())
-    return {k: v.to(like.device, like.dtype if v.is_floating_point() else v.dtype) for k, v in inputs.items()}
-
-
 def encode_distinct(scorer: PamelaScorer, texts: Sequence[str | None]) -> Tensor:
     """Features `(N, text_embed_dim)` of texts, zeros for a missing one; each distinct text is encoded once."""
     distinct = list(dict.fromkeys(text for text in texts if text))
     width = scorer.config.text_embed_dim or 1
-    found = encode_texts(scorer, distinct) if distinct else torch.zeros(0, width, device=scorer.model.device)
+    found = scorer.encoder.encode_prompts(distinct) if distinct else torch.zeros(0, width, device=scorer.model.device)
     rows = torch.cat([found, found.new_zeros(1, found.shape[1])])
     at = {text: i for i, text in enumerate(distinct)}
     return rows[[at.get(text, len(distinct)) for text in texts]]

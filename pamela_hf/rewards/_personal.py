@@ -13,7 +13,7 @@ from transformers.utils import logging
 
 from ..scoring import Head, PamelaScorer
 from ._adherence import UNRELATED_PROMPTS, encoder_adherence
-from ._features import encode_distinct, encode_prepared, open_picture, prepare_picture, split_batch
+from ._features import encode_distinct, open_picture, split_batch
 from ._heads import HeadFolder
 
 logger = logging.get_logger(__name__)
@@ -171,7 +171,7 @@ class PersonalReward:
             prepared = {i: pixels for i in part if (pixels := self._prepare(pictures[i], i)) is not None}
             if prepared:
                 at = list(prepared)
-                features = encode_prepared(self.scorer, list(prepared.values()))
+                features = self.scorer.encoder.encode_prepared(list(prepared.values()))
                 out[at] = self.of_features(features, [texts[i] for i in at], [people[i] for i in at])
         return self._standardized(out, texts, people) if self.options.standardize else out
 
@@ -184,7 +184,7 @@ class PersonalReward:
 
     def _prepare(self, picture: Any, index: int) -> dict[str, torch.Tensor] | None:
         try:
-            return prepare_picture(self.scorer, open_picture(picture))
+            return self.scorer.encoder.prepare_images([open_picture(picture)])
         except ValueError as error:
             logger.warning("Sample %d has no reward: %s", index, error)
             return None
@@ -222,7 +222,7 @@ class PersonalReward:
     def adherence(self, image_embeds: torch.Tensor, text_embeds: torch.Tensor) -> torch.Tensor:
         """[`encoder_adherence`] `(B,)` of images `(B, D)` to their prompts `(B, D)`."""
         if self._unrelated is None:
-            self._unrelated = encode_distinct(self.scorer, UNRELATED_PROMPTS).clone()
+            self._unrelated = encode_distinct(self.scorer, UNRELATED_PROMPTS)
         return encoder_adherence(image_embeds, text_embeds, self._unrelated)
 
     @staticmethod

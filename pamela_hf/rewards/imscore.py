@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..model.encoder_pamela import encode_images
 from ..scoring import Head
 from ._features import encode_distinct
 from ._personal import PersonalReward
@@ -22,7 +23,8 @@ class DifferentiableReward(nn.Module):
     def __init__(self, reward: PersonalReward):
         super().__init__()
         self.reward = reward
-        self.model = reward.scorer.model.requires_grad_(False).eval()
+        self.model = reward.scorer.model.requires_grad_(False)
+        self.train(False)
 
     def train(self, mode: bool = True) -> "DifferentiableReward":
         """The reward is never trained: it stays in eval mode."""
@@ -52,9 +54,9 @@ class DifferentiableReward(nn.Module):
         texts = reward._texts(prompts, n)
         metadata = [{options.user_key: user} for user in users] if users is not None else None
         people = reward.people(metadata, n)
-        inputs = scorer.processor.preprocess_tensor(pixels)
-        image_embeds = self.model.encode_pixels(**inputs)
-        text_embeds = encode_distinct(scorer, texts).clone() if any(texts) else None
+        inputs = scorer.processor.preprocess_tensor(pixels.float())
+        image_embeds = encode_images(scorer.encoder.model, **inputs).float()
+        text_embeds = encode_distinct(scorer, texts) if any(texts) else None
         told = {
             "image_embeds": image_embeds,
             "text_embeds": text_embeds if scorer.config.text_embed_dim else None,

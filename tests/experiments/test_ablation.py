@@ -12,7 +12,7 @@ from pamela_hf.embeddings import load_embeddings
 from pamela_hf.experiments import ablation
 from pamela_hf.experiments.ablation import ONLY, PARTS, VARIANTS, available, data_identity, nested_part, plan, run
 from pamela_hf.experiments.ablation_page import SHOWN, _line, ablation_table
-from pamela_hf.metrics import METRICS, USER_METRICS, user_metrics
+from pamela_hf.metrics import METRICS, user_metrics
 from pamela_hf.ratings.builder import load_ratings
 from pamela_hf.scoring import PamelaScorer
 from pamela_hf.training.config import PIECES, TrainingConfig
@@ -127,7 +127,7 @@ def test_report_page_and_table(grid):
     output, report = grid
     stored = json.loads((output / "ablation.json").read_text())
     assert stored["meta"]["trained"] == 6 and list(stored["ablation"]) == ["val_seen", "val_unseen"]
-    assert set(stored["ablation"]["val_seen"]["full"]) == set(METRICS) > set(USER_METRICS)
+    assert set(stored["ablation"]["val_seen"]["full"]) == set(METRICS)
     page = (output / "ablation.html").read_text()
     assert "people in training" in page and "no_user" in page and "http" not in page.replace("http://www.w3.org", "")
     text = ablation_table(report)

@@ -62,7 +62,7 @@ def make_model(folder: Path, encoder: Path, backbone: str, **changes) -> PamelaR
     torch.nn.init.normal_(model.user_embedding.weight[1:])
     model.set_backbone(encoder_model)
     model.save_pretrained(folder)
-    from pamela_hf.model.processing_pamela import load_preprocessors
+    from pamela_hf.model.encoder_pamela import load_preprocessors
 
     PamelaProcessor(config, *load_preprocessors(str(encoder))).save_pretrained(folder)
     (folder / "checkpoints").mkdir()
@@ -153,7 +153,7 @@ def test_a_pushed_model_loads_in_a_strangers_process(siglip_encoder, tmp_path, f
 
 
 def _preprocessors(encoder: Path):
-    from pamela_hf.model.processing_pamela import load_preprocessors
+    from pamela_hf.model.encoder_pamela import load_preprocessors
 
     return load_preprocessors(str(encoder))
 

@@ -269,3 +269,40 @@ def test_heads_by_name_are_read_when_they_change(scorer, images, tmp_path):
     np.testing.assert_allclose(one(images), second, atol=1e-5)
     with pytest.raises(ValueError, match="one of the two"):
         load_reward("callable", model=scorer, user="ann", head=heads / "a")
+
+
+def test_the_differentiable_reward_scores_as_the_scorer_and_its_gradient_leads_up(scorer, batch):
+    reward = load_reward("imscore", model=scorer, user="ann")
+    pixels = batch.clone().requires_grad_()
+    scores = reward.score(pixels, PROMPTS)
+    expected = scorer.score(pictures_of(batch), PROMPTS, user="ann").scores
+    np.testing.assert_allclose(scores.detach(), expected, atol=0.02)
+    assert not reward.training and not reward.train().training
+    for _ in range(5):
+        (gradient,) = torch.autograd.grad(reward.score(pixels, PROMPTS).sum(), pixels)
+        assert gradient.abs().sum() > 0
+        pixels = (pixels + 0.05 * gradient.sign()).clamp(0, 1).detach().requires_grad_()
+    assert (reward.score(pixels, PROMPTS) > scores).all()
+    assert all(parameter.grad is None and not parameter.requires_grad for parameter in reward.parameters())
+    np.testing.assert_allclose(
+        reward(batch, PROMPTS, ["ann", "bob", None, "cem"]).detach(),
+        scorer.score(pictures_of(batch), PROMPTS, user=["ann", "bob", "ann", "cem"]).scores,
+        atol=0.02,
+    )
+
+
+def test_the_differentiable_reward_has_the_options_and_names_wrong_pixels(scorer, batch):
+    scores, std = scorer.score(pictures_of(batch), PROMPTS, user="ann")
+    everyone = scorer.score(pictures_of(batch), PROMPTS).scores
+    reward = load_reward("imscore", model=scorer, user="ann", personal_only=True, uncertainty_penalty=0.5)
+    np.testing.assert_allclose(reward.score(batch, PROMPTS).detach(), scores - 0.5 * std - everyone, atol=0.03)
+    floored = load_reward("imscore", model=scorer, user="ann", adherence_floor=1.5)
+    pixels = batch.clone().requires_grad_()
+    values = floored.score(pixels, PROMPTS)
+    assert (values.detach().numpy() < scores).all()
+    assert torch.autograd.grad(values.sum(), pixels)[0].abs().sum() > 0  # a way back
+    for wrong in (batch[0], batch.permute(0, 2, 3, 1), (batch * 255).byte()):
+        with pytest.raises(ValueError, match=r"expected \(B, 3, H, W\)"):
+            reward.score(wrong, PROMPTS)
+    with pytest.raises(ValueError, match="of whole groups"):
+        load_reward("imscore", model=scorer, standardize=True)

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 from ...scoring import Head
 from .._batching import Batcher
-from .._features import encode_distinct, encode_prepared, prepare_picture
+from .._features import encode_distinct
 from .._personal import PersonalReward
 from .metrics import Metrics
 
@@ -75,7 +75,7 @@ class ScoringService:
 
     def warm_up(self) -> None:
         """Loads the encoder, so that the first request does not wait for it."""
-        self.reward.scorer.model.load_backbone()
+        _ = self.reward.scorer.encoder
 
     def close(self) -> None:
         """Answers what is waiting, then takes nothing more."""
@@ -87,9 +87,9 @@ class ScoringService:
         self.reward.scorer.encode_people(len(people), list(people))
         return people
 
-    def prepare(self, picture: Any) -> dict[str, torch.Tensor]:
+    def prepare(self, picture: Image.Image) -> dict[str, torch.Tensor]:
         """A picture as the encoder takes it. Done by the thread that asks, while the model is busy with others."""
-        return prepare_picture(self.reward.scorer, picture)
+        return self.reward.scorer.encoder.prepare_images([picture])
 
     def ask(self, questions: Sequence[Question]) -> "Future[list[np.ndarray]]":
         """Hands in at least one question.
@@ -116,7 +116,7 @@ class ScoringService:
     def _answer(self, questions: list[Question]) -> list[np.ndarray]:
         scorer = self.reward.scorer
         self.metrics.batch(len(questions))
-        features = encode_prepared(scorer, [question.pixels for question in questions])
+        features = scorer.encoder.encode_prepared([question.pixels for question in questions])
         answers: list[np.ndarray] = [np.empty(0)] * len(questions)
         rewarded = [i for i, question in enumerate(questions) if question.rewarded]
         if rewarded:
