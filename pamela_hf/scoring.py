@@ -19,17 +19,17 @@ from transformers.utils import logging
 
 from .embeddings import Embeddings, check_encoder
 from .encoder import FrozenEncoder, usable_device
-from .files.csv import read_header, read_rows
-from .files.images import open_image_checked, upright_rgb
+from .files.csv import open_table
+from .files.escaping import csv_cell, writable_name
+from .files.folders import Found, NameFinder, walk
+from .files.images import IMAGE_SUFFIXES, ImageError, each_image, is_single, open_image, open_in_batches
 from .files.locations import folder_or_repository
-from .files.writing import replacing_file
+from .files.writing import replacing_file, write_text
 from .model.configuration_pamela import PamelaConfig
 from .model.modeling_pamela import PamelaRewardModel
 from .model.processing_pamela import PamelaProcessor, align, clean_prompts
 
 logger = logging.get_logger(__name__)
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 @dataclass
@@ -351,7 +351,14 @@ class PamelaScorer:
         return ScoreResult(scores, std)
 
     def _image_features(self, images: Sequence[Any]) -> torch.Tensor:
-        return self.encoder.encode_images([open_image(image) for image in images])
+        """Features of images, of which no more are open at a time than [`open_in_batches`] allows."""
+        features = []
+        for batch in open_in_batches(images, len(images)):
+            for _, opened in batch:
+                if isinstance(opened, ImageError):
+                    raise opened
+            features.append(self.encoder.encode_images([opened for _, opened in batch]))
+        return torch.cat(features)
 
     def _text_features(self, prompts: Sequence[str | None]) -> torch.Tensor | None:
         """Features `(n, text_embed_dim)` of prompts, zeros for a missing one; each distinct prompt is encoded once.
@@ -543,10 +550,10 @@ def scoring_mode(model: torch.nn.Module) -> Iterator[None]:
 
 def _image_list(images: Any) -> tuple[list[Any], bool]:
     """Images as a list, and whether it was a single one that was not in a list."""
-    single = isinstance(images, (str, os.PathLike, Image.Image)) or getattr(images, "ndim", 0) in (2, 3)
+    single = is_single(images)
     if not single and not isinstance(images, Iterable):
         raise ValueError(f"images={images!r}: give a path, PIL image or array, or several of them.")
-    return ([images], True) if single else (list(images), False)
+    return list(each_image(images)), single
 
 
 def _people_list(users: Any) -> list[Any]:
@@ -559,30 +566,12 @@ def _people_list(users: Any) -> list[Any]:
     return people
 
 
-def open_image(image: Any) -> Image.Image:
-    """A path, PIL image or uint8 array `(H, W)` or `(H, W, C)`, C = 1, 3, or 2 and 4 with alpha, as an upright RGB
-    image, transparency on white. Raises ValueError for anything else."""
-    if isinstance(image, (str, os.PathLike)):
-        return open_image_checked(Path(image), name=str(image))
-    if isinstance(image, Image.Image):
-        return upright_rgb(image)
-    array = image.detach().cpu() if isinstance(image, torch.Tensor) else np.asarray(image)
-    shape = tuple(array.shape)
-    fits = len(shape) == 2 or (len(shape) == 3 and 1 <= shape[2] <= 4)
-    if array.dtype not in (np.uint8, torch.uint8) or not fits or 0 in shape:
-        raise ValueError(
-            f"An image array has shape {shape} and dtype {array.dtype}; expected (H, W, 3) or (H, W), uint8, not empty."
-        )
-    array = np.asarray(array)
-    return upright_rgb(Image.fromarray(array[..., 0] if shape[2:] == (1,) else array), "image array")
-
-
 def score_folder(
     scorer: PamelaScorer,
     images: str | os.PathLike,
     output: str | os.PathLike | None = None,
     *,
-    prompts: str | Path | None = None,
+    prompts: str | Path | pd.DataFrame | None = None,
     user: str | Head | None = None,
     scale: str | None = None,
     batch_size: int = 32,
@@ -590,48 +579,148 @@ def score_folder(
 ) -> pd.DataFrame:
     """Scores every image of a folder for one person.
 
+    What can be checked is checked before the first score. An image that cannot be read never ends the run: it is left
+    out, with its reason. At most `batch_size` images and 64 megapixels (or one larger image) are in memory at a time.
+
     Args:
-        images: a folder, read recursively, or one file.
-        output: a `.csv` or `.parquet` file to write as well, whole or not at all.
-        prompts: one text for all images, or the `Path` of a CSV with columns `image` and any of `prompt` and the
-            model's metadata fields.
+        scorer: the model.
+        images: a folder, walked as [`pamela_hf.files.folders.walk`] does, or one file.
+        output: a `.csv` or `.parquet` file to write as well, whole or not at all; beside it `….skipped.csv` with the
+            columns `image,reason` where images were left out. In a CSV, names that a spreadsheet would take for
+            formulas have an apostrophe in front ([`pamela_hf.files.escaping.csv_cell`]).
+        prompts: one text for all images, or the `Path` of a table (or a DataFrame) with columns `image` and any of
+            `prompt` and the model's metadata fields.
+        user: a trained participant or a head; `None` = everyone's taste.
+        scale: rating scale of the scores; default: the model's.
+        batch_size: images the encoder takes at a time.
+        progress: show a progress bar.
 
     Returns:
-        Table with columns `image` (path below the folder), `score`, `std`, best first.
+        Table with columns `image` (path below the folder; bytes that are not UTF-8 written as `\\xff`), `score`, `std`,
+        best first. Its `attrs["skipped"]` lists (image, reason) of those left out.
 
     Raises:
-        ValueError: no images there, an image that cannot be read, a CSV without these columns, an unknown user.
+        FileNotFoundError: `images` does not exist. ValueError: no images there, or none that can be read; a table
+            without these columns; an unknown user or scale; an output of another format.
     """
     folder = Path(images)
-    found = [folder] if folder.is_file() else sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
-    if not found:
-        raise ValueError(f"{folder} holds no images ({', '.join(SUFFIXES)}).")
-    names = [p.name if folder.is_file() else p.relative_to(folder).as_posix() for p in found]
-    metadata = None
-    if isinstance(prompts, Path):
-        columns, _ = read_header(prompts)
-        told = ["prompt", *scorer.config.metadata]
-        if "image" not in columns or not set(columns) & set(told):
-            raise ValueError(f"{prompts} has columns {columns}; it needs image and any of {', '.join(told)}.")
-        of = {}
-        for number, row in read_rows(prompts):
-            if None in row:
-                raise ValueError(f"{prompts}, row {number}: {row[None]} Put cells that hold a separator in quotes.")
-            of[row["image"]] = row
-        if strange := sorted(set(of) - set(names)):
-            raise ValueError(f"{prompts} names {strange[0]!r}, which is no image of {folder}.")
-        rows = [of.get(name, {}) for name in names]
-        prompts = [row.get("prompt") for row in rows]
-        metadata = [{field: row[field] for field in scorer.config.metadata if row.get(field)} for row in rows]
-    if output is not None:
-        Path(output).parent.mkdir(parents=True, exist_ok=True)
-    scores, std = scorer.score(
-        found, prompts, user, metadata=metadata, scale=scale, batch_size=batch_size, progress=progress
-    )
-    result = pd.DataFrame({"image": names, "score": scores, "std": std})
-    result = result.sort_values("score", ascending=False, kind="stable", ignore_index=True)
-    if output is not None:
-        output = Path(output)
-        with replacing_file(output) as staged:
-            result.to_parquet(staged) if output.suffix == ".parquet" else result.to_csv(staged, index=False)
-    return result
+    output = None if output is None else Path(output)
+    if output is not None and output.suffix not in (".csv", ".parquet"):
+        raise ValueError(f"output {output} must end in .csv or .parquet.")
+    scorer.encode_people(1, user)
+    scorer.processor.scale_id(scale)
+    facts = None if prompts is None or isinstance(prompts, str) else _image_facts(prompts, folder, scorer.config)
+    total = _count_images(folder, facts, prompts)
+    with _staged(output) as part:
+        names: list[str] = []
+        scores: list[np.ndarray] = []
+        skipped: list[tuple[str, str]] = []
+        bar = tqdm(total=total, desc="scoring images", disable=not progress)
+        for batch in _opened_batches(folder, batch_size, skipped, bar):
+            of = [facts.get(one.name, {}) for one, _ in batch] if facts is not None else None
+            result = scorer.score(
+                [image for _, image in batch],
+                prompts if of is None else [row.get("prompt") for row in of],
+                user,
+                metadata=None if of is None else [{k: v for k, v in row.items() if k != "prompt"} for row in of],
+                scale=scale,
+                batch_size=batch_size,
+            )
+            names += [one.name for one, _ in batch]
+            scores.append(np.stack([result.scores, result.std]))
+        bar.close()
+        if not names:
+            raise ValueError(f"{folder}: none of {total} images can be read: {skipped[0][0]}: {skipped[0][1]}")
+        score, std = np.concatenate(scores, 1)
+        table = pd.DataFrame({"image": names, "score": score, "std": std})
+        table = table.sort_values("score", ascending=False, kind="stable", ignore_index=True)
+        if part is not None:
+            _write_scores(table, skipped, output, part)
+    table.attrs["skipped"] = skipped
+    return table
+
+
+def skipped_path(output: str | os.PathLike) -> Path:
+    """Where the images are listed that could not be read: `scores.csv` → `scores.skipped.csv`."""
+    return Path(output).with_suffix(".skipped.csv")
+
+
+def _image_facts(table: Any, folder: Path, config: PamelaConfig) -> dict[str, dict[str, str]]:
+    """Image's name in a walk of `folder` → what a table tells of it: `prompt` and metadata."""
+    known = ("prompt", *config.metadata)
+    opened = open_table(table, [("image", fact) for fact in known], known)
+    finder = NameFinder(folder.parent if folder.is_file() else folder)
+    facts = {}
+    for number, row in opened.rows():
+        if None in row:
+            raise ValueError(f"{opened.where(number)}: {row[None]} Put cells that hold a separator in quotes.")
+        if not row["image"]:
+            raise ValueError(f"{opened.where(number)}: image is empty. Name one, or remove the row.")
+        try:
+            name = writable_name(finder.find(str(row["image"])))
+        except ValueError as error:
+            raise ValueError(f"{opened.where(number)}: image {error}. Correct the row.") from None
+        facts[name] = {fact: str(row[fact]) for fact in known if row.get(fact)}
+    return facts
+
+
+def _count_images(folder: Path, facts: Mapping[str, Any] | None, table: Any) -> int:
+    total, missing = 0, set(facts or ())
+    for found in walk(folder):
+        total += 1
+        missing.discard(found.name)
+    if not total:
+        raise ValueError(f"{folder} holds no images ({', '.join(sorted(IMAGE_SUFFIXES)[:6])}, …).")
+    if missing:
+        raise ValueError(f"{table} names {min(missing)!r}, which is not an image of {folder}.")
+    return total
+
+
+def _opened_batches(
+    folder: Path, batch_size: int, skipped: list[tuple[str, str]], bar: tqdm
+) -> Iterator[list[tuple[Found, Image.Image]]]:
+    """Opened images of a walk, a batch at a time; those that cannot be read go to `skipped` with their reasons."""
+
+    def open_found(found: Found) -> Image.Image:
+        if found.problem is not None:
+            raise ImageError(f"{found.name}: {found.problem}.")
+        return open_image(found.path, found.name)
+
+    for batch in open_in_batches(walk(folder), batch_size, open_one=open_found):
+        bar.update(len(batch))
+        good = [(found, image) for found, image in batch if not isinstance(image, ImageError)]
+        skipped += [
+            (found.name, str(error).removeprefix(f"{found.name}: "))
+            for found, error in batch
+            if isinstance(error, ImageError)
+        ]
+        if good:
+            yield good
+
+
+@contextmanager
+def _staged(output: Path | None) -> Iterator[Path | None]:
+    """Where to write what `output` becomes when all went well; a place that cannot be written to is known at once."""
+    if output is None:
+        yield None
+        return
+    if output.is_dir():
+        raise ValueError(f"output {output} is a folder. Name a .csv or .parquet file.")
+    with replacing_file(output) as part:
+        yield part
+
+
+def _write_scores(table: pd.DataFrame, skipped: list[tuple[str, str]], output: Path, part: Path) -> None:
+    def escaped(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+        return frame.assign(**{column: [csv_cell(text) for text in frame[column]] for column in columns})
+
+    left_out = skipped_path(output)
+    if skipped:
+        frame = pd.DataFrame(skipped, columns=["image", "reason"])
+        write_text(left_out, escaped(frame, ["image", "reason"]).to_csv(index=False))
+    else:
+        left_out.unlink(missing_ok=True)  # of an earlier run
+    if output.suffix == ".parquet":
+        table.to_parquet(part)
+    else:
+        escaped(table, ["image"]).to_csv(part, index=False)

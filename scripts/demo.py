@@ -23,9 +23,8 @@ RATINGS = 60  # of each newcomer
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=Path("runs/demo"), help="folder, made anew (runs/demo)")
-    parser.add_argument("--people", type=int, default=60)
-    parser.add_argument("--images", type=int, default=1200)
-    parser.add_argument("--ratings", type=int, default=14000)
+    for name, number in {"people": 60, "images": 1200, "ratings": 14000}.items():
+        parser.add_argument(f"--{name}", type=int, default=number, help=f"how many ({number})")
     parser.add_argument("--encoder-epochs", type=int, help="fewer make a quicker, less able encoder")
     args = parser.parse_args()
     out, start = args.output, time.perf_counter()

@@ -73,3 +73,26 @@ def test_commands_exist(line):
         assert done.returncode == 0 and all(word in done.stdout for word in words if word.startswith("--"))
     else:
         assert words[0] == "pip"
+
+
+def test_it_is_short_and_shows_one_picture():
+    assert len(README.splitlines()) <= 200
+    (picture,) = re.findall(r"!\[[^]]+\]\(([^)]+)\)", README)
+    assert (ROOT / picture).is_file()
+
+
+def test_every_link_leads_to_a_file():
+    for target in re.findall(r"\]\(([^)#:]+?)(?:#[\w-]+)?\)", README):
+        assert (ROOT / target).exists(), target
+
+
+def test_every_figure_stands_in_the_results():
+    """Decimal figures outside code; what they mean and which command prints them is said there."""
+    results = set(figures((ROOT / "model_card" / "RESULTS.md").read_text(encoding="utf-8")))
+    shown = figures(README)
+    assert len(shown) > 10 and not set(shown) - results
+
+
+def figures(text: str) -> list[str]:
+    text = re.sub(r"```.*?```|`[^`]*`|https?://\S+", "", text, flags=re.DOTALL)
+    return re.findall(r"(?<![\w.-])[-+]?\d*\.\d+(?![\w.]*\d|B\b)", text)

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..files.csv import read_header, read_number, read_rows
+from ..files.csv import open_table, read_number
+from ..files.folders import name_key
 from ..metrics import judge
 from ..ratings.table import RatingData, RatingError
 
@@ -31,13 +32,8 @@ def read_repeats(path: str | os.PathLike, data: RatingData) -> pd.DataFrame:
             rating in `data`, occurs twice, or has a score off its rating scale.
         OSError: the file cannot be read.
     """
-    names, _ = read_header(path, RatingError)
-    if missing := [name for name in COLUMNS if name not in names]:
-        raise RatingError(
-            f"{os.fspath(path)}, row 1: the header {names} lacks {', '.join(missing)}. "
-            f"Second ratings need the columns {','.join(COLUMNS)}."
-        )
-    rows = list(read_rows(path, RatingError))
+    opened = open_table(path, COLUMNS, error=RatingError)
+    rows = list(opened.rows())
     table = pd.DataFrame([{name: row.get(name, "") for name in COLUMNS} for _, row in rows])
     if table.empty:
         raise RatingError(f"{os.fspath(path)}: holds no rows below its header; leave --repeats out if there are none.")
@@ -50,7 +46,7 @@ def read_repeats(path: str | os.PathLike, data: RatingData) -> pd.DataFrame:
                 f"{row.score!r}: {problem} ({len(at)} such rows). Correct the file or remove the rows."
             )
 
-    check(pd.Series([None in row for _, row in rows]), f"more or fewer fields than the header's {len(names)}")
+    check(pd.Series([None in row for _, row in rows]), f"more or fewer fields than the header's {len(opened.names)}")
     check((table[list(COLUMNS)] == "").any(axis=1), "a field is empty")
     check(table.duplicated(["participant", "image"]), "this second rating occurs twice")
     first = pd.concat(
@@ -62,6 +58,9 @@ def read_repeats(path: str | os.PathLike, data: RatingData) -> pd.DataFrame:
         ]
     )
     keys = ["participant_id", "image_id"]
+    known = set(first.image_id)
+    alike = {name_key(image): image for image in known}  # a name may be written as the ratings' table does, or not
+    table["image"] = [image if image in known else alike.get(name_key(image), image) for image in table.image]
     joined = table.merge(first, "left", left_on=["participant", "image"], right_on=keys, suffixes=("", "_first"))
     check(joined.score_first.isna(), "no first rating of this image by this person is in the ratings")
     second = pd.Series([read_number(score) for score in table.score], dtype=np.float64)

@@ -17,6 +17,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.stats import rankdata
 
 from ..embeddings import Embeddings, check_encoder
+from ..files.csv import open_table
 from ..model.losses import CUTPOINT_PAD
 from ..model.processing_pamela import is_missing
 from ..scoring import PamelaScorer, encode_ratings, open_image
@@ -126,6 +127,9 @@ def collect(
     only_images: bool = False,
 ) -> PersonAnswers:
     """Checks answers and finds the features of their images; the arguments are those of `UserHead.fit`."""
+    if hasattr(ratings, "columns"):
+        ratings, told, facts_told = _from_table(ratings, scorer.config.metadata, embeddings is not None)
+        prompts, metadata = {**told, **(prompts or {})}, {**facts_told, **(metadata or {})}
     rated, liked, chosen = _pairs("ratings", ratings), _pairs("likes", likes), _pairs("choices", choices)
     if not only_images:
         liked = [*liked, *((i, s) for i, s in rated if isinstance(s, (bool, np.bool_)))]
@@ -197,11 +201,30 @@ def _shown(image: Any) -> str:
     return repr(os.fspath(image)) if isinstance(image, (str, os.PathLike)) else f"a {type(image).__name__}"
 
 
+def _from_table(
+    table: Any, fields: Iterable[str], is_id: bool
+) -> tuple[list[tuple[Any, Any]], dict[str, str], dict[str, dict[str, str]]]:
+    """`(image, score)` pairs, image → prompt and image → metadata of a DataFrame, as of a CSV file."""
+    opened = open_table(table, ("image", "score"), ("participant", "prompt", *fields), HeadError)
+    rows = [row for _, row in opened.rows()]
+    people = sorted({str(row["participant"]) for row in rows}) if "participant" in opened.names else []
+    if len(people) > 1:
+        raise HeadError(
+            f"ratings has rows of {len(people)} participants ({', '.join(people[:8])}), and a head is one person's. "
+            "Pass the rows of one: ratings[ratings.participant == NAME]."
+        )
+    prompts = {key_of(row["image"], is_id): str(row["prompt"]) for row in rows if row.get("prompt")}
+    facts = {
+        key_of(row["image"], is_id): {field: str(row[field]) for field in fields if row.get(field)} for row in rows
+    }
+    return [(row["image"], row["score"]) for row in rows], prompts, {key: fact for key, fact in facts.items() if fact}
+
+
 def _pairs(what: str, given: Any) -> list[tuple[Any, Any]]:
     if hasattr(given, "columns"):  # a table
-        if not {"image", "score"} <= set(given.columns):
-            raise HeadError(f"{what} has columns {list(given.columns)}; it needs image and score.")
-        return list(zip(given["image"], given["score"]))
+        columns = {"likes": ("image", "score"), "choices": ("preferred", "other")}[what]
+        opened = open_table(given, columns, error=HeadError)
+        return [(row[columns[0]], row[columns[1]]) for _, row in opened.rows()]
     pairs = list(given.items()) if isinstance(given, Mapping) else list(given)
     for i, pair in enumerate(pairs):
         if not isinstance(pair, (tuple, list)) or len(pair) != 2:
