@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from transformers.utils import logging
 
+from ..files.images import each_image, open_image
 from ..scoring import Head, PamelaScorer
 from ._adherence import UNRELATED_PROMPTS, encoder_adherence
-from ._features import encode_distinct, open_picture, split_batch
+from ._features import encode_distinct
 from ._heads import HeadFolder
 
 logger = logging.get_logger(__name__)
@@ -148,8 +149,8 @@ class PersonalReward:
         """Rewards of samples.
 
         Args:
-            images: N of: path, PIL image, array; or an array or tensor `(N, 3, H, W)` or `(N, H, W, 3)`, float 0–1 or
-                uint8.
+            images: N pictures in any form of [`pamela_hf.files.images.open_image`], or an array or tensor of a batch:
+                `(N, 3, H, W)` or `(N, H, W, 3)`, float 0–1 or uint8.
             prompts: what they were made from, one for all or one each; `None` or "" = unknown.
             metadata: one mapping for all or one each; its [`user_key`] names whom a sample is for.
 
@@ -159,7 +160,7 @@ class PersonalReward:
         Raises:
             ValueError: an unknown user, lengths that don't fit.
         """
-        pictures = split_batch(images)
+        pictures = list(each_image(images))
         n = len(pictures)
         texts = self._texts(prompts, n)
         people = self.people(metadata, n)
@@ -184,7 +185,7 @@ class PersonalReward:
 
     def _prepare(self, picture: Any, index: int) -> dict[str, torch.Tensor] | None:
         try:
-            return self.scorer.encoder.prepare_images([open_picture(picture)])
+            return self.scorer.encoder.prepare_images([open_image(picture)])
         except ValueError as error:
             logger.warning("Sample %d has no reward: %s", index, error)
             return None

@@ -128,8 +128,8 @@ def test_a_refiner_learns_one_person_s_taste_and_not_another_s(reward_of_a_world
         ),
     )  # fmt: skip
     trainer.train()
-    print([round(row["reward"], 3) for row in trainer.state.log_history if "reward" in row])
-    print(completions_of(model.eval(), tokenizer, 2))
+
+
     after = completions_of(model.eval(), tokenizer, 50)
     seeds = range(len(before))
     rise = {}

@@ -102,9 +102,9 @@ def prompt_variants_node(prompt: str, n: int, seed: int) -> tuple[Any, ...]:
 
 
 def _scores(reward: Any, batches: list[torch.Tensor], prompts: list[str], person: Any) -> tuple[np.ndarray, np.ndarray]:
-    from .._features import open_picture
+    from ...files.images import open_image
 
-    pictures = [open_picture(picture) for batch in batches for picture in batch]
+    pictures = [open_image(picture) for batch in batches for picture in batch]
     texts = [text.strip() or None for batch, text in zip(batches, prompts) for _ in batch]
     person = reward.person(person) if person is not None else reward.user
     return tuple(reward.scorer.score(pictures, texts, user=person))

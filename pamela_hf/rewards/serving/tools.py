@@ -23,7 +23,7 @@ def create_tools(service: ScoringService) -> Any:
         from mcp.server.mcpserver import MCPServer
     except ImportError as error:
         raise ImportError("`pamela serve` needs the package mcp: pip install 'pamela_hf[serve]'.") from error
-    tools = MCPServer("pamela_hf", instructions=INSTRUCTIONS)
+    tools = MCPServer("pamela_hf", instructions=INSTRUCTIONS, log_level="WARNING")
 
     async def scores_of(images: list[str], prompts: Any, users: list[str | None] | None) -> dict[str, Any]:
         sent = {"images": images, "prompts": prompts, "users": users}
