@@ -128,8 +128,6 @@ def test_a_refiner_learns_one_person_s_taste_and_not_another_s(reward_of_a_world
         ),
     )  # fmt: skip
     trainer.train()
-
-
     after = completions_of(model.eval(), tokenizer, 50)
     seeds = range(len(before))
     rise = {}
