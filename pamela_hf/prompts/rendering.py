@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
@@ -18,8 +19,45 @@ from ..encoder import in_halves
 from ..refiners import prompt_parts
 from ..rewards import UNRELATED_PROMPTS, encoder_adherence
 from ..rewards._drawing import draw, is_blank, join_lists
+from ..scoring import PamelaScorer, ScoreResult
 from .run_folder import RunFolder
 from .search import PromptSearch
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the reward is asked about each image of a run.
+
+    Attributes:
+        prompt: the unoptimized one.
+        user: whose taste: a participant's name, a head, or `None` = everyone's.
+        reward_prompt: the text that goes with an image: its own ("candidate"), the unoptimized one ("original"), or
+            "none".
+        demographics: of the person.
+        metadata: of the images.
+        scale: rating scale of the scores; `None` = the model's default.
+        adherence: `(images, prompt) → scores`, or `None` = the reward's own encoder.
+    """
+
+    prompt: str
+    user: Any = None
+    reward_prompt: str = "candidate"
+    demographics: Mapping[str, Any] | None = None
+    metadata: Mapping[str, Any] | None = None
+    scale: str | None = None
+    adherence: Callable[[Sequence[Image.Image], str], Sequence[float]] | None = None
+
+    def texts(self, prompts: Sequence[str]) -> list[str] | None:
+        """What images made from `prompts` are scored with."""
+        if self.reward_prompt == "none":
+            return None
+        return list(prompts) if self.reward_prompt == "candidate" else [self.prompt] * len(prompts)
+
+    def score(self, scorer: PamelaScorer, **images: Any) -> ScoreResult:
+        """Scores of `images` (arguments of [`PamelaScorer.score`]) for this request's user."""
+        return scorer.score(
+            user=self.user, demographics=self.demographics, metadata=self.metadata, scale=self.scale, **images
+        )
 
 
 class CandidateImages:
@@ -29,26 +67,23 @@ class CandidateImages:
     encoder.
 
     Args:
-        pipe: a `PamelaPromptPipeline`. prompt: the unoptimized one. user: whose taste. folder: of the run, or `None`.
-        rendering: arguments for the nested pipeline. batch_size: prompts it renders at a time.
-        reward_prompt, adherence, told: as in the pipeline's call; `told` are demographics, metadata and scale.
+        pipe: a `PamelaPromptPipeline`.
+        request: what is asked about the images.
+        folder: of the run; `None`: images are kept in memory as long as they may be asked for.
+        rendering: arguments for the nested pipeline.
+        batch_size: prompts it renders at a time.
     """
 
     def __init__(
         self,
         pipe: Any,
-        prompt: str,
-        user: Any,
-        folder: RunFolder | None,
-        rendering: Mapping[str, Any],
-        batch_size: int,
-        reward_prompt: str,
-        adherence: Callable[[Sequence[Image.Image], str], Sequence[float]] | None,
-        told: Mapping[str, Any],
+        request: Request,
+        folder: RunFolder | None = None,
+        rendering: Mapping[str, Any] | None = None,
+        batch_size: int = 1,
     ):
-        self.pipe, self.scorer, self.prompt, self.user, self.folder = pipe, pipe.scorer, prompt, user, folder
-        self.rendering, self.batch_size, self.reward_prompt = rendering, batch_size, reward_prompt
-        self.adherence, self.told = adherence, told
+        self.pipe, self.scorer, self.request, self.folder = pipe, pipe.scorer, request, folder
+        self.rendering, self.batch_size = dict(rendering or {}), batch_size
         self.search: PromptSearch | None = None
         self.kept: dict[tuple[str, int], Image.Image] = {}  # without a folder: images that may yet be asked for
         self._texts: torch.Tensor | None = None
@@ -110,24 +145,25 @@ class CandidateImages:
     def _score(
         self, embeds: torch.Tensor, images: list[Image.Image], text_embeds: torch.Tensor | None
     ) -> list[tuple[float, float, float]]:
-        scores, std = self.scorer.score(
-            image_embeds=embeds, text_embeds=text_embeds, user=self.user, batch_size=len(images), **self.told
+        scores, std = self.request.score(
+            self.scorer, image_embeds=embeds, text_embeds=text_embeds, batch_size=len(images)
         )
-        if self.adherence is not None:
-            adherence = one_each("adherence", self.adherence(images, self.prompt), len(images))
+        if self.request.adherence is not None:
+            answer = self.request.adherence(images, self.request.prompt)
+            adherence = one_each("adherence", answer, len(images))
         else:
             adherence = encoder_adherence(embeds, self._texts[:1], self._texts[1:]).tolist()
         return [(float(s), float(d), float(a)) for s, d, a in zip(scores, std, adherence)]
 
     def _text_embeds(self, prompts: Sequence[str]) -> torch.Tensor | None:
-        """What the reward is told of the prompts, `(n, text_embed_dim)`; each distinct one is encoded once."""
-        if self._texts is None and self.adherence is None:
-            self._texts = self.scorer.encoder.encode_prompts([self.prompt, *UNRELATED_PROMPTS])
-        if self.reward_prompt == "none" or not self.pipe.reward_model.config.text_embed_dim:
+        """Features `(n, text_embed_dim)` of the text that goes with each image; each distinct one is encoded once."""
+        if self._texts is None and self.request.adherence is None:
+            self._texts = self.scorer.encoder.encode_prompts([self.request.prompt, *UNRELATED_PROMPTS])
+        texts = self.request.texts(prompts)
+        if texts is None or not self.pipe.reward_model.config.text_embed_dim:
             return None
-        told = prompts if self.reward_prompt == "candidate" else [self.prompt] * len(prompts)
-        found = self._encode_all(list(dict.fromkeys(told)))
-        return torch.stack([found[prompt] for prompt in told])
+        found = self._encode_all(list(dict.fromkeys(texts)))
+        return torch.stack([found[text] for text in texts])
 
     def _encode_all(self, texts: Sequence[str]) -> dict[str, torch.Tensor]:
         parts = [texts[start : start + 64] for start in range(0, len(texts), 64)]
