@@ -218,6 +218,13 @@ def recover(path: str | os.PathLike) -> bool:
     return living
 
 
+def _recover_all(folder: Path) -> None:
+    """[`recover`] for every target in a folder: a run that goes on need not write again what its killed one wrote."""
+    stagings = [re.fullmatch(r"\.(.+)\.part-\w{8}", entry.name) for entry in folder.iterdir()]
+    for name in {match[1] for match in stagings if match}:
+        recover(folder / name)
+
+
 # -- locks ---------------------------------------------------------------------------------------------------------
 def pamela_home() -> Path:
     """The user's own folder for what this package keeps on a machine: `$PAMELA_HOME`, or `~/.local/share/pamela_hf`."""
@@ -306,6 +313,7 @@ def claimed(
                 f"{folder}: another process is at work there. Wait for it, or choose another folder."
             ) from None
     try:
+        _recover_all(folder)
         for entry in sorted(folder.iterdir()):
             if entry.is_symlink():
                 raise FileExistsError(
