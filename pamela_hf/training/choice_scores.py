@@ -1,9 +1,10 @@
 """What choices say of single images, for the parts of the model that are fitted to ratings in closed form.
 
 Everyone's utility is a ridge-penalized Bradley–Terry fit on the features' principal axes. A choice then says of each of
-its two images how much more (or less) the person liked it than everyone: the working residual of that fit (McCullagh &
-Nelder 1989, *Generalized Linear Models*, 2.5). In expectation over pairs, what these scores tell of a person's taste
-along a direction is what differences of features tell: the two images' shares of one choice have opposite signs.
+its two images how much more (or less) the person liked it than everyone: the residual of that fit in logits, as in one
+step of Fisher scoring (McCullagh & Nelder 1989, *Generalized Linear Models*, 2.5). In expectation over pairs, what
+these scores tell of a person's taste along a direction is what differences of features tell: the two images' shares of
+one choice have opposite signs.
 """
 
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import numpy as np
 AXES = 112  # principal axes of the images' features
 PENALTY = 10.0  # of everyone's weights on axes of unit variance, in choices
 STEPS = 8
-LEAST_VARIANCE = 0.1  # of a choice: a surprising one says no more than ten ordinary ones
+LEAST_VARIANCE = 0.02  # of the mean choice: where everyone is all but foreseen, nothing is blown up
 
 
 @dataclass
@@ -40,7 +41,8 @@ def choice_scores(features: np.ndarray, pairs: np.ndarray, ties: np.ndarray, peo
     outcome = np.where(ties, 0.5, 1.0)
     utility = axes @ _bradley_terry(axes, first, second, outcome)
     chance = 1 / (1 + np.exp(utility[second] - utility[first]))
-    residual = (outcome - chance) / np.maximum(chance * (1 - chance), LEAST_VARIANCE)
+    # divided by the mean variance rather than each choice's own: then each counts by what it tells
+    residual = (outcome - chance) / max((chance * (1 - chance)).mean(), LEAST_VARIANCE)
     # a rating's standard deviation is that of its utility with logistic noise
     unit = np.sqrt(utility.var() + np.pi**2 / 3)
     value = np.concatenate([utility[first] + residual, utility[second] - residual]) / unit

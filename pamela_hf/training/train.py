@@ -473,7 +473,7 @@ class _Run:
         self.accelerator.unwrap_model(self.model).match_linear(*self.features.rows(rows))
 
     def validate(self, watched: Sequence[str], data: RatingData, embeddings: Embeddings) -> dict[str, float]:
-        """`user_srocc` of the watched splits' ratings, `choice_accuracy` of their choices; both are means over people."""
+        """`user_srocc` of watched splits' ratings, `choice_accuracy` of their choices, both as means over people."""
         scorer = PamelaScorer(self.accelerator.unwrap_model(self.model))
         metrics = {}
         for split in watched:
