@@ -12,8 +12,8 @@ One row a comparison. Columns, in either form:
 | pair | optional: rows of one pair show the same two images; a second row of one person is a retest |
 
 Or the table of choices of [`pamela_hf.ratings.table.RatingData`], as a CSV, a Parquet file or a prepared folder:
-participant_id, preferred_id, other_id, tie, prompt and what is known of the two images, of which one column on each side
-(preferred_type and other_type, …) says the condition.
+participant_id, preferred_id, other_id, tie, prompt and what is known of the two images, of which one column on each
+side (preferred_type and other_type, …) says the condition.
 """
 
 import difflib
@@ -90,7 +90,7 @@ def _stored(path: Path) -> Table:
     """A table of choices in Parquet files."""
     files = sorted((path / "choices").glob("*.parquet")) if path.is_dir() else [path]
     if not files:
-        raise StudyError(f"{path} holds no choices/*.parquet. Prepare some with `pamela prepare-ratings`, or give a CSV.")
+        raise StudyError(f"{path} holds no choices/*.parquet. Make them with `pamela prepare-ratings`, or give a CSV.")
     try:
         frame = pd.concat([pd.read_parquet(file) for file in files], ignore_index=True)
     except (ValueError, OSError) as error:  # pyarrow's errors are of these kinds
@@ -106,7 +106,8 @@ def _from_table(table: Table, path: Path, condition: str) -> Choices:
             f"{path} has no column {missing[0]}, which would say what is compared. Name the images' column that does "
             f"with --condition: its columns are {', '.join(table.names)}; or each image itself: --condition id."
         )
-    rows: dict[str, list] = {name: [] for name in ("participant", "left", "right", "choice", "left_image", "right_image")}
+    fields = ("participant", "left", "right", "choice", "left_image", "right_image")
+    rows: dict[str, list] = {name: [] for name in fields}
     prompts: list[str] = []
     for number, cells in table.rows():
         where = f"{path}, row {number}"
