@@ -161,8 +161,8 @@ def by_ridge(features: np.ndarray, known) -> dict[str, np.ndarray]:
     out = {}
     for name, x in scaled.items():
         models = [RidgeCV(RIDGE_ALPHAS).fit(x[rows], scores) for rows, scores in known]
-        ends = sum(model.alpha_ in (RIDGE_ALPHAS[0], RIDGE_ALPHAS[-1]) for model in models)
-        print(f"  {name}: {ends} of {len(models)} strengths at an end of the grid")
+        least, most = (sum(model.alpha_ == end for model in models) for end in RIDGE_ALPHAS[[0, -1]])
+        print(f"  {name}: {least} and {most} of {len(models)} strengths at the lower and upper end of the grid")
         out[name] = np.stack([model.predict(x) for model in models])
     return out
 
