@@ -138,7 +138,7 @@ def learn_taste(
         if result is None:
             result = _learn(opened, name, output, model, choices, inputs)
     if write_xmp:
-        _write_back(opened.library, result, stars)
+        _write_back(opened.library, result, stars, progress)
     return result
 
 
@@ -536,11 +536,11 @@ def _stars(value: float) -> str:
     return f"{value:.0f}★" if float(value).is_integer() else f"{value:.1f}★"
 
 
-def _write_back(library: Library, result: Taste, stars: bool) -> None:
+def _write_back(library: Library, result: Taste, stars: bool, progress: bool) -> None:
     predictions = {
         row.image: Prediction(float(row.score), float(row.std)) for row in result.ranking.itertuples(index=False)
     }
-    result.sidecars, problems = write_sidecars(library.photos, predictions, stars)
+    result.sidecars, problems = write_sidecars(library.photos, predictions, stars, progress)
     if problems:
         result.summary.append(
             f"Sidecars that could not be written: {len(problems):,}, such as {problems[0][0]} ({problems[0][1]})."
