@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from .commands import app
 from .commands.cli_help import ABLATE, EMBED, EVALUATE, FIT_USER, OPTIMIZE_PROMPT, PREPARE, PUSH, SCORE, STUDY, TRAIN
 
 PROMPTS_HELP = "columns image and prompt, group, …: what each image was made from, and its metadata"
@@ -442,6 +443,7 @@ COMMANDS = {
     "optimize-prompt": (OPTIMIZE_PROMPT, _optimize_prompt_arguments, _optimize_prompt),
     "study": (STUDY, _study_arguments, _study),
     "push": (PUSH, _push_arguments, _push),
+    "app": (app.HELP, app.add_arguments, app.run),
 }
 
 
