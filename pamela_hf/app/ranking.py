@@ -18,7 +18,7 @@ from .base import Base
 
 STRENGTHS = (0.0, 0.5, 1.0, 1.5)
 WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the other person, where two are mixed
-DRAWS = 24  # rows from a head's posterior, for how sure a score is
+DRAWS = 16  # rows from a head's posterior, for how sure a score is
 Z80 = 1.2816  # standard normal quantile of an 80 % interval
 NEAR = 0.98  # cosine of near-duplicates
 MAX_BATCHES, MAX_UPLOADS = 12, 500

@@ -5,12 +5,12 @@ import { h, number, s } from "./dom.js";
 const text = (x, y, words, attributes = {}) => s("text", { x, y, ...attributes }, words);
 
 // How well a person is known, with its interval, beside everyone's taste and guessing.
-export function knownChart(known) {
-  const x = (value) => 118 + 270 * Math.min(Math.max(value, -0.2) + 0.2, 1.2) / 1.2;
+export function knownChart(known, width = 400) {
+  const x = (value) => 84 + (width - 96) * Math.min(Math.max(value, -0.2) + 0.2, 1.2) / 1.2;
   const rows = [["Your taste", known.srocc, [known.ci_low, known.ci_high]], ...("everyone" in known && known.everyone !== null ? [["Everyone’s", known.everyone]] : []), ["Guessing", 0]];
   const height = 34 * rows.length + 24;
   const words = rows.map(([name, value, range]) => `${name} ${number(value)}${range ? `, between ${number(range[0])} and ${number(range[1])}` : ""}`).join("; ");
-  return s("svg", { class: "chart", viewBox: `0 0 400 ${height}`, role: "img", "aria-label": `Agreement with ratings not used: ${words}` },
+  return s("svg", { class: "chart", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `Agreement with ratings not used: ${words}` },
     [0, 0.5, 1].map((tick) => [s("line", { class: "line", x1: x(tick), x2: x(tick), y1: 0, y2: height - 22 }), text(x(tick), height - 4, tick ? String(tick) : "0", { "text-anchor": "middle" })]),
     rows.map(([name, value, range], i) => {
       const y = 18 + 34 * i;
@@ -28,7 +28,7 @@ export function predictedChart(pairs, scale) {
   return s("svg", { class: "chart", viewBox: "0 0 400 290", role: "img", "aria-label": `${pairs.length} ratings you gave, each against what the others predict for it` },
     s("line", { class: "line", x1: x(low), y1: y(low), x2: x(high), y2: y(high), "stroke-dasharray": "4 4" }),
     ticks.map((tick) => [text(x(tick), 274, tick, { "text-anchor": "middle" }), text(26, y(tick) + 4, tick, { "text-anchor": "end" })]),
-    text(205, 290, "you gave", { "text-anchor": "middle" }), text(12, 12, "predicted"),
+    text(205, 290, "you gave", { "text-anchor": "middle" }), text(50, 12, "↑ predicted"),
     pairs.map((pair, i) => s("circle", { class: "mark", cx: x(pair.given) + spread(i), cy: y(pair.predicted), r: 4.5, opacity: 0.7 }, s("title", {}, `${pair.id}: you gave ${pair.given}, predicted ${number(pair.predicted, 1)}`))));
 }
 

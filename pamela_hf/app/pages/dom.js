@@ -19,6 +19,9 @@ function fill(node, attributes, children) {
 export const h = (tag, attributes, ...children) => fill(document.createElement(tag), attributes, children);
 export const s = (tag, attributes, ...children) => fill(document.createElementNS(SVG, tag), attributes, children);
 
+// Appends what there is; conditions that do not hold leave nothing.
+export const append = (node, ...children) => fill(node, {}, children);
+
 export const number = (value, digits = 2) => (value === null || value === undefined ? "–" : Number(value).toFixed(digits).replace("-", "−"));
 export const level = (value) => String(Number(value)).replace(".5", "½").replace(/^0½$/, "½");
 export const plural = (count, word) => `${count.toLocaleString("en")} ${word}${count === 1 ? "" : "s"}`;

@@ -5,12 +5,12 @@ import { h, plural, s } from "./dom.js";
 import { askPerson, currentPerson } from "./person.js";
 
 const PAGES = {
-  rate: ["Rate", "M12 3l2.7 5.6 6.1.9-4.4 4.3 1 6.1-5.4-2.9-5.4 2.9 1-6.100L3.2 9.500l6.1-.900z"],
-  taste: ["My taste", "M12 20S4 15 4 9.500A4.3 4.3 0 0 1 12 7a4.3 4.3 0 0 1 8 2.500C20 15 12 20 12 20z"],
+  rate: ["Rate", "M12 3l2.7 5.6 6.1.9-4.4 4.3 1 6.1-5.4-2.9-5.4 2.9 1-6.1L3.2 9.5l6.1-.9z"],
+  taste: ["My taste", "M12 20S4 15 4 9.5A4.3 4.3 0 0 1 12 7a4.3 4.3 0 0 1 8 2.5C20 15 12 20 12 20z"],
   rank: ["Rank", "M5 20V11M12 20V4M19 20v-6"],
   prompt: ["Prompt", "M4 18l9-9M15 4v4M13 6h4M19 11v3M17.5 12.500h3"],
   study: ["Study", "M4 5h7v14H4zM13 5h7v14h-7z"],
-  you: ["You", "M12 11a3.5 3.5 0 1 0 0-7 3.5 3.5 0 0 0 0 7zM5 20c.500-4 3.5-6 7-6s6.5 2 7 6"],
+  you: ["You", "M12 11a3.5 3.5 0 1 0 0-7 3.5 3.5 0 0 0 0 7zM5 20c.5-4 3.5-6 7-6s6.5 2 7 6"],
 };
 
 const main = document.getElementById("main");

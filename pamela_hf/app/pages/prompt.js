@@ -2,7 +2,7 @@
 
 import { get, post, request } from "./api.js";
 import { treeChart } from "./charts.js";
-import { h, number, plural, shot } from "./dom.js";
+import { append, h, number, plural, shot } from "./dom.js";
 
 const RUNNING = ["waiting", "running", "stopping"];
 
@@ -51,7 +51,8 @@ export async function show(main, app, [runId]) {
       : [run.state !== "done" && h("button", { class: "primary", onclick: act("resume") }, "Go on"), h("button", { class: "danger", onclick: act("delete") }, "Delete")];
     const order = run.rows.map((_, i) => i).reverse();
     const best = run.rows.reduce((found, row, i) => (row.score !== null && (found < 0 || row.score > run.rows[found].score) ? i : found), -1);
-    page.replaceChildren(
+    page.replaceChildren();
+    append(page,
       h("div", { class: "head" }, h("div", {}, h("a", { href: "#/prompt" }, "← All prompts"), h("h1", { tabindex: -1, dir: "auto" }, run.prompt), h("p", { class: "muted" }, `For ${run.person ?? "everyone"}`)), h("div", { class: "row" }, app.about.simulated && simulatedBadge(), buttons)),
       h("div", { class: "bar", role: "progressbar", "aria-label": "Pictures made", "aria-valuenow": run.rows.length, "aria-valuemax": run.total }, h("span", { style: { width: `${run.state === "done" ? 100 : 100 * run.rows.length / run.total}%` } })),
       h("p", { class: "muted", role: "status" }, run.problem ?? (run.state === "done" ? `Done: ${plural(run.rows.length, "picture")}.` : `${run.state[0].toUpperCase()}${run.state.slice(1)}: ${run.rows.length} of at most ${run.total} pictures.`)),

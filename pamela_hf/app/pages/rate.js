@@ -5,6 +5,7 @@ import { knownChart } from "./charts.js";
 import { h, level, number, plural, segments } from "./dom.js";
 
 const AHEAD = 12;
+const UPSCALED = 8;  // times, at most
 const WORDS = { 0: "not for me", 1: "love it" };
 const MODES = [["one", "One"], ["pair", "Pairs"], ["nine", "Nine"]];
 const PER_ROUND = { one: 1, pair: 2, nine: 9 };
@@ -111,8 +112,18 @@ export async function show(main, app) {
   const picture = (item, alt) => {
     const image = h("img", { src: item.url, alt, draggable: "false", fetchpriority: "high" });
     image.addEventListener("error", () => skipBroken(item));
+    image.addEventListener("load", () => fit(image));
     return image;
   };
+
+  // A picture of few pixels is not blown up over the whole page.
+  function fit(image) {
+    const room = Math.min(image.parentElement.clientWidth / image.naturalWidth, image.parentElement.clientHeight / image.naturalHeight);
+    if (!image.parentElement.classList.contains("canvas")) return;
+    const tiny = Math.max(image.naturalWidth, image.naturalHeight) < 400 && room > UPSCALED;
+    image.classList.toggle("tiny", tiny);
+    Object.assign(image.style, tiny ? { width: `${image.naturalWidth * UPSCALED}px`, height: `${image.naturalHeight * UPSCALED}px` } : { width: "", height: "" });
+  }
 
   function skipBroken(item) {
     if (!state.shown.includes(item)) return;
@@ -176,7 +187,7 @@ export async function show(main, app) {
     const known = found.known;
     const cards = [h("section", { class: "card" },
       h("h2", {}, "How well you are known"),
-      known ? [h("p", { class: "big number" }, number(known.srocc)), knownChart(known), h("p", { class: "small muted" }, "Agreement of the order predicted for you with ratings it was not given: 1 is perfect, 0 is guessing. The bar holds the true value in 95 of 100 cases.")]
+      known ? [h("p", { class: "big number" }, number(known.srocc)), knownChart(known, 280), h("p", { class: "small muted" }, "Agreement of the order predicted for you with ratings it was not given: 1 is perfect, 0 is guessing. The bar holds the true value in 95 of 100 cases.")]
         : [h("p", { class: "muted" }, found.answers < 6 ? `After ${plural(6 - found.answers, "more rating")} this says how well your taste is predicted.` : "Not enough ratings that differ to tell yet.")],
       h("p", {}, plural(found.answers, "answer")),
       h("div", { class: "bar", role: "img", "aria-label": `${found.answers} of about 30 answers` }, h("span", { style: { width: `${Math.min(100, found.answers / 0.3)}%` } })),

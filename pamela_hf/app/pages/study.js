@@ -1,7 +1,7 @@
 // Study: two pictures, which one do you prefer? What is on which side is not known to this page.
 
 import { get, post } from "./api.js";
-import { h, plural } from "./dom.js";
+import { append, h, plural } from "./dom.js";
 
 export async function show(main, app) {
   let onKey = null;
@@ -22,7 +22,7 @@ export async function show(main, app) {
       page.append(h("div", { class: "card empty" }, h("h2", {}, "Nothing to compare yet"), h("p", { class: "muted" }, "Run a prompt for yourself, for somebody else and for everyone. Then this page asks, blind, which pictures people prefer."), h("a", { class: "button primary", href: "#/prompt" }, "Run a prompt")));
       return;
     }
-    page.append(
+    append(page,
       h("section", { class: "card" }, h("h2", {}, "Which picture do you prefer?"), h("p", {}, `${plural(total, "comparison")} for you, ${done} done. Two pictures of one prompt, side by side; sides and order are random. Some pairs come twice, and some only check that you are looking.`), h("div", { class: "row" }, h("button", { class: "primary", onclick: ask, disabled: done >= total }, done ? "Go on" : "Begin"))),
       h("section", { class: "card" }, h("h2", {}, "What it could see"), h("label", {}, "People who will take part", people), sentence),
       found.participants.length > 0 && h("section", { class: "card" }, h("h2", {}, "Who has answered"), h("div", { class: "scroll" }, h("table", {}, h("thead", {}, h("tr", {}, ["Person", "Comparisons", "Checks passed", "Repeats the same"].map((name) => h("th", { scope: "col" }, name)))), h("tbody", {}, found.participants.map((one) => h("tr", {}, [one.person, one.comparisons, `${one.passed} of ${one.checks}`, `${one.same} of ${one.repeats}`].map((value) => h("td", {}, String(value)))))))),

@@ -2,7 +2,7 @@
 
 import { get, newId, post } from "./api.js";
 import { knownChart, predictedChart } from "./charts.js";
-import { h, level, number, plural, shot } from "./dom.js";
+import { append, h, level, number, plural, shot } from "./dom.js";
 
 export async function show(main, app) {
   const page = h("div", { class: "page" }, h("div", { class: "head" }, h("h1", { tabindex: -1 }, "My taste")), h("p", { class: "muted" }, "Looking at your answers …"));
@@ -24,7 +24,7 @@ function draw(page, app, taste) {
   page.append(h("div", { class: "two" }, knownCard(taste), predictedCard(taste)));
   const contradictions = contradictionsCard(app, taste);
   if (contradictions) page.append(contradictions);
-  page.append(
+  append(page,
     row("You would like these most", "Of the pictures you have not rated.", taste.most, score),
     row("… and these least", null, taste.least, score),
     taste.more_than_others.length > 0 && row("You like these more than others do", "Your predicted rating beside everyone’s.", taste.more_than_others, beside),
@@ -70,6 +70,7 @@ function contradictionsCard(app, taste) {
         line.replaceChildren("Now ", h("strong", {}, level(value)), ", saved");
       } catch (error) { app.say(error.message, true); }
     } }, taste.scale.map((value) => h("option", { value, selected: value === item.given }, value === item.given ? `Keep ${level(value)}` : `Change to ${level(value)}`)));
+    figure.classList.add("wrap");
     figure.append(change);
     return figure;
   });
@@ -83,6 +84,6 @@ function likesMore(taste) {
 }
 
 function row(title, subtitle, items, caption) {
-  if (!items.length) return "";
+  if (!items.length) return null;
   return h("section", { class: "card" }, h("div", {}, h("h2", {}, title), subtitle && h("p", { class: "muted small" }, subtitle)), h("div", { class: "strip" }, items.map((item) => shot(item.thumb, caption(item)))));
 }
