@@ -16,6 +16,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from .files.writing import replacing_file
 from .model.configuration_pamela import PamelaConfig
 
 EMBEDDINGS_NAME = "embeddings.safetensors"
@@ -106,12 +107,8 @@ class Embeddings:
         tensors = {"image_embeds": self.image_embeds}
         if self.text_embeds is not None:
             tensors["text_embeds"] = self.text_embeds
-        path = Path(path)
-        part = path.with_name(path.name + ".part")
-        save_file(tensors, part, metadata=header)
-        with open(part, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(part, path)
+        with replacing_file(path) as staged:
+            save_file(tensors, staged, metadata=header)
 
 
 def _hash(header: dict[str, str], *features: np.ndarray | None) -> str:

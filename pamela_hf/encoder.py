@@ -16,6 +16,7 @@ from transformers import AutoModel
 from .embeddings import EmbeddingError, Embeddings, load_embeddings
 from .files.images import open_image_checked
 from .files.locations import folder_or_repository
+from .files.writing import claimed
 from .model.configuration_pamela import LOCAL_ENCODER
 from .model.modeling_pamela import encode_images, encode_prompts
 from .model.processing_pamela import load_preprocessors, preprocessing_fingerprint, tokenize_prompts
@@ -138,12 +139,28 @@ def compute_embeddings(
 
     Raises:
         ValueError: an image that cannot be read, named. EmbeddingError: `output` was made by another encoder.
+        InUseError: another process embeds into `output`.
     """
-    output = Path(output)
+    partial = Path(f"{os.fspath(output)}.partial")
+    with claimed(partial):
+        return _compute_embeddings(
+            encoder, image_ids, open_image, prompts, Path(output), partial, batch_size=batch_size, progress=progress
+        )
+
+
+def _compute_embeddings(
+    encoder: FrozenEncoder,
+    image_ids: Sequence[str],
+    open_image: Callable[[str], IO[bytes] | str | os.PathLike],
+    prompts: Sequence[str | None],
+    output: Path,
+    partial: Path,
+    *,
+    batch_size: int,
+    progress: bool,
+) -> Embeddings:
     stamp = {"backbone": encoder.name, "revision": encoder.revision, "preprocessing": encoder.preprocessing}
-    partial = output.with_name(output.name + ".partial")
     done = _finished_parts(output, partial, stamp)
-    partial.mkdir(parents=True, exist_ok=True)
     number = len(list(partial.glob("*.safetensors")))
     prompts = [p if p and p.strip() else None for p in prompts]
     keys: list[str] = []
@@ -184,7 +201,7 @@ def compute_embeddings(
         source_keys=keys,
     )
     result.save(output)
-    shutil.rmtree(partial)
+    shutil.rmtree(partial, ignore_errors=True)  # its lock is still held
     return result
 
 

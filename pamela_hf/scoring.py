@@ -14,10 +14,11 @@ from tqdm.auto import tqdm
 from transformers.utils import logging
 
 from .embeddings import Embeddings, check_encoder
-from .encoder import usable_device
+from .encoder import FrozenEncoder, usable_device
 from .files.csv import read_header, read_rows
 from .files.images import open_image_checked, upright_rgb
 from .files.locations import folder_or_repository
+from .files.writing import replacing_file
 from .model.configuration_pamela import PamelaConfig
 from .model.modeling_pamela import PamelaRewardModel
 from .model.processing_pamela import PamelaProcessor
@@ -187,6 +188,31 @@ class PamelaScorer:
             loaded = PamelaRewardModel.from_pretrained(model, dtype=dtype, **kwargs).to(device)
             # one config: a rating scale added to the model moves the ids that the processor gives, too
             return cls(loaded, PamelaProcessor.from_pretrained(model, config=loaded.config, **kwargs))
+
+    @classmethod
+    def blank(
+        cls, features: Embeddings, levels: Sequence[float] = (1, 2, 3, 4, 5), encoder: FrozenEncoder | None = None
+    ) -> "PamelaScorer":
+        """A base for heads from images alone, before anybody's ratings: see [`PamelaRewardModel.blank`].
+
+        Args:
+            features: of N images such as those that will be rated.
+            levels: ascending levels of the rating scale.
+            encoder: what made `features`; without it the scorer takes features only, unless they name an encoder on
+                the Hub.
+
+        Raises:
+            ValueError: fewer than two different images, or levels that do not ascend.
+        """
+        if encoder is None:
+            return cls(PamelaRewardModel.blank(features, levels))
+        model = PamelaRewardModel.blank(features, levels, encoder=encoder.model)
+        return cls(model, PamelaProcessor(model.config, encoder.image_processor, encoder.tokenizer))
+
+    def save_pretrained(self, folder: str | os.PathLike) -> None:
+        """Writes model and processor as `from_pretrained` reads them."""
+        self.model.save_pretrained(folder)
+        self.processor.save_pretrained(folder)
 
     @property
     def config(self) -> PamelaConfig:
@@ -450,7 +476,6 @@ def score_folder(
     result = result.sort_values("score", ascending=False, kind="stable", ignore_index=True)
     if output is not None:
         output = Path(output)
-        part = output.with_name(output.name + ".part")
-        result.to_parquet(part) if output.suffix == ".parquet" else result.to_csv(part, index=False)
-        os.replace(part, output)
+        with replacing_file(output) as staged:
+            result.to_parquet(staged) if output.suffix == ".parquet" else result.to_csv(staged, index=False)
     return result

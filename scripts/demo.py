@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 from pamela_hf.cli import main as pamela
+from pamela_hf.files.writing import write_text
 from pamela_hf.scoring import PamelaScorer
 from pamela_hf.simulation.encoder import simulated_pairs, train_tiny_encoder
 from pamela_hf.simulation.world import new_rater_csv, write_world
@@ -72,7 +73,7 @@ def main() -> None:
         for title, chosen in (("most", best[:8]), ("least", best[-8:])):
             shown = "".join(FIGURE.format(i.path, html.escape(i.prompt, quote=True), s) for s, i in chosen)
             rows.append(f"<h3>{html.escape(person)} would like {title} (predicted rating, 1–5)</h3>{shown}")
-    (out / "report.html").write_text(PAGE.format(people="".join(rows)), encoding="utf-8")
+    write_text(out / "report.html", PAGE.format(people="".join(rows)))
     step(f"Done. Look at {out / 'report.html'}")
 
 

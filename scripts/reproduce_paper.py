@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 from pamela_hf.baselines import available_baselines
-from pamela_hf.cli import names, numbers
+from pamela_hf.commands._arguments import names, numbers
 from pamela_hf.training.config import TrainingConfig
 
 

@@ -12,6 +12,7 @@ from pamela_hf import PamelaConfig
 from pamela_hf.cli import main
 from pamela_hf.embeddings import EmbeddingError, Embeddings, check_encoder, join_embeddings, load_embeddings
 from pamela_hf.encoder import FrozenEncoder, check_encoder_folder, compute_embeddings
+from pamela_hf.files.writing import InUseError
 from pamela_hf.scoring import PamelaScorer
 
 
@@ -70,6 +71,21 @@ def test_a_run_that_was_cut_off_goes_on_and_embeds_each_image_once(siglip_encode
     assert len(seen) == 2
     np.testing.assert_allclose(result.image_embeds, whole.image_embeds, atol=1e-6)
     np.testing.assert_allclose(result.text_embeds, whole.text_embeds, atol=1e-6)
+
+
+def test_a_second_process_is_refused_and_the_first_one_ends_well(siglip_encoder, folder, tmp_path, monkeypatch):
+    encoder = FrozenEncoder(str(siglip_encoder), device="cpu")
+    forward, refused = encoder.embed_images, []
+
+    def meanwhile(batch):
+        with pytest.raises(InUseError, match="another process is at work there") as error:
+            embed(FrozenEncoder(str(siglip_encoder), device="cpu"), folder, tmp_path / "e.safetensors")
+        refused.append(error)
+        return forward(batch)
+
+    monkeypatch.setattr(encoder, "embed_images", meanwhile)
+    embed(encoder, folder, tmp_path / "e.safetensors")
+    assert len(refused) == 2 and [path.name for path in tmp_path.glob("e.*")] == ["e.safetensors"]
 
 
 def test_a_changed_image_or_prompt_is_embedded_anew_and_the_rest_kept(siglip_encoder, folder, tmp_path, monkeypatch):

@@ -91,37 +91,7 @@ print(json.dumps([seconds, heavy, type(AutoConfig.for_model("pamela")).__name__]
     assert heavy == [] and registered == "PamelaConfig"
 
 
-COMMANDS = ["prepare-ratings", "embed", "train", "evaluate", "ablate", "fit-user", "score", "study", "push"]
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_explains_itself(command, capsys):
-    from pamela_hf.cli import main
-
-    with pytest.raises(SystemExit) as stopped:
-        main([command, "--help"])
-    text = capsys.readouterr().out
-    assert stopped.value.code == 0 and f"pamela {command}" in text
-    script = ROOT / "scripts" / f"{command.replace('-', '_')}.py"
-    assert f'command="{command}"' in script.read_text()
-
-
 def test_scripts_are_thin():
     for path in (ROOT / "scripts").glob("*.py"):
         if not path.name.startswith("bench"):
             assert len(path.read_text().splitlines()) <= 80, path
-
-
-def test_bad_input_on_the_command_line_is_one_clear_line(tmp_path, ratings_folder):
-    from pamela_hf.cli import main
-
-    data = ["--data", str(ratings_folder)]
-    for arguments, message in [
-        (["train", *data, "--output", str(tmp_path / "m"), "epoch=1"], "did you mean 'epochs'"),
-        (["train", "--data", str(tmp_path / "none"), "--output", str(tmp_path / "m")], "none"),
-        (["embed", *data], "no images"),
-        (["score", "--model", "x", "--images", "y", "--output", "z.txt"], r"\.csv or \.parquet"),
-    ]:
-        with pytest.raises(SystemExit, match=message):
-            main(arguments)
-    assert not (tmp_path / "m").exists()

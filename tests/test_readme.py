@@ -1,5 +1,6 @@
 """What the README shows runs, in a small demo world made by the demo itself."""
 
+import argparse
 import re
 import shlex
 import subprocess
@@ -7,6 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from pamela_hf.commands import load_command
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -51,13 +54,8 @@ def test_commands_exist(line):
     if words[0] == "make":
         assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
     elif words[0] == "pamela":
-        from pamela_hf.cli import COMMANDS
-
-        _, add_arguments, _ = COMMANDS[words[1]]
-        import argparse
-
         parser = argparse.ArgumentParser()
-        add_arguments(parser)
+        load_command(words[1]).add_arguments(parser)
         parser.parse_args(words[2:])  # exits where an option does not exist
     elif words[0] == "python":
         done = subprocess.run([sys.executable, ROOT / words[1], "--help"], capture_output=True, text=True)

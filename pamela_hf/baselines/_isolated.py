@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ..hub.scan import environment_without_secrets
 from ._pixels import Origin, PixelScorer
 
 WORKER = Path(__file__).with_name("_worker.py")
@@ -54,7 +55,9 @@ class IsolatedScorer(PixelScorer):
         )
         command = [python or sys.executable, str(worker), name, origin.weights, origin.revision or "main", *options]
         try:
-            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment_without_secrets()
+            )
         except OSError as error:
             raise RuntimeError(f"{command[0]!r} cannot be started ({error.strerror}). {how}") from error
         weakref.finalize(self, _stop, self._process)

@@ -158,5 +158,5 @@ def loading(name: str, weights: str, revision: str | None, licence: str, instead
         at = f" at revision {revision}" if revision else ""
         raise OSError(
             f"{name} needs the weights {weights}{at} (licence: {licence}), which could not be loaded: "
-            f"{str(error).splitlines()[0] if str(error) else type(error).__name__} {instead}"
+            f"{str(error).splitlines()[0] if str(error) else 'no reason was given.'} {instead}"
         ) from error

@@ -81,7 +81,7 @@ def serve(load):
         try:
             message = {"scores": work()}
         except Exception as error:
-            message = {"error": f"{type(error).__name__}: {error}"}
+            message = {"error": str(error) or "it failed without a message"}
         answers.write(json.dumps(message) + "\n")
         answers.flush()
 

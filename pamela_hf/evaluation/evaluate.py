@@ -28,7 +28,7 @@ The gap is NAME on the seen people minus NAME on the unseen ones, who are other 
 import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,6 +53,7 @@ from .page import render_html
 from .paper import is_papers_release, paper_table
 
 DEFAULT_SPLITS = ("val_seen", "val_unseen", "test_seen", "test_unseen")
+PARTS = ("splits", "differences", "few_shot", "per_user", "diverging", "gap", "calibration", "groups")
 
 FewShot = Callable[[Scorer, str, pd.DataFrame], Mapping[str, Sequence[tuple[np.ndarray, Predictions]]]]
 """few_shot(scorer, split, ratings) → suffix such as "k=20" → one (rows judged, their predictions) per draw of the
@@ -60,14 +61,43 @@ ratings fitted on. Per-user values and bootstrap draws are averaged over the dra
 
 
 class Judged(NamedTuple):
-    """Predictions as judged: `estimates` by metric, the people behind them, and where all rows were predicted at once
-    the predictions themselves, turned so that higher means liked more. `untold`: of few-shot results on a part of the
-    rows, the same scorer's estimates on that part without the ratings given."""
+    """Predictions as judged.
+
+    Attributes:
+        estimates: metric → value with its bootstrap draws.
+        users: the same by person.
+        predictions: where all rows were predicted at once, turned so that higher means liked more.
+        without_ratings: of few-shot results on a part of the rows: the same scorer's estimates on that part before it
+            was fitted on the person's ratings.
+    """
 
     estimates: dict[str, Estimate]
     users: UserMetrics
     predictions: Predictions | None = None
-    untold: dict[str, Estimate] | None = None
+    without_ratings: dict[str, Estimate] | None = None
+
+
+@dataclass(frozen=True)
+class _Split:
+    """A split as it is judged: n ratings, the level of each on its scale `(n,)`, how intervals are drawn."""
+
+    name: str
+    ratings: pd.DataFrame
+    levels: np.ndarray
+    level_values: Mapping[str, Sequence[float]]
+    bootstrap: int
+    seed: int
+
+    @classmethod
+    def of(cls, name: str, data: RatingData, bootstrap: int, seed: int) -> "_Split":
+        ratings = data.splits[name].reset_index(drop=True)
+        if ratings.participant_id.isna().any():
+            raise ValueError(f"split {name!r} has ratings without participant_id; taste is judged per person.")
+        return cls(name, ratings, rating_levels(ratings, data.level_values), data.level_values, bootstrap, seed)
+
+    @property
+    def draws(self) -> dict[str, int]:
+        return {"bootstrap": self.bootstrap, "seed": self.seed}
 
 
 def run(
@@ -90,19 +120,25 @@ def run(
 
     Args:
         model: model folder or Hub id.
-        data: anything `load_ratings` reads.
+        data: anything [`pamela_hf.ratings.load_ratings`] reads.
         output: folder for `report.json` and `report.html`.
         baselines: names of modules in `pamela_hf/baselines`, fitted on the train split.
+        splits: as in [`evaluate`].
+        bootstrap: as in [`evaluate`].
+        seed: as in [`evaluate`].
         embeddings: features of all images; default: those beside the ratings.
-        simulated: the ratings are made up, and the report says so; default: if they are the demo world's.
-        splits, bootstrap, seed: as in `evaluate`.
-        few_shot, draws, select: numbers of own ratings to fit unseen people on, how often each is drawn, and how
-            they are chosen, see [`pamela_hf.evaluation.few_shot.FewShotFits`].
+        simulated: the ratings are simulated, and the report says so; default: if they are the demo world's.
+        few_shot: numbers of own ratings to fit unseen people on.
+        draws: how often each number of ratings is drawn anew.
+        select: how they are chosen, see [`pamela_hf.evaluation.few_shot.FewShotFits`].
         repeats: CSV of second ratings, `participant,image,score`, for the noise ceiling; see
-            `pamela_hf.evaluation.noise_ceiling`.
+            [`pamela_hf.evaluation.noise_ceiling`].
 
     Returns:
-        The report. Raises ValueError or FileNotFoundError for what is missing or misnamed, before any work.
+        The report.
+
+    Raises:
+        ValueError, FileNotFoundError: something is missing or misnamed; raised before any work.
     """
     modules = {name: load_baseline(name) for name in baselines}
     ratings = load_ratings(data)
@@ -168,10 +204,15 @@ def evaluate(
         data: ratings by split, and the levels of each rating scale.
         embeddings: of every image in the splits.
         splits: default: the val and test splits there are. Choices belong on val; read test once per claim.
-        bootstrap: draws of people for the intervals, 0 for none. seed: of the draws and of the randomized
-        PIT. reference: the scorer that all others are subtracted from, if it is among them. few_shot: see
-        `FewShot`; called for each personal scorer on each `*_unseen` split. repeats: second ratings as
-        `read_repeats` gives them.
+        bootstrap: draws of people for the intervals, 0 for none.
+        seed: of these draws and of the randomized PIT.
+        reference: the scorer that all others are subtracted from, if it is among them.
+        few_shot: see [`FewShot`]; called for each personal scorer on each `*_unseen` split.
+        simulated: the ratings are simulated, and the report says so.
+        repeats: second ratings, as [`pamela_hf.evaluation.noise_ceiling.read_repeats`] gives them.
+
+    Returns:
+        The report: see the module.
 
     Raises:
         ValueError: a split that is unknown or empty, two scorers of one name, predictions of a wrong length, or
@@ -183,7 +224,26 @@ def evaluate(
     if bootstrap < 0:
         raise ValueError(f"bootstrap={bootstrap}; the number of draws is 0 (no intervals) or more, such as 1000.")
     chosen = _chosen_splits(data.splits, splits)
-    meta: dict[str, Any] = {
+    report: dict[str, Any] = {part: {} for part in PARTS}
+    judged: dict[str, dict[str, Judged]] = {}
+    counts: dict[str, dict[str, Any]] = {}
+    with tqdm(total=len(chosen) * len(scorers), desc="evaluating") as progress:
+        for name in chosen:
+            split = _Split.of(name, data, bootstrap, seed)
+            judged[name] = {}
+            for scorer in scorers:
+                progress.set_postfix_str(f"{name} {scorer.name}")
+                judged[name] |= _judge_scorer(scorer, split, embeddings, few_shot)
+                progress.update()
+            for part, cells in _report_split(split, judged[name], names, reference).items():
+                report[part][name] = cells
+            counts[name] = _counts(split, judged[name][names[0]])
+    for part in ("val", "test"):
+        if {f"{part}_seen", f"{part}_unseen"} <= set(judged):
+            report["gap"][part] = _gaps(judged[f"{part}_seen"], judged[f"{part}_unseen"])
+    ceiling = None if repeats is None else noise_ceiling(repeats, data.level_values, bootstrap=bootstrap, seed=seed)
+    report["noise_ceiling"] = ceiling
+    report["meta"] = {
         "version": __version__,
         "seed": seed,
         "bootstrap": bootstrap,
@@ -191,69 +251,61 @@ def evaluate(
         "simulated": simulated,
         "data": data.name,
         "scorers": {scorer.name: _describe(scorer) for scorer in scorers},
-        "counts": {},
+        "counts": counts,
     }
-    parts = ("splits", "differences", "few_shot", "per_user", "diverging", "gap", "calibration", "groups")
-    report: dict[str, Any] = {part: {} for part in parts}
-    report |= {"noise_ceiling": None, "paper": None, "meta": meta}
-    draws = {"bootstrap": bootstrap, "seed": seed}
-    everything: dict[str, dict[str, Judged]] = {}
-    with tqdm(total=len(chosen) * len(scorers), desc="evaluating") as progress:
-        for split in chosen:
-            ratings = data.splits[split].reset_index(drop=True)
-            levels = rating_levels(ratings, data.level_values)
-            judged = everything[split] = {}
-            for scorer in scorers:
-                progress.set_postfix_str(f"{split} {scorer.name}")
-                judge_rows = _Judge(scorer, split, ratings, levels, data.level_values, bootstrap, seed)
-                judged |= _judge_scorer(scorer, split, ratings, embeddings, judge_rows, few_shot)
-                progress.update()
-            report["splits"][split] = {
-                name: {metric: estimate.as_dict() for metric, estimate in one.estimates.items()}
-                for name, one in judged.items()
-            }
-            report["differences"][split] = {
-                f"{a} - {b}": {metric: (ours[metric] - theirs[metric]).as_dict() for metric in METRICS}
-                for a, b in _pairs(list(judged), reference)
-                for ours, theirs in _on_the_same_rows(judged, a, b)
-            }
-            report["few_shot"][split] = {
-                name: {metric: estimate.as_dict() for metric, estimate in one.untold.items()}
-                for name, one in judged.items()
-                if one.untold is not None
-            }
-            report["per_user"][split] = {
-                name: {"user_srocc": _sorted_finite(one.users.values["user_srocc"])} for name, one in judged.items()
-            }
-            given = (ratings.score.to_numpy(), ratings.participant_id.to_numpy())
-            report["diverging"][split] = diverging_share(*given, ratings.image_id.to_numpy(), **draws)
-            at_once = {name: one for name, one in judged.items() if one.predictions and not name.endswith("@k=0")}
-            report["calibration"][split] = {
-                name: calibration(*given, one.predictions.probs, one.predictions.level_values, **draws)
-                for name, one in at_once.items()
-                if one.predictions.probs is not None
-            }
-            plain = {name: judged[name] for name in names}
-            report["groups"][split] = group_tables(
-                ratings,
-                {name: one.predictions.scores for name, one in plain.items()},
-                {name: one.users for name, one in plain.items()},
-                levels=levels,
-                **draws,
-            )
-            meta["counts"][split] = {
-                "ratings": len(ratings),
-                "participants": int(ratings.participant_id.nunique()),
-                "images": int(ratings.image_id.nunique()),
-                "left_out": judged[names[0]].users.left_out,
-            }
-    for part in ("val", "test"):
-        if {f"{part}_seen", f"{part}_unseen"} <= set(everything):
-            report["gap"][part] = _gaps(everything[f"{part}_seen"], everything[f"{part}_unseen"])
-    if repeats is not None:
-        report["noise_ceiling"] = noise_ceiling(repeats, data.level_values, **draws)
     report["paper"] = paper_table(report, not simulated and is_papers_release(data))
     return report
+
+
+def _report_split(
+    split: _Split, judged: Mapping[str, Judged], names: Sequence[str], reference: str
+) -> dict[str, dict[str, Any]]:
+    """Part of the report → what it says of this split; `names`: of the scorers themselves, without their controls."""
+    ratings = split.ratings
+    given = (ratings.score.to_numpy(), ratings.participant_id.to_numpy())
+    calibrated = {
+        name: one.predictions
+        for name, one in judged.items()
+        if one.predictions is not None and one.predictions.probs is not None and not name.endswith("@k=0")
+    }
+    return {
+        "splits": {name: _cells(one.estimates) for name, one in judged.items()},
+        "differences": {
+            f"{a} - {b}": _cells({metric: ours[metric] - theirs[metric] for metric in METRICS})
+            for a, b in _pairs(list(judged), reference)
+            for ours, theirs in _on_the_same_rows(judged, a, b)
+        },
+        "few_shot": {
+            name: _cells(one.without_ratings) for name, one in judged.items() if one.without_ratings is not None
+        },
+        "per_user": {
+            name: {"user_srocc": _sorted_finite(one.users.values["user_srocc"])} for name, one in judged.items()
+        },
+        "diverging": diverging_share(*given, ratings.image_id.to_numpy(), **split.draws),
+        "calibration": {
+            name: calibration(*given, one.probs, one.level_values, **split.draws) for name, one in calibrated.items()
+        },
+        "groups": group_tables(
+            ratings,
+            {name: judged[name].predictions.scores for name in names},
+            {name: judged[name].users for name in names},
+            levels=split.levels,
+            **split.draws,
+        ),
+    }
+
+
+def _cells(estimates: Mapping[str, Estimate]) -> dict[str, dict[str, Any]]:
+    return {metric: estimate.as_dict() for metric, estimate in estimates.items()}
+
+
+def _counts(split: _Split, judged: Judged) -> dict[str, Any]:
+    return {
+        "ratings": len(split.ratings),
+        "participants": int(split.ratings.participant_id.nunique()),
+        "images": int(split.ratings.image_id.nunique()),
+        "left_out": judged.users.left_out,
+    }
 
 
 def rating_levels(ratings: pd.DataFrame, level_values: Mapping[str, Sequence[float]]) -> np.ndarray:
@@ -282,30 +334,33 @@ def _gaps(seen: Mapping[str, Judged], unseen: Mapping[str, Judged]) -> dict[str,
     return gaps
 
 
-def _judge_scorer(scorer, split, ratings, embeddings, judge_rows, few_shot) -> dict[str, Judged]:
+def _judge_scorer(
+    scorer: Scorer, split: _Split, embeddings: Embeddings, few_shot: FewShot | None
+) -> dict[str, Judged]:
     """The scorer under its name, and what belongs beside it on this split."""
-    name = scorer.name
-    everyone = np.arange(len(ratings))
+    name, ratings, judge_rows = scorer.name, split.ratings, _Judge(scorer, split)
+    every_row = np.arange(len(ratings))
     plain = scorer.predict(ratings, embeddings)
-    judged = {name: judge_rows(everyone, plain)}
+    judged = {name: judge_rows(every_row, plain)}
     if not scorer.personal:
         return judged
-    if split.endswith("_seen"):
+    if split.name.endswith("_seen"):
         for control, edit in (("no_user", without_user), ("wrong_user", with_wrong_user)):
             if control == "no_user" or ratings.participant_id.nunique() > 1:
-                judged[f"{name}@{control}"] = judge_rows(everyone, scorer.predict(edit(ratings), embeddings))
-    if split.endswith("_unseen"):
+                judged[f"{name}@{control}"] = judge_rows(every_row, scorer.predict(edit(ratings), embeddings))
+    if split.name.endswith("_unseen"):
         judged[f"{name}@k=0"] = judged[name]
-        for suffix, draws in (few_shot(scorer, split, ratings) if few_shot else {}).items():
-            told = _mean([judge_rows(rows, predicted) for rows, predicted in draws])
+        for suffix, draws in (few_shot(scorer, split.name, ratings) if few_shot else {}).items():
+            fitted = _mean([judge_rows(rows, predicted) for rows, predicted in draws])
             if any(len(rows) < len(ratings) for rows, _ in draws):
-                untold = _mean([judge_rows(rows, _only(plain, rows)) for rows, _ in draws])
-                told = told._replace(untold=untold.estimates)
-            judged[f"{name}@{suffix}"] = told
+                before = _mean([judge_rows(rows, _only(plain, rows)) for rows, _ in draws])
+                fitted = fitted._replace(without_ratings=before.estimates)
+            judged[f"{name}@{suffix}"] = fitted
     return judged
 
 
 def _only(predicted: Predictions, rows: np.ndarray) -> Predictions:
+    """The predictions of some rows."""
     parts = {field: getattr(predicted, field) for field in ("scores", "std", "probs", "level_values")}
     if parts["probs"] is not None:
         parts["level_values"] = np.broadcast_to(parts["level_values"], np.shape(parts["probs"]))
@@ -315,13 +370,15 @@ def _only(predicted: Predictions, rows: np.ndarray) -> Predictions:
 def _on_the_same_rows(judged: Mapping[str, Judged], a: str, b: str) -> list[tuple[dict, dict]]:
     """The estimates that `a - b` is taken of, or none if the two were judged on different rows."""
     one, other = judged[a], judged[b]
-    if (one.untold is None) == (other.untold is None):
+    if (one.without_ratings is None) == (other.without_ratings is None):
         return [(one.estimates, other.estimates)]
-    return [(other.untold, other.estimates)] if b.startswith(f"{a}@k=") and other.untold else []
+    if b.startswith(f"{a}@k=") and other.without_ratings:
+        return [(other.without_ratings, other.estimates)]
+    return []
 
 
 def without_user(ratings: pd.DataFrame) -> pd.DataFrame:
-    """The same rows given by nobody in particular: `participant_id` missing, demographics kept."""
+    """The same rows without a participant: `participant_id` missing, demographics kept."""
     ids = ratings.participant_id.astype("category")
     return ratings.assign(participant_id=pd.Categorical.from_codes(np.full(len(ids), -1), dtype=ids.dtype))
 
@@ -343,13 +400,11 @@ def with_wrong_user(ratings: pd.DataFrame) -> pd.DataFrame:
 class _Judge:
     """Judges predictions for rows of one split by the participants who really gave the ratings."""
 
-    def __init__(self, scorer, split, ratings, levels, level_values, bootstrap, seed):
-        if ratings.participant_id.isna().any():
-            raise ValueError(f"split {split!r} has ratings without participant_id; taste is judged per person.")
-        self.scorer, self.where = scorer, f"scorer {scorer.name!r} on split {split!r}"
-        self.ratings, self.levels, self.options = ratings, levels, {"bootstrap": bootstrap, "seed": seed}
-        self.options["participants"] = sorted(ratings.participant_id.astype(str).unique())
-        scales = [level_values[scale] for scale in ratings.rating_scale.astype(str).unique()]
+    def __init__(self, scorer: Scorer, split: _Split):
+        self.scorer, self.split = scorer, split
+        self.where = f"scorer {scorer.name!r} on split {split.name!r}"
+        self.participants = sorted(split.ratings.participant_id.astype(str).unique())
+        scales = [split.level_values[scale] for scale in split.ratings.rating_scale.astype(str).unique()]
         ends = {(float(values[0]), float(values[-1])) for values in scales}
         in_units = getattr(scorer, "rating_units", True) and scorer.score_range is not None
         self.in_rating_units = in_units and ends == {tuple(map(float, scorer.score_range))}
@@ -359,12 +414,13 @@ class _Judge:
         if scores.shape != rows.shape:
             raise ValueError(f"{self.where}: scores has shape {scores.shape}, {len(rows)} ratings were asked.")
         if len(bad := np.flatnonzero(~np.isfinite(scores))):
-            image = self.ratings.image_id.iloc[rows[bad[0]]]
+            image = self.split.ratings.image_id.iloc[rows[bad[0]]]
             raise ValueError(
                 f"{self.where} predicted {scores[bad[0]]} in {len(bad)} of {len(rows)} rows, first row {rows[bad[0]]} "
                 f"(image {image!r}). A missing score is never better than anything: fix the scorer or drop the image."
             )
-        ratings, scores = self.ratings.iloc[rows], scores if self.scorer.higher_is_better else -scores
+        ratings = self.split.ratings.iloc[rows]
+        scores = scores if self.scorer.higher_is_better else -scores
         estimates, users = judge(
             scores,
             ratings.score.to_numpy(),
@@ -372,8 +428,9 @@ class _Judge:
             ratings.image_id.astype(str).to_numpy(),
             predicted.probs,
             predicted.level_values,
-            levels=self.levels[rows],
-            **self.options,
+            levels=self.split.levels[rows],
+            participants=self.participants,
+            **self.split.draws,
         )
         if predicted.probs is None and not self.in_rating_units:
             estimates["rmse"] = Estimate(math.nan, np.full_like(estimates["rmse"].draws, np.nan), 0)
@@ -409,7 +466,7 @@ def _pairs(names: list[str], reference: str) -> list[tuple[str, str]]:
         rival, _, few = name.partition("@k=")
         fitted = f"{reference}@k={few}"
         if few not in ("", "0") and rival != reference and fitted in names:
-            # Against the reference that was told nothing, it would be no comparison.
+            # both after the same ratings: against a reference without them it would be no comparison
             pairs[pairs.index((reference, name))] = (fitted, name)
     for name in (name.removesuffix("@no_user") for name in names if name.endswith("@no_user")):
         controls = [name, f"{name}@no_user", f"{name}@wrong_user"]

@@ -26,15 +26,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 from transformers.utils import logging
 
 from ..embeddings import Embeddings
 from ..evaluation.evaluate import rating_levels
+from ..files.writing import claimed, write_json
 from ..metrics import METRICS, judge
 from ..ratings.table import RatingData
-from ..reports.files import write_report, write_whole
+from ..reports.files import write_report
 from ..scoring import PamelaScorer
 from ..training.config import PIECES, TrainingConfig
 from ..training.train import build_config, load_sources, train
@@ -89,7 +89,7 @@ def run(
 
     Raises:
         ValueError: an unknown variant or split, no seed, a size below 1.
-        RuntimeError: another process works on `output`.
+        InUseError: another process works on `output`.
     """
     config, output = config or TrainingConfig(), Path(output)
     ratings, embeddings = load_sources([data])
@@ -100,13 +100,7 @@ def run(
         raise ValueError(f"splits={chosen if not chosen else unknown}; the data has {sorted(ratings.splits)}.")
     if not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(f"seeds={list(seeds)}; give at least one, each once, such as 0,1,2.")
-    output.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(output / ".lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise RuntimeError(f"Another process works on {output}. Wait for it, or take another output.") from None
-    try:
+    with claimed(output):
         grid = _Grid(config, ratings, embeddings, output, chosen, keep_models)
         cells: dict[str, list[dict[str, Any]]] = {variant.name: [] for variant in planned}
         asked = [(variant, seed) for seed in seeds for variant in planned]
@@ -131,8 +125,6 @@ def run(
         parts = {variant.name: variant.part for variant in planned}
         report = ablation_report(cells, parts, meta)
         write_report(report, output, render_ablation, "ablation")
-    finally:
-        lock.release()
     return report
 
 
@@ -261,7 +253,7 @@ class _Grid:
             shutil.rmtree(self.work / "checkpoints", ignore_errors=True)
             os.replace(self.work, model)
         shutil.rmtree(self.work, ignore_errors=True)
-        write_whole(path, json.dumps({"sha256": _sha256(cell), "cell": cell}) + "\n")
+        write_json(path, {"sha256": _sha256(cell), "cell": cell})
         self.trained += 1
         return json.loads(json.dumps(cell))  # as it will be read
 

@@ -20,9 +20,9 @@ from ..encoder import DEFAULT_ENCODER, FrozenEncoder, compute_embeddings
 from ..evaluation.evaluate import run as evaluate
 from ..evaluation.paper import ABLATION
 from ..evaluation.table import metric_table
+from ..files.writing import claimed, write_json, write_text
 from ..ratings.builder import HUB_ID, load_ratings
 from ..ratings.preparation import prepare
-from ..reports.files import write_whole
 from ..training.config import TrainingConfig
 from ..training.train import load_sources, train
 from ..version import __version__
@@ -73,6 +73,7 @@ def reproduce(
 
     Raises:
         ValueError: `output` holds a run of other ratings or another configuration.
+        FileExistsError: `output` holds something else. InUseError: another process works there.
     """
     out, start = Path(output), perf_counter()
     ratings, model = out / "ratings", out / "model"
@@ -80,43 +81,32 @@ def reproduce(
     def step(title: str) -> None:
         print(f"[{perf_counter() - start:5.0f} s] {title}", flush=True)
 
-    _claim(out, {"source": source, "revision": revision, "config": dataclasses.asdict(config)})
-    if not (ratings / "README.md").is_file():  # written whole or not at all
-        step(f"Reading {source}")
-        prepare(fetch(source, revision), ratings, progress=True)
-    if not _all_embedded(ratings):
-        name = config.encoder or DEFAULT_ENCODER
-        step(f"Embedding with {name}")
-        _embed(ratings, name, batch_size)
-    if not (model / "config.json").is_file():  # a model's last file
-        step("Training")
-        train(config, *load_sources([ratings]), model, resume=(model / "training_config.yaml").is_file())
-    report = _whole_report(out / "eval" / "report.json", model, [*baselines], [*few_shot])
-    if report is None:
-        step("Evaluating, person by person")
-        evaluate(model, ratings, out / "eval", baselines=baselines, few_shot=few_shot)
-        report = json.loads((out / "eval" / "report.json").read_text(encoding="utf-8"))
-        step_note = {"model": _identity(model), "baselines": [*baselines], "few_shot": [*few_shot]}
-        write_whole(out / "eval" / "made_from.json", json.dumps({**step_note, "version": __version__}) + "\n")
-    step(f"Ablations: {len(variants)} variants, seeds {', '.join(map(str, seeds))} (finished cells are kept)")
-    splits = list(report["splits"])
-    grid = ablate(ratings, out / "ablation", config=config, variants=variants, seeds=seeds, splits=splits)
-    text = comparison(report, grid)
-    write_whole(out / "comparison.md", text + "\n")
-    step(f"Done: {out / 'comparison.md'}, {out / 'eval' / 'report.html'}, {out / 'ablation' / 'ablation.html'}")
+    what = {"source": source, "revision": revision, "version": __version__, **dataclasses.asdict(config)}
+    with claimed(out, what, kind="reproduction"):
+        if not (ratings / "README.md").is_file():  # written whole or not at all
+            step(f"Reading {source}")
+            prepare(fetch(source, revision), ratings, progress=True)
+        if not _all_embedded(ratings):
+            name = config.encoder or DEFAULT_ENCODER
+            step(f"Embedding with {name}")
+            _embed(ratings, name, batch_size)
+        if not (model / "config.json").is_file():  # a model's last file
+            step("Training")
+            train(config, *load_sources([ratings]), model, resume=(model / "training_config.yaml").is_file())
+        report = _whole_report(out / "eval" / "report.json", model, [*baselines], [*few_shot])
+        if report is None:
+            step("Evaluating, person by person")
+            evaluate(model, ratings, out / "eval", baselines=baselines, few_shot=few_shot)
+            report = json.loads((out / "eval" / "report.json").read_text(encoding="utf-8"))
+            step_note = {"model": _identity(model), "baselines": [*baselines], "few_shot": [*few_shot]}
+            write_json(out / "eval" / "made_from.json", {**step_note, "version": __version__})
+        step(f"Ablations: {len(variants)} variants, seeds {', '.join(map(str, seeds))} (finished cells are kept)")
+        splits = list(report["splits"])
+        grid = ablate(ratings, out / "ablation", config=config, variants=variants, seeds=seeds, splits=splits)
+        text = comparison(report, grid)
+        write_text(out / "comparison.md", text + "\n")
+        step(f"Done: {out / 'comparison.md'}, {out / 'eval' / 'report.html'}, {out / 'ablation' / 'ablation.html'}")
     return text
-
-
-def _claim(out: Path, what: Mapping[str, Any]) -> None:
-    note = out / "run.json"
-    what = json.loads(json.dumps({**what, "version": __version__}))
-    if note.is_file():
-        before = json.loads(note.read_text(encoding="utf-8"))
-        if changed := sorted(key for key in what if before.get(key) != what[key]):
-            raise ValueError(f"{out} holds a run with another {', '.join(changed)} (see {note}). Take another output.")
-        return
-    out.mkdir(parents=True, exist_ok=True)
-    write_whole(note, json.dumps(what, indent=1) + "\n")
 
 
 def _all_embedded(ratings: Path) -> bool:

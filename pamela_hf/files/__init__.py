@@ -1,5 +1,6 @@
 """Files of this machine, read and written in one way each. Imports nothing of the package.
 
-images: pictures from anywhere, opened safely.  csv: tables as spreadsheets write them.  config: YAML and `key=value`.
-locations: where a model is loaded from.
+writing: files and folders whole or not at all, locks, the claim of a run's folder.  images: pictures from anywhere,
+opened safely.  csv: tables as spreadsheets write them.  config: YAML and `key=value`.  locations: where a model is
+loaded from.
 """

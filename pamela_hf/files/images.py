@@ -108,7 +108,7 @@ def _naming(name: str) -> Iterator[None]:
     except ImageError:
         raise
     except Exception as error:
-        what = str(error)[:100] or type(error).__name__
+        what = str(error)[:100] or "it cannot be decoded"
         raise ImageError(f"{name}: damaged image ({what}). Replace the file.") from None
 
 

@@ -5,15 +5,11 @@ too. PEFT wants a LoRA beside trainable tokens if adapters are to be mixed in on
 for that alone. Nothing of the folder is ever executed, and no name in it is followed.
 """
 
-import contextlib
-import ctypes
 import hashlib
 import json
 import os
 import re
-import shutil
-import tempfile
-from collections.abc import Iterator
+import time
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +17,13 @@ import numpy as np
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
+from ..files.writing import recover, replacing_folder
 
 FORMAT = 1  # of head.json
 CONFIG, WEIGHTS, ABOUT, CARD = "adapter_config.json", "adapter_model.safetensors", "head.json", "README.md"
 FILES = (CONFIG, WEIGHTS, ABOUT, CARD)
 MAX_BYTES = {CONFIG: 64 << 10, WEIGHTS: 256 << 10, ABOUT: 64 << 10}
+READ_ATTEMPTS = 100  # while others write: each save may come between
 LEFT_ALONE = (".git", ".gitattributes", ".gitignore", ".cache", ".huggingface", ".DS_Store")  # other tools'
 MAX_LENGTH = 1e3  # of a row; trained people's have lengths about 5
 ROW = "base_model.model.user_embedding.token_adapter.trainable_tokens_delta"
@@ -88,87 +82,13 @@ def write_head(folder: str | os.PathLike, row: np.ndarray, hidden_size: int, abo
         ABOUT: _json(about),
         CARD: card.encode(),
     }
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(folder.parent):
-        recover(folder)
-        if folder.exists() and not (folder.is_dir() and (not any(folder.iterdir()) or (folder / ABOUT).is_file())):
-            raise HeadError(f"{folder} holds something that is no head and stays as it is. Choose another folder.")
-        staged = Path(tempfile.mkdtemp(prefix=f".{folder.name}.part-", dir=folder.parent))
-        try:
-            staged.chmod(0o755)
-            for name, content in contents.items():
-                with open(staged / name, "wb") as file:
-                    file.write(content)
-                    file.flush()
-                    os.fsync(file.fileno())
-            _sync(staged)
-            if not folder.exists():
-                os.rename(staged, folder)
-            elif not _exchange(staged, folder):
-                old = _old(folder)
-                os.rename(folder, old)
-                try:
-                    os.rename(staged, folder)
-                except BaseException:
-                    os.rename(old, folder)
-                    raise
-                shutil.rmtree(old, ignore_errors=True)
-            _sync(folder.parent)
-        finally:
-            shutil.rmtree(staged, ignore_errors=True)
-
-
-def recover(folder: Path) -> None:
-    """Clears up after a save that was killed: a head moved aside goes back, unfinished ones are removed. Under the
-    parent's lock: what another process is writing looks no different."""
-    old = _old(folder)
-    if old.is_dir():
-        if folder.exists():
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            os.rename(old, folder)
-    for part in folder.parent.iterdir():
-        if part.name.startswith(f".{folder.name}.part-"):
-            shutil.rmtree(part, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _locked(parent: Path, shared: bool = False) -> Iterator[None]:
-    """Holds the folder itself locked, so that no lock file is left, and a kill frees it. Not on Windows or a file
-    system without such locks, where two who write one head at a time may still meet."""
-    descriptor = None
-    with contextlib.suppress(OSError):
-        if fcntl is not None:
-            descriptor = os.open(parent, os.O_RDONLY)
-            fcntl.flock(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
-    try:
-        yield
-    finally:
-        if descriptor is not None:
-            os.close(descriptor)
-
-
-def _old(folder: Path) -> Path:
-    return folder.with_name(f".{folder.name}.old")
-
-
-def _exchange(a: Path, b: Path) -> bool:
-    """Swaps two folders in one step where the system can (Linux's renameat2); whether it did."""
-    try:
-        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
-    except (AttributeError, OSError, TypeError):
-        return False
-    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
-    return renameat2(here, os.fsencode(a), here, os.fsencode(b), exchange) == 0
-
-
-def _sync(folder: Path) -> None:
-    with contextlib.suppress(OSError):  # some systems cannot open a folder
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    recover(folder)
+    if folder.exists() and not (folder.is_dir() and (not any(folder.iterdir()) or (folder / ABOUT).is_file())):
+        raise HeadError(f"{folder} holds something that is no head and stays as it is. Choose another folder.")
+    with replacing_folder(folder, overwrite=True) as staged:
+        for name, content in contents.items():
+            with open(staged / name, "wb") as file:
+                file.write(content)
 
 
 def _json(values: dict[str, Any]) -> bytes:
@@ -183,34 +103,58 @@ def read_head(folder: str | os.PathLike) -> tuple[np.ndarray, int, dict[str, Any
             missing, extra or misshapen tensor; a number that is not finite; an impossible name.
     """
     folder = Path(os.path.realpath(folder))
-    if not folder.exists() and _old(folder).is_dir():
-        with _locked(folder.parent):
-            recover(folder)
-    if not folder.is_dir():
-        raise HeadError(f"{folder} is no folder. A head is a folder with {', '.join(FILES)}; fit one with fit_user.")
-    contents: dict[str, bytes] = {}
-    with _locked(folder.parent, shared=True):
-        for path in sorted(folder.iterdir()):
-            if path.name not in FILES + LEFT_ALONE:
-                raise HeadError(
-                    f"{folder} holds {path.name!r}, which no head has; nothing was loaded. Remove it, or don't trust "
-                    "this head."
-                )
-        for name in MAX_BYTES:
-            path = folder / name
-            if path.is_symlink():
-                raise HeadError(f"{path} is a link, and a head's folder holds none. Copy the file itself there.")
-            if not path.is_file():
-                raise HeadError(f"{folder} lacks {name}; it is no whole head. Fit or download it again.")
-            if path.stat().st_size > MAX_BYTES[name]:
-                raise HeadError(f"{path} has {path.stat().st_size:,} bytes; a head's has {MAX_BYTES[name]:,} at most.")
-            contents[name] = path.read_bytes()
+    for _ in range(READ_ATTEMPTS):
+        if not folder.exists() and recover(folder):
+            time.sleep(0.01)  # where a system cannot exchange two folders, a writer has moved the old one aside
+            continue
+        found = _version(folder)
+        try:
+            contents = _read_files(folder)
+        except (HeadError, OSError):
+            if _version(folder) == found:
+                raise
+            continue  # its files went while they were read: a writer has put a new folder in place
+        if _version(folder) == found:
+            break
+    else:
+        raise HeadError(f"{folder} is being written again and again. Read it when its writers have ended.")
     about = _about(folder / ABOUT, contents[ABOUT])
     _check_config(folder / CONFIG, contents[CONFIG])
     row, hidden_size = _row(folder / WEIGHTS, contents[WEIGHTS])
     if about["weights_sha256"] != hashlib.sha256(contents[WEIGHTS]).hexdigest():
         raise HeadError(f"{folder / WEIGHTS} is not what {ABOUT} was written for (sha256 differs). Get the head again.")
     return row, hidden_size, about
+
+
+def _version(folder: Path) -> tuple[int, ...] | None:
+    """What differs between a folder and another one that took its place; `None` where there is none."""
+    try:
+        status = folder.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _read_files(folder: Path) -> dict[str, bytes]:
+    if not folder.is_dir():
+        raise HeadError(f"{folder} is no folder. A head is a folder with {', '.join(FILES)}; fit one with fit_user.")
+    for path in sorted(folder.iterdir()):
+        if path.name not in FILES + LEFT_ALONE:
+            raise HeadError(
+                f"{folder} holds {path.name!r}, which no head has; nothing was loaded. Remove it, or don't trust "
+                "this head."
+            )
+    contents: dict[str, bytes] = {}
+    for name in MAX_BYTES:
+        path = folder / name
+        if path.is_symlink():
+            raise HeadError(f"{path} is a link, and a head's folder holds none. Copy the file itself there.")
+        if not path.is_file():
+            raise HeadError(f"{folder} lacks {name}; it is no whole head. Fit or download it again.")
+        if path.stat().st_size > MAX_BYTES[name]:
+            raise HeadError(f"{path} has {path.stat().st_size:,} bytes; a head's has {MAX_BYTES[name]:,} at most.")
+        contents[name] = path.read_bytes()
+    return contents
 
 
 def _read_json(path: Path, content: bytes) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from ..model.modeling_pamela import PamelaRewardModel
 from ..scoring import PamelaScorer
 from .answers import collect
 from .fitting import (
+    USE_STD,
     Answers,
     Posterior,
     expected_correlation,
@@ -386,10 +387,13 @@ def prior_of(model: PamelaRewardModel) -> np.ndarray:
     Networks and linear taste each tell all of a person's taste; as their average is what counts and they are taken for
     independent, both get a prior wide enough that the average is as wide as either alone; and [`PRIOR_WIDTH`] as wide.
     """
-    rows = model.user_embedding.weight[1:, : model.config.hidden_size].detach().cpu().double().numpy()
-    share = model.config.linear_share
-    factors = np.eye(model.config.taste_factors)  # what the factors were fitted with
-    return block_diag(prior_covariance(rows), factors) * (PRIOR_WIDTH / (share**2 + (1 - share) ** 2))
+    config, share = model.config, model.config.linear_share
+    factors = np.eye(config.taste_factors)  # what the factors were fitted with
+    width = PRIOR_WIDTH / (share**2 + (1 - share) ** 2)
+    if config.blank:  # no networks: the numbers beside the factors are the person's use of the scale
+        return block_diag(np.diag(USE_STD[: config.hidden_size] ** 2), factors * width)
+    rows = model.user_embedding.weight[1:, : config.hidden_size].detach().cpu().double().numpy()
+    return block_diag(prior_covariance(rows), factors) * width
 
 
 def choose(

@@ -5,6 +5,7 @@ columns. It knows nothing of what the files are for.
 """
 
 import base64
+import os
 import re
 import zlib
 from collections.abc import Collection, Iterable, Iterator
@@ -42,6 +43,35 @@ LOCAL_PATHS = (
 # an address ends a citation or explains an example; what a text alone holds (never the chance bytes of an image)
 EMAIL = re.compile(rb"(?<![\w.+-])[\w.+-]{1,64}@(?:[A-Za-z0-9-]{1,63}\.)+[A-Za-z]{2,12}\b")
 HARMLESS_EMAILS = (b"@example.com", b"@example.org", b"@users.noreply.github.com")
+# what a URL may carry beside its address: `user:password@`, and parameters named as credentials are
+URL_LOGIN = re.compile(r"(?<=://)[^/?#\s]+@")
+URL_CREDENTIAL = re.compile(
+    r"([?&;][\w.-]*(?:key|token|secret|passw|pwd|signature|sig|auth|credential)[\w.-]*=)[^&#;\s'\"]+", re.IGNORECASE
+)
+MASK = "***"
+SECRET_VARIABLE = re.compile(r"TOKEN|SECRET|API_?KEY|PASSWORD", re.IGNORECASE)
+
+
+def secret_variables() -> dict[str, str]:
+    """Variables of the environment that hold a credential, by their names."""
+    return {name: value for name, value in os.environ.items() if SECRET_VARIABLE.search(name)}
+
+
+def environment_without_secrets() -> dict[str, str]:
+    """The environment for a process that needs no credential: none in it, and the saved access token is not read."""
+    secret = secret_variables()
+    kept = {name: value for name, value in os.environ.items() if name not in secret}
+    return {**kept, "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1"}
+
+
+def mask_secrets(text: str) -> str:
+    """A text for people, such as an error or a command, with `***` for a URL's login or key and any access token."""
+    text = URL_CREDENTIAL.sub(rf"\g<1>{MASK}", URL_LOGIN.sub(f"{MASK}@", text))
+    data = text.encode("utf-8", "surrogateescape")
+    for _, literal, pattern in SECRETS:
+        if literal in data:
+            data = pattern.sub(MASK.encode(), data)
+    return data.decode("utf-8", "surrogateescape")
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from huggingface_hub import constants as hub_constants
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 from huggingface_hub.hf_api import RepoFile
 
-from .scan import scan_files, scan_text
+from .scan import scan_files, scan_text, secret_variables
 
 REPO_TYPES = ("model", "dataset")
 # formats that can run code when they are loaded: weights are safetensors or nothing
@@ -396,8 +396,7 @@ def _forget(file: Path) -> None:
 
 
 def _tokens_in_use(token: str | None) -> list[str]:
-    named = [value for key, value in os.environ.items() if re.search(r"TOKEN|SECRET|API_?KEY|PASSWORD", key.upper())]
-    return [value for value in dict.fromkeys([token or "", *named]) if len(value) >= 8]
+    return [value for value in dict.fromkeys([token or "", *secret_variables().values()]) if len(value) >= 8]
 
 
 def _persistently(once: Callable[[], T], what: str, secret: str | None) -> T:
@@ -425,7 +424,7 @@ def _explained(what: str, error: Exception, status: int | None, attempts: int, s
         403: "Use a token that may write to this repository.",
         404: "Check the name; a private repository is visible only with a token that may read it.",
     }.get(status, "Try again later: nothing is left half done.")
-    text = " ".join(str(error).split())[:500] or type(error).__name__
+    text = " ".join(str(error).split())[:500] or "the connection failed."
     for value in _tokens_in_use(secret):
         text = text.replace(value, "[token]")
     return f"Could not {what} after {attempts} attempt(s): {text} {advice}"

@@ -50,6 +50,8 @@ class PamelaConfig(PreTrainedConfig):
         default_scale (`str`, *optional*): the scale of an answer when none is asked for; default: the first by name.
         base_identity (`str`, *optional*): sha256 over the head-relevant tensors, written when the model is saved.
         simulated (`bool`): trained on simulated ratings.
+        blank (`bool`): made from features alone, before anybody's ratings: everyone's taste is the same for all images,
+            and a head is all there is to know, see [`PamelaRewardModel.blank`].
         releases (`dict[str, dict[str, str]]`, *optional*): prefix of participants' ids ("" or `source/`) → license, url
             and citation of the published ratings they are known from. All other participants are somebody's own raters
             and get pseudonyms when the model is published.
@@ -94,6 +96,7 @@ class PamelaConfig(PreTrainedConfig):
     default_scale: str | None = None
     base_identity: str | None = None
     simulated: bool = False
+    blank: bool = False
     releases: dict[str, dict[str, str]] | None = None
     initializer_range: float = 0.02
 

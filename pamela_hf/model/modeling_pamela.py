@@ -10,6 +10,7 @@ import hashlib
 import math
 import os
 import posixpath
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -179,6 +180,66 @@ class PamelaRewardModel(PreTrainedModel):
         model._own_hashes = model._hashes()
         return (model, info) if asked else model
 
+    @classmethod
+    @torch.no_grad()
+    def blank(
+        cls,
+        features: Any,
+        levels: Sequence[float] = (1, 2, 3, 4, 5),
+        *,
+        scale: str = "rating",
+        encoder: nn.Module | None = None,
+        max_factors: int = 128,
+    ) -> "PamelaRewardModel":
+        r"""A base for heads before anybody's ratings were trained on, from images alone.
+
+        Everyone's taste is the same for all images. People differ along the principal axes of the images' features;
+        row numbers 0 and 1 are how a person uses the scale (shift and log-stretch), the rest their tastes.
+
+        Args:
+            features ([`pamela_hf.embeddings.Embeddings`]):
+                `image_embeds (N, D)` and, where images have prompts, `text_embeds (N, Dt)` of images such as those that
+                will be rated; `backbone`, `revision` and `preprocessing` of the encoder that made them.
+            levels (`Sequence[float]`, defaults to 1..5): ascending levels of the rating scale.
+            scale (`str`, defaults to "rating"): its name.
+            encoder (`nn.Module`, *optional*): that encoder, if it is loaded or has no home on the Hub.
+            max_factors (`int`, defaults to 128): at most so many axes.
+
+        Raises:
+            ValueError: fewer than two different images, or levels that do not ascend.
+        """
+        image = torch.as_tensor(features.image_embeds)
+        text = None if features.text_embeds is None else torch.as_tensor(features.text_embeds)
+        if text is not None and not text.any():
+            text = None
+        width = image.shape[1] + (0 if text is None else text.shape[1])
+        at_hand = features.backbone != LOCAL_ENCODER or encoder is not None
+        config = PamelaConfig(
+            backbone=features.backbone if at_hand else None,
+            backbone_revision=features.revision,
+            preprocessing=features.preprocessing,
+            image_embed_dim=image.shape[1],
+            text_embed_dim=0 if text is None else text.shape[1],
+            hidden_size=2,
+            num_attention_heads=1,
+            num_fusion_members=1,
+            intermediate_size=1,
+            interaction_rank=0,
+            taste_factors=max(1, min(max_factors, len(image) - 1, width)),
+            rating_scales={scale: list(levels)},
+            blank=True,
+        )
+        model = cls(config).eval()
+        model.features.fit_blank(image, text)
+        for parameter in model.members.parameters():  # the networks say nothing
+            parameter.zero_()
+        model.style.weight.copy_(torch.eye(2))
+        shares = torch.arange(1, len(levels)) / len(levels)
+        model.cutpoints[_key(scale)].copy_(_from_cutpoints(torch.logit(shares)))
+        if encoder is not None:
+            model.set_backbone(encoder)
+        return model
+
     def set_backbone(self, backbone: nn.Module) -> None:
         """Takes an encoder as it is, frozen; it is never saved with the model's own weights."""
         if self.config.backbone_config is None:
@@ -256,7 +317,7 @@ class PamelaRewardModel(PreTrainedModel):
         raw = self.cutpoints[_key(scale)]
         counts = torch.bincount(labels, minlength=len(raw) + 1).float() + 1
         points = 1.3 * torch.logit(counts.cumsum(0)[:-1] / counts.sum())
-        raw.copy_(torch.cat([points[:1], torch.log(torch.expm1(points.diff()))]))
+        raw.copy_(_from_cutpoints(points))
 
     # -- rating scales -----------------------------------------------------------------------------------------
     def add_rating_scale(self, name: str, level_values: list[float]) -> None:
@@ -274,8 +335,7 @@ class PamelaRewardModel(PreTrainedModel):
         self.config.rating_scales = dict(sorted({**self.config.rating_scales, name: values}.items()))
         # equal shares of a standard logistic: right for a scale of which nothing is known yet
         share = torch.arange(1, len(values)) / len(values)
-        points = torch.logit(share)
-        raw = torch.cat([points[:1], torch.log(torch.expm1(points.diff()))])
+        raw = _from_cutpoints(torch.logit(share))
         self.cutpoints[_key(name)] = nn.Parameter(raw.to(self.device, self.dtype))
 
     def scale_cutpoints(self) -> Tensor:
@@ -570,6 +630,11 @@ def _key(scale: str) -> str:
     """A parameter's name for a scale: it may hold no dot, not be empty, and not be that of another attribute."""
     key = scale.replace(".", "·")
     return f"{key}·" if not key or key in _TAKEN else key
+
+
+def _from_cutpoints(points: Tensor) -> Tensor:
+    """`(K - 1,)` the parameters of ascending cutpoints: the first, then what softplus makes their distances."""
+    return torch.cat([points[:1], torch.log(torch.expm1(points.diff()))])
 
 
 def _to(inputs: dict[str, Tensor], backbone: nn.Module) -> dict[str, Tensor]:

@@ -2,11 +2,10 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
+from ..files.writing import write_text
 from ..reports.prompt_frame import ENVIRONMENT
-from .run_folder import write_whole
 
 
 def write_comparison(path: str | os.PathLike, summary: Mapping[str, Any], outputs: Sequence, folders: Sequence) -> None:
@@ -39,7 +38,7 @@ def write_comparison(path: str | os.PathLike, summary: Mapping[str, Any], output
         before=before,
         simulated="simulated" in summary["images_by"],
     )
-    write_whole(Path(path), page)
+    write_text(path, page)
 
 
 def image_of(out: Any, prompt: str) -> str:

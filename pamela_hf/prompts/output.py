@@ -1,6 +1,5 @@
 """What a prompt run gives back, and what of it lies in its folder: result.json and report.html."""
 
-import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -9,10 +8,11 @@ from typing import Any
 from diffusers.utils import BaseOutput
 from PIL import Image
 
+from ..files.writing import write_json
 from ..scoring import PamelaScorer
 from .page import write_report
 from .rendering import CandidateImages, one_each
-from .run_folder import RunFolder, write_whole
+from .run_folder import RunFolder
 from .search import Candidate, SearchResult
 
 
@@ -120,7 +120,7 @@ def write_result(
         "score_range": list(score_range),
         "best_by_iteration": [[c.prompt, _plain(c.score), _plain(c.std)] for c in result.best_by_iteration],
     }
-    write_whole(folder.path / "result.json", json.dumps(summary, ensure_ascii=False, indent=1, allow_nan=False))
+    write_json(folder.path / "result.json", summary)
     write_report(folder.path / "report.html", arguments, result, summary)
 
 

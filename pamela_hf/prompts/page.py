@@ -6,13 +6,12 @@ One HTML file beside the run's images.
 import math
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
+from ..files.writing import write_text
 from ..refiners import prompt_key, prompt_parts
 from ..reports.prompt_frame import ENVIRONMENT
 from .charts import adherence_chart, descent, effects_chart, rounds_chart, tree_chart
-from .run_folder import write_whole
 from .search import SearchResult
 
 
@@ -66,7 +65,7 @@ def write_report(
         tried=len(result.candidates),
         simulated="simulated" in summary["images_by"],
     )
-    write_whole(Path(path), page)
+    write_text(path, page)
 
 
 def _keys(prompt: str) -> set[str]:

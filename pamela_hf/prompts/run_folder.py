@@ -19,14 +19,15 @@ import time
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from filelock import FileLock, Timeout
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from ..files.images import ImageError, open_image_checked
+from ..files.writing import InUseError, claimed
 
 TRACE_FIELDS = ("iteration", "parent", "prompt", "seed", "score", "std", "adherence", "image", "checksum")
 
@@ -45,49 +46,22 @@ class RunFolder:
 
     Raises:
         TraceError: another process is at work there; it holds something else; its arguments differ (which are named);
-            a line or an image is not what was written.
+            a line or an image is not what was written. WriteError: the disk is full or read-only.
     """
 
     def __init__(self, path: str | os.PathLike, arguments: Mapping[str, Any], note: str = ""):
         self.path, self.note = Path(path), note
         self._digests: dict[Path, bytes] = {}  # of the images written by this process
         self.images = self.path / "images"
-        if self.path.is_file():
-            raise TraceError(f"output={str(path)!r} is a file; give a folder.")
-        self.path.mkdir(parents=True, exist_ok=True)
-        self._lock = FileLock(self.path / ".lock", timeout=0)
-        try:
-            self._lock.acquire()
-        except Timeout:
-            raise TraceError(
-                f"output={str(path)!r}: another process is running there. Wait for it, or choose another folder."
-            ) from None
-        try:
-            self._open(json.loads(json.dumps(dict(arguments))))
-        except BaseException:
-            self._lock.release()
-            raise
-
-    def _open(self, arguments: dict[str, Any]) -> None:
-        file = self.path / "run.json"
-        if not file.exists():
-            if strange := sorted(p.name for p in self.path.iterdir() if p.name not in (".lock", "run.json.part")):
-                raise TraceError(
-                    f"output={str(self.path)!r} holds {strange[0]!r} but no prompt run. Choose a new or empty folder."
-                )
-            write_whole(file, json.dumps(arguments, ensure_ascii=False, indent=1, sort_keys=True))
-        else:
+        with ExitStack() as stack:
             try:
-                before = json.loads(file.read_text(encoding="utf-8"))
-            except ValueError:
-                raise TraceError(f"{file} is damaged. Remove {self.path} and start anew.") from None
-            changed = [k for k in sorted({*before, *arguments}) if before.get(k) != arguments.get(k)]
-            if changed:
-                named = "; ".join(f"{k} was {_short(before.get(k))}, now {_short(arguments.get(k))}" for k in changed)
-                raise TraceError(
-                    f"output={str(self.path)!r} holds a run with other arguments: {named}. "
-                    "Repeat the old ones to resume it, or choose another folder."
-                )
+                stack.enter_context(claimed(path, arguments, kind="prompt run"))
+            except (FileExistsError, InUseError, ValueError) as error:
+                raise TraceError(str(error)) from None
+            self._open()
+            self._claim = stack.pop_all()
+
+    def _open(self) -> None:
         self.images.mkdir(exist_ok=True)
         self._proposals = _Lines(self.path / "proposals.jsonl", lambda row: b"")
         self._trace = _Lines(self.path / "trace.jsonl", self._image_digest)
@@ -107,7 +81,7 @@ class RunFolder:
             self._writer.shutdown()
             self._disk.shutdown()
         finally:  # interrupted in turn
-            self._lock.release()
+            self._claim.close()
 
     def _sync_later(self, file: BinaryIO) -> None:
         self._unsynced.append(self._disk.submit(_sync, file))
@@ -200,10 +174,11 @@ class RunFolder:
         for key, value in (("prompt", prompt), ("seed", str(seed)), ("Source", self.note)):
             text.add_itxt(key, value) if value else None
         path = self.path / self.image_name(prompt, seed)
-        part = path.with_suffix(".part")
+        part = path.with_suffix(".part")  # in a claimed folder; the disk is waited for later
         # 1024 × 1024 pixels: 76 ms and 1.7 MB; the default takes 196 ms for as much
         image.save(data := io.BytesIO(), "PNG", pnginfo=text, compress_level=1, compress_type=zlib.Z_RLE)
-        file = open(part, "wb")
+        part.unlink(missing_ok=True)  # a killed run's, or a link
+        file = open(part, "xb")
         try:
             file.write(data.getbuffer())
             file.flush()
@@ -299,21 +274,6 @@ def _sync(file: BinaryIO) -> None:
 
 def _json(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "…"
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Writes a text file whole or not at all."""
-    part = path.with_name(path.name + ".part")
-    with open(part, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
 
 
 def read_trace(path: str | os.PathLike) -> list[dict[str, Any]]:

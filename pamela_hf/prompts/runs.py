@@ -4,7 +4,6 @@ For several people, each winner is scored for everyone: does each of them get wh
 independent runs, how alike the winners are says whether the search finds a person's taste or a seed's accident.
 """
 
-import json
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -17,11 +16,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from ..files.writing import write_json
 from ..refiners import prompt_key, prompt_parts
 from .comparison import write_comparison
 from .pipeline_pamela import PamelaPromptOutput, PamelaPromptPipeline
 from .rendering import encode_pixels, prepare_picture
-from .run_folder import write_whole
 
 SEED_STEP = 1_000  # between runs: far more than one run has seeds
 
@@ -87,7 +86,7 @@ def optimize_prompt(
             summary["scores"] = _cross_scores(pipe, users, outputs, options.get("reward_prompt", "candidate"), told)
         if runs > 1:
             summary["stability"] = dict(zip(names, stability(pipe, outputs)))
-        write_whole(output / "runs.json", json.dumps(summary, ensure_ascii=False, indent=1))
+        write_json(output / "runs.json", summary)
         write_comparison(
             output / "report.html", summary, outputs, [[f.relative_to(output) for f in of] for of in folders]
         )

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Iterable
 from pathlib import Path
 
-from filelock import FileLock
+from ..files.writing import locked, pamela_home, write_json
 
 PATTERN = "user_{:04d}"
 
@@ -14,8 +14,7 @@ PATTERN = "user_{:04d}"
 def default_mapping_file() -> Path:
     """Where the mapping lies unless another file is named: `$PAMELA_HOME` or `~/.local/share/pamela_hf`, in
     `pseudonyms.json`. One mapping serves all repositories, so that a model and the ratings it was trained on agree."""
-    home = os.environ.get("PAMELA_HOME") or Path.home() / ".local" / "share" / "pamela_hf"
-    return Path(home) / "pseudonyms.json"
+    return pamela_home() / "pseudonyms.json"
 
 
 class Pseudonyms:
@@ -47,11 +46,10 @@ class Pseudonyms:
         names = list(dict.fromkeys(names))
         self._read()
         if save and not self.mapping.keys() >= set(names):
-            self.file.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(self.file.with_name(f".{self.file.name}.lock")):  # another push may give some out just now
+            with locked(self.file):  # another push may give some out just now
                 self._read()
                 mapping = self.mapping | self._given(names)
-                self._write(mapping)
+                write_json(self.file, dict(sorted(mapping.items())), mode=0o600)
                 self.mapping = mapping
         return self._given(names)
 
@@ -82,13 +80,3 @@ class Pseudonyms:
             given[name] = PATTERN.format(number)
             used.add(given[name])
         return {name: given[name] for name in names}
-
-    def _write(self, mapping: dict[str, str]) -> None:
-        part = self.file.with_name(f".{self.file.name}.{os.getpid()}.part")
-        part.unlink(missing_ok=True)
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with open(descriptor, "w", encoding="utf-8") as stream:
-            json.dump(mapping, stream, ensure_ascii=False, indent=1, sort_keys=True)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(part, self.file)

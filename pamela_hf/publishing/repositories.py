@@ -284,10 +284,10 @@ def _pin_encoder(config: PamelaConfig, token: str | None, dry_run: bool) -> None
         return
     try:
         info = HfApi(token=token).model_info(config.backbone, revision=config.backbone_revision)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError):
         raise HubError(
             f"The encoder {config.backbone!r} at revision {config.backbone_revision!r} was not found, so it cannot be "
-            f"pinned ({type(error).__name__}). Set backbone_revision in config.json to a commit of 40 digits."
+            f"pinned. Set backbone_revision in config.json to a commit of 40 digits."
         ) from None
     config.backbone_revision = info.sha
 

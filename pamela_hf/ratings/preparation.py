@@ -1,6 +1,5 @@
 """Checked ratings as a Parquet folder that `datasets.load_dataset` reads and that can be published."""
 
-import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, replace
@@ -12,6 +11,7 @@ from huggingface_hub import DatasetCard, DatasetCardData
 from tqdm.auto import tqdm
 
 from ..files.images import open_image_checked
+from ..files.writing import recover, replacing_folder
 from .builder import (
     IMAGE_FEATURES,
     IMAGE_SPLIT,
@@ -70,6 +70,7 @@ def prepare(
     out = Path(out)
     if split_by not in SPLIT_BY:
         raise RatingError(f"split_by is {split_by!r}; allowed: {', '.join(SPLIT_BY)}.")
+    recover(out)  # a killed --overwrite may have moved it aside
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         if not overwrite:
             raise RatingError(f"{out} exists. Give another folder, or replace it with overwrite=True (--overwrite).")
@@ -87,30 +88,16 @@ def prepare(
         groups = _near_duplicates(ratings, progress)
         unseen = {} if split_by == "user+image" else {"unseen": 0.0}
         ratings.splits = split_ratings(ratings.splits["train"], seed=seed, groups=groups, **unseen)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    staging = out.parent / f".{out.name}.part{os.getpid()}"
-    shutil.rmtree(staging, ignore_errors=True)
-    try:
-        (staging / "ratings").mkdir(parents=True)
-        (staging / "images").mkdir()
+    with replacing_folder(out, overwrite=overwrite) as staged:
+        (staged / "ratings").mkdir()
+        (staged / "images").mkdir()
         for split, table in ratings.splits.items():
-            write_ratings(table, staging / "ratings" / f"{split}-00000-of-00001.parquet", RATING_FEATURES.arrow_schema)
+            write_ratings(table, staged / "ratings" / f"{split}-00000-of-00001.parquet", RATING_FEATURES.arrow_schema)
         images = tqdm(_image_rows(ratings), "images", unit=" images", disable=not progress)
-        n_images = write_images(images, staging / "images", IMAGE_FEATURES.arrow_schema)
+        n_images = write_images(images, staged / "images", IMAGE_FEATURES.arrow_schema)
         if ratings.embeddings is not None:
-            shutil.copyfile(ratings.embeddings, staging / "embeddings.safetensors")
-        (staging / "README.md").write_text(_card(ratings, n_images, staging), encoding="utf-8")
-        for file in staging.rglob("*"):
-            if file.is_file():
-                with open(file, "rb") as stream:
-                    os.fsync(stream.fileno())
-        old = out.parent / f".{out.name}.old{os.getpid()}"
-        if out.exists():
-            os.replace(out, old)
-        os.replace(staging, out)
-        shutil.rmtree(old, ignore_errors=True)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+            shutil.copyfile(ratings.embeddings, staged / "embeddings.safetensors")
+        (staged / "README.md").write_text(_card(ratings, n_images, staged), encoding="utf-8")
     return ratings
 
 

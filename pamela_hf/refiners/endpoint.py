@@ -20,6 +20,7 @@ from huggingface_hub import InferenceClient, get_session, get_token
 from huggingface_hub.errors import HfHubHTTPError, InferenceTimeoutError, OfflineModeIsEnabled
 from huggingface_hub.utils import hf_raise_for_status
 
+from ..hub.scan import mask_secrets
 from . import Trial, clean_prompt, prompt_key
 from ._answers import messages, parse_variants
 from .instructions import SCHEMA
@@ -66,8 +67,8 @@ class Refiner:
                 right = False
             if not right or not base_url.isprintable() or " " in base_url:
                 raise ValueError(
-                    f"base_url={base_url!r} (--refiner-url) is no server's address; expected one such as "
-                    "http://127.0.0.1:8000/v1."
+                    f"base_url={mask_secrets(base_url)!r} (--refiner-url) is not a server's address; expected "
+                    "one such as http://127.0.0.1:8000/v1."
                 )
         self.model = model or (DEFAULT_MODEL if base_url is None else None)
         self.base_url, self.temperature, self.retries = base_url, temperature, retries
@@ -78,7 +79,7 @@ class Refiner:
     @property
     def identity(self) -> str:
         """What a run's arguments call it; no password that stands in the address."""
-        server = re.sub(r"(?<=//)[^/]*@", "", self.base_url or "Inference Providers")
+        server = mask_secrets(re.sub(r"(?<=//)[^/]*@", "", self.base_url or "Inference Providers"))
         return f"{self.name} {self.model or ''} {server}"
 
     def propose(self, prompt: str, history: Sequence[Trial], n: int, rng: np.random.Generator) -> list[str]:
@@ -141,7 +142,7 @@ class Refiner:
                 ) from None
             logger.warning("The refiner's server failed with status %s.", status)
         except _UNUSABLE as error:
-            logger.warning("The refiner's server gave no usable answer (%s).", type(error).__name__)
+            logger.warning("The refiner's server gave no usable answer: %s", mask_secrets(str(error)) or "no reason")
         return None
 
     def _ask(self, chat: list[dict[str, str]], seed: int) -> Any:

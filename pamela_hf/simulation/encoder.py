@@ -7,8 +7,6 @@ simulated world and nothing else.
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..files.writing import replacing_folder
 from .images import render
 from .traits import SCALARS, traits_named_in
 from .vocabulary import FAMILIES, GROUPS, STYLE_FAMILY
@@ -208,20 +207,11 @@ def train_tiny_encoder(
         "pairs": len(images),
         "parameters": sum(p.numel() for p in model.parameters()),
     }
-    out_dir.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{out_dir.name}.partial-", dir=out_dir.parent))
-    try:
-        partial.chmod(0o755)
-        model.save_pretrained(partial)
-        tokenizer.save_pretrained(partial)
-        image_processor.save_pretrained(partial)
-        (partial / "README.md").write_text(_README.format(size=size, seed=seed, **report), encoding="utf-8")
-        if out_dir.exists():
-            out_dir.rmdir()
-        os.replace(partial, out_dir)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+    with replacing_folder(out_dir) as staged:
+        model.save_pretrained(staged)
+        tokenizer.save_pretrained(staged)
+        image_processor.save_pretrained(staged)
+        (staged / "README.md").write_text(_README.format(size=size, seed=seed, **report), encoding="utf-8")
     return report
 
 

@@ -13,14 +13,13 @@ from __future__ import annotations
 import csv
 import json
 import os
-import shutil
-import tempfile
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
+from ..files.writing import replacing_file, replacing_folder
 from .images import render
 from .raters import (
     CALIBRATION,
@@ -300,30 +299,21 @@ def write_world(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FileExistsError(f"out={str(out)!r} exists and is not an empty folder: name a new one, or remove it first")
     plan = plan_world(people, images, ratings, seed, support_unseen)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.partial-", dir=out.parent))
-    try:
-        partial.chmod(0o755)
-        (partial / "images").mkdir()
+    with replacing_folder(out) as staged:
+        (staged / "images").mkdir()
         for image in tqdm(plan.images, desc="simulated images", disable=not progress):
             note = PngInfo()
             note.add_text("Source", "simulated by pamela_hf.simulation.world: no real image, no real rating")
             note.add_text("prompt", image.prompt)
             note.add_text("seed", str(image.seed))
-            render(image.prompt, image.seed, size).save(partial / image.path, pnginfo=note, compress_level=6)
-        write_annotations(plan, partial)
+            render(image.prompt, image.seed, size).save(staged / image.path, pnginfo=note, compress_level=6)
+        write_annotations(plan, staged)
         counts = {split: len(rows) for split, rows in plan.pairs.items()}
         splits = ", ".join(f"{split} {count:,}" for split, count in counts.items())
         readme = _README.format(
             seed=seed, people=people, images=images, size=size, splits=splits, total=sum(counts.values())
         )
-        (partial / "README.md").write_text(readme, encoding="utf-8")
-        if out.exists():
-            out.rmdir()
-        os.replace(partial, out)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+        (staged / "README.md").write_text(readme, encoding="utf-8")
     return plan
 
 
@@ -377,10 +367,6 @@ def new_rater_csv(
     order = np.argsort(hash_uniform(seed, 21, np.arange(len(images))))[:ratings]
     rated = [images[i] for i in np.sort(order)]
     lines = [(image.path, person.rate(image.prompt, image.seed), image.prompt) for image in rated]
-    out = Path(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
-    with partial.open("w", newline="", encoding="utf-8") as file:
+    with replacing_file(out) as staged, staged.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([("image", "score", "prompt"), *lines])
-    os.replace(partial, out)
     return person

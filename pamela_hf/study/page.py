@@ -1,6 +1,5 @@
 """A user study from its CSV to a table, `report.json` and `report.html`."""
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from ..files.writing import write_json, write_text
 from ..reports.charts import curves, number, rows_chart, signed
 from ..reports.page import CSS, ENVIRONMENT
 from .agreement import agreement, retest
@@ -165,9 +165,8 @@ def _sentences(report: Mapping[str, Any]) -> list[str]:
 def write_study(report: Mapping[str, Any], output: str | os.PathLike, title: str) -> None:
     """Writes report.json and report.html into the folder `output`, which is made if need be."""
     output = Path(output)
-    output.mkdir(parents=True, exist_ok=True)
-    (output / "report.json").write_text(json.dumps(report, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    (output / "report.html").write_text(_html(report, title), encoding="utf-8")
+    write_json(output / "report.json", report)
+    write_text(output / "report.html", _html(report, title))
 
 
 def _html(report: Mapping[str, Any], title: str) -> str:

@@ -1,6 +1,7 @@
 """Batches of training: several ratings of each of their people, the same whatever the number of processes."""
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -36,29 +37,48 @@ def row_penalty(arrays: RatingArrays, prior_std: float | None) -> np.ndarray | N
     return ((arrays.user_ids > 0) / (2 * prior_std**2 * counts)).astype(np.float32)
 
 
+@dataclass
+class TrainingRatings:
+    """The n ratings of training with what each counts: `weights (n,)` in the loss, and `penalty (n,)` of the squared
+    row of who gave it (see [`row_penalty`]), or `None`."""
+
+    arrays: RatingArrays
+    weights: np.ndarray
+    penalty: np.ndarray | None
+
+
 def make_batch(
-    arrays: RatingArrays,
-    weights: np.ndarray,
-    penalty: np.ndarray | None,
+    ratings: TrainingRatings,
     parts: list[np.ndarray],
     config: TrainingConfig,
-    epoch: int,
-    step: int,
+    place: tuple[int, int],
     rank: int = 0,
     world: int = 1,
 ) -> dict[str, Any]:
-    """This process's share of a step's batch, with the whole batch's loss normalizers.
+    """One process's share of a step's batch, with the whole batch's loss normalizers.
 
-    Every rating is there twice, asked of the person it is of and, at weight `user_dropout`, of nobody: the expectation
-    over dropping the user at random, without its noise. `image_rows` are rows of the features; pairs refer to them by
-    `image_index`.
+    Every rating is there twice, asked of the person it is of and, at weight `user_dropout`, of an unknown one: the
+    expectation over dropping the user at random, without its noise.
+
+    Args:
+        ratings: all of them.
+        parts: the step's, as [`epoch_batches`] gives them.
+        config: dropout rates and seed.
+        place: epoch and step within it; random choices depend on nothing else.
+        rank: of this process.
+        world: number of processes.
+
+    Returns:
+        Arguments of the model's `forward`, but `image_rows` (rows of the features, to which `image_index` refers) in
+        place of features.
     """
-    rng = np.random.default_rng([config.seed, epoch, step])
+    arrays, penalty = ratings.arrays, ratings.penalty
+    rng = np.random.default_rng([config.seed, *place])
     share = config.user_dropout if arrays.user_ids.any() else 0.0
     copies = [(True, 1 - share)] + [(False, share)] * (share > 0)
     keep_user = np.repeat([known for known, _ in copies], len(parts))
     at = np.tile(np.concatenate(parts), len(copies))
-    weights = np.repeat(np.float32([weight for _, weight in copies]), len(at) // len(copies)) * weights[at]
+    weights = np.repeat(np.float32([weight for _, weight in copies]), len(at) // len(copies)) * ratings.weights[at]
     parts = parts * len(copies)
     part_of = np.repeat(np.arange(len(parts)), [len(p) for p in parts])
     keep_demographics = rng.random((len(parts), arrays.demographic_ids.shape[1])) >= config.demographics_dropout

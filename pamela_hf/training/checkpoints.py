@@ -6,18 +6,20 @@ Checkpoints are staged, hashed, synced to disk, renamed, then pruned.
 import hashlib
 import json
 import math
-import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from safetensors.torch import load_file, save_file
 from transformers.utils import logging
+
+from ..files.writing import claimed, replacing_folder, write_text
 
 logger = logging.get_logger(__name__)
 
@@ -35,67 +37,66 @@ class Checkpoint:
     best_state: dict[str, torch.Tensor] | None
 
 
-def claim_folder(output: Path, config: Mapping[str, Any], resume: bool, accelerator: Accelerator) -> None:
-    """Notes down in `training_config.yaml` what this run is. Every process must call it.
+@contextmanager
+def claimed_run(output: Path, config: Mapping[str, Any], resume: bool, accelerator: Accelerator) -> Iterator[None]:
+    """Holds `output` for this run alone while the `with` block runs, and notes down in `training_config.yaml` what it
+    is. Every process must enter it: the main one claims, and all fail if it fails.
 
     Raises:
-        FileExistsError: other work is in the folder. ValueError: `resume` of a run with another configuration.
+        InUseError: another run is at work there. FileExistsError: it holds other work. ValueError: `resume` of a run
+            with another configuration.
     """
-    note = output / "training_config.yaml"
-    if note.exists() and not resume:
-        raise FileExistsError(f"{output} holds a training run. Go on with it by --resume, or choose another output.")
-    if not note.exists() and (output / "config.json").exists():
-        raise FileExistsError(f"{output} holds a model that is not of a training run here. Choose another output.")
-    if note.exists():
-        before = yaml.safe_load(note.read_text(encoding="utf-8"))
-        if not isinstance(before, dict):
-            raise ValueError(
-                f"{note} does not say what this run was: it is damaged. Delete the folder, or choose another output."
+    with ExitStack() as stack:
+        failed: list[Exception | None] = [None]
+        if accelerator.is_main_process:
+            claim = claimed(
+                output,
+                config,
+                kind="training run",
+                note="training_config.yaml",
+                resume=resume,
+                refuse=("config.json",),
             )
-        changed = {k for k, v in config.items() if before.get(k) != v}
-        if changed:
-            raise ValueError(
-                f"--resume goes on with the run in {output} as it was, but these differ now: "
-                f"{', '.join(sorted(changed))}. Take them from {note}, or choose another output."
-            )
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process and not note.exists():
-        output.mkdir(parents=True, exist_ok=True)
-        _write_whole(note, yaml.safe_dump(dict(config), sort_keys=False))
-    accelerator.wait_for_everyone()
+            try:
+                stack.enter_context(claim)
+            except Exception as error:
+                failed = [error]
+        if (error := broadcast_object_list(failed)[0]) is not None:
+            raise error
+        yield
 
 
 def rewind_log(path: Path, step: int) -> None:
     """Takes out of a JSON-lines log what came after a step: it happens again."""
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    _write_whole(path, "".join(line + "\n" for line in lines if _logged_step(line) <= step))
+    write_text(path, "".join(line + "\n" for line in lines if _logged_step(line) <= step))
 
 
 def write_checkpoint(
     folder: Path, accelerator: Accelerator, state: dict[str, Any], best_state: dict[str, torch.Tensor] | None, keep: int
 ) -> None:
-    """Writes `folder/step-<n>` and then removes all but the newest `keep`. Every process must call it."""
-    final = folder / f"step-{state['step']:08d}"
-    staged = folder / f".{final.name}.part"
-    if accelerator.is_main_process:
-        shutil.rmtree(staged, ignore_errors=True)
-        staged.mkdir(parents=True)
-    accelerator.wait_for_everyone()
-    accelerator.save_state(str(staged / "state"))
-    accelerator.wait_for_everyone()
-    if not accelerator.is_main_process:
-        return
-    if best_state is not None:
-        save_file({k: v.contiguous().cpu() for k, v in best_state.items()}, staged / "best.safetensors")
-    (staged / "run.json").write_text(json.dumps(state), encoding="utf-8")
-    files = sorted(p for p in staged.rglob("*") if p.is_file())
-    manifest = {str(p.relative_to(staged)): _sha256(p) for p in files}
-    (staged / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-    for path in [*files, staged / "manifest.json", staged / "state", staged]:
-        _fsync(path)
-    shutil.rmtree(final, ignore_errors=True)  # from a resumed run that comes by here again
-    os.replace(staged, final)
-    _fsync(folder)
+    """Writes `folder/step-<n>` and then removes all but the newest `keep`. Every process must call it.
+
+    Raises:
+        WriteError: it could not be written; the checkpoints that are there stay.
+    """
+    with ExitStack() as stack:
+        staged: list[Path | None] = [None]
+        if accelerator.is_main_process:
+            # one may be there from a resumed run that comes by here again
+            final = folder / f"step-{state['step']:08d}"
+            staged = [stack.enter_context(replacing_folder(final, overwrite=True))]
+        path = broadcast_object_list(staged)[0]
+        accelerator.save_state(str(path / "state"))
+        accelerator.wait_for_everyone()
+        if not accelerator.is_main_process:
+            return
+        if best_state is not None:
+            save_file({k: v.contiguous().cpu() for k, v in best_state.items()}, path / "best.safetensors")
+        (path / "run.json").write_text(json.dumps(state), encoding="utf-8")
+        files = sorted(p for p in path.rglob("*") if p.is_file())
+        manifest = {str(p.relative_to(path)): _sha256(p) for p in files}
+        (path / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
     for old in sorted(folder.glob("step-*"))[:-keep]:
         shutil.rmtree(old)
 
@@ -145,22 +146,8 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _logged_step(line: str) -> float:
     try:
         return json.loads(line)["step"]
     except (json.JSONDecodeError, KeyError):
         return math.inf  # cut off while it was written
-
-
-def _write_whole(path: Path, text: str) -> None:
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)

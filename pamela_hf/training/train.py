@@ -9,8 +9,7 @@ import dataclasses
 import json
 import math
 import os
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from transformers import AutoModel
 
 from ..embeddings import Embeddings, join_embeddings, load_embeddings
 from ..encoder import check_encoder_folder
+from ..files.writing import adding_files
 from ..metrics import user_metrics
 from ..model.configuration_pamela import LOCAL_ENCODER, PamelaConfig
 from ..model.factors_pamela import Ratings
@@ -33,8 +33,8 @@ from ..model.processing_pamela import PamelaProcessor, load_preprocessors
 from ..ratings.builder import load_ratings
 from ..ratings.table import DEMOGRAPHIC_FIELDS, METADATA_FIELDS, RatingData, join_ratings, standardized_scores
 from ..scoring import PamelaScorer, RatingArrays, encode_ratings
-from .batches import epoch_batches, make_batch, row_penalty
-from .checkpoints import claim_folder, latest_checkpoint, rewind_log, write_checkpoint
+from .batches import TrainingRatings, epoch_batches, make_batch, row_penalty
+from .checkpoints import claimed_run, latest_checkpoint, rewind_log, write_checkpoint
 from .config import TrainingConfig
 
 
@@ -101,10 +101,16 @@ def build_config(config: TrainingConfig, data: RatingData, embeddings: Embedding
 
 @dataclass
 class _Features:
-    """Everything a step gathers from, on the device."""
+    """Features of all images: `image (N, D)`, and of their prompts `text (N, Dt)`, or `None` for a model without."""
 
     image: torch.Tensor
     text: torch.Tensor | None
+
+    def rows(self, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        return self.image[index], None if self.text is None else self.text[index]
+
+    def to(self, device: torch.device) -> "_Features":
+        return _Features(self.image.to(device), None if self.text is None else self.text.to(device))
 
 
 def build_optimizer(model: PamelaRewardModel, config: TrainingConfig) -> torch.optim.Optimizer:
@@ -160,11 +166,67 @@ def train(
 
     Raises:
         FileExistsError: `output` holds a model, or a run that `resume` would go on with.
+        InUseError: another run is at work in `output`.
+        WriteError: the disk is full or read-only; the checkpoints that are there are whole.
         FloatingPointError: a loss that is not finite; nothing was updated with it.
         ValueError: no train split, ratings that are no level of their scale, features of another encoder than
             `encoder` or the configuration's, a weight for a source that is not there.
     """
     output = Path(output)
+    _check(config, data, embeddings, encoder)
+    AcceleratorState._reset_state()  # an earlier run in this process may have used another precision
+    accelerator = Accelerator(
+        mixed_precision=config.mixed_precision,
+        log_with=config.log_with,
+        project_dir=str(output),
+    )
+    with claimed_run(output, dataclasses.asdict(config), resume, accelerator):
+        run = _start(config, data, embeddings, accelerator, output, keep_backbone=encoder is not None)
+        if resume:
+            run.resume()
+        if config.log_with:
+            accelerator.init_trackers("pamela", config=_flat(dataclasses.asdict(config)))
+        run.epochs(data, embeddings, progress)
+        trained = accelerator.unwrap_model(run.best_model()).cpu().eval()
+        accelerator.wait_for_everyone()
+        if accelerator.is_main_process:
+            save_model(trained, output, encoder)
+        if config.log_with:
+            accelerator.end_training()
+        return trained
+
+
+def _start(
+    config: TrainingConfig,
+    data: RatingData,
+    embeddings: Embeddings,
+    accelerator: Accelerator,
+    output: Path,
+    *,
+    keep_backbone: bool,
+) -> "_Run":
+    """A run before its first step. `keep_backbone`: an encoder that has no home on the Hub is at hand."""
+    torch.manual_seed(config.seed)
+    model_config = build_config(config, data, embeddings)
+    if embeddings.backbone == LOCAL_ENCODER and not keep_backbone:
+        model_config.backbone = None  # the model takes embeddings only
+    model = PamelaRewardModel(model_config)
+    arrays = encode_ratings(data.splits["train"], model_config, embeddings)
+    _check_labels(arrays, data)
+    has_text = embeddings.text_embeds is not None and model_config.text_embed_dim > 0
+    features = _Features(
+        torch.from_numpy(embeddings.image_embeds), torch.from_numpy(embeddings.text_embeds) if has_text else None
+    )
+    _fit_closed_forms(model, data.splits["train"], arrays, features, config.seed)
+    model, optimizer = accelerator.prepare(model, build_optimizer(model, config))
+    ratings = TrainingRatings(arrays, _weights(data, config), row_penalty(arrays, config.row_prior_std))
+    return _Run(config, accelerator, model, optimizer, ratings, features.to(accelerator.device), output)
+
+
+def _check(
+    config: TrainingConfig, data: RatingData, embeddings: Embeddings, encoder: str | os.PathLike | None
+) -> None:
+    """Raises ValueError where ratings, features and configuration do not belong together."""
     if "train" not in data.splits or not len(data.splits["train"]):
         raise ValueError(f"{data.name!r} has no train split (it has {sorted(data.splits)}); nothing to learn from.")
     if unknown := set(config.source_weights) - set(data.level_values):
@@ -174,82 +236,63 @@ def train(
             f"The features were made by {embeddings.backbone!r}; the configuration says encoder={config.encoder!r}. "
             "Embed with that one (pamela embed --config YAML), or leave `encoder` out."
         )
-    if encoder is not None:
-        if embeddings.backbone != LOCAL_ENCODER:
-            made = f"by {embeddings.backbone!r}" if embeddings.backbone else "elsewhere, by an encoder they do not name"
-            raise ValueError(
-                f"encoder={str(encoder)!r}: the features were made {made}. A folder goes with features that were made "
-                "with a folder (pamela embed --encoder FOLDER); leave it out."
-            )
-        check_encoder_folder(encoder, embeddings)
-    AcceleratorState._reset_state()  # an earlier run in this process may have used another precision
-    accelerator = Accelerator(
-        mixed_precision=config.mixed_precision,
-        log_with=config.log_with,
-        project_dir=str(output),
-    )
-    claim_folder(output, dataclasses.asdict(config), resume, accelerator)
-    torch.manual_seed(config.seed)
-    model_config = build_config(config, data, embeddings)
-    if encoder is None and embeddings.backbone == LOCAL_ENCODER:
-        model_config.backbone = None  # its encoder is not at hand: the model takes embeddings only
-    model = PamelaRewardModel(model_config)
-    arrays = encode_ratings(data.splits["train"], model_config, embeddings)
-    _check_labels(arrays, data)
-    sources = data.splits["train"]["rating_scale"].astype(str).map(lambda s: config.source_weights.get(s, 1.0))
-    weights = sources.to_numpy(np.float32)
+    if encoder is None:
+        return
+    if embeddings.backbone != LOCAL_ENCODER:
+        made = f"by {embeddings.backbone!r}" if embeddings.backbone else "elsewhere, by an encoder they do not name"
+        raise ValueError(
+            f"encoder={str(encoder)!r}: the features were made {made}. A folder goes with features that were made "
+            "with a folder (pamela embed --encoder FOLDER); leave it out."
+        )
+    check_encoder_folder(encoder, embeddings)
+
+
+def _weights(data: RatingData, config: TrainingConfig) -> np.ndarray:
+    """`(n,)` weight of each training rating in the loss: its source's."""
+    scales = data.splits["train"]["rating_scale"].astype(str)
+    return scales.map(lambda scale: config.source_weights.get(scale, 1.0)).to_numpy(np.float32)
+
+
+def _fit_closed_forms(
+    model: PamelaRewardModel, train: pd.DataFrame, arrays: RatingArrays, features: _Features, seed: int
+) -> None:
+    """What of the model is not learned by steps: feature scales, linear taste, where people's cutpoints start."""
     used, first = np.unique(arrays.image_rows, return_index=True)
-    has_text = embeddings.text_embeds is not None and model_config.text_embed_dim > 0
-    tastes = model.features.fit(
-        torch.from_numpy(embeddings.image_embeds[used]),
-        torch.from_numpy(embeddings.text_embeds[used]) if has_text else None,
-        _tellings(data.splits["train"], arrays, used),
-        torch.from_numpy(arrays.metadata_ids[first]),
-        config.seed,
-    )
+    images = features.rows(torch.from_numpy(used))
+    metadata_ids = torch.from_numpy(arrays.metadata_ids[first])
+    tastes = model.features.fit(*images, _informative_ratings(train, arrays, used), metadata_ids, seed)
     if tastes is not None:
         model.set_tastes(tastes)
-    for i, scale in enumerate(model_config.rating_scales):
+    for i, scale in enumerate(model.config.rating_scales):
         model.fit_cutpoints(scale, torch.from_numpy(arrays.labels[arrays.scale_ids == i]))
-    optimizer = build_optimizer(model, config)
-    model, optimizer = accelerator.prepare(model, optimizer)
-    features = _Features(
-        torch.from_numpy(embeddings.image_embeds).to(accelerator.device),
-        torch.from_numpy(embeddings.text_embeds).to(accelerator.device) if has_text else None,
-    )
-    run = _Run(config, accelerator, model, optimizer, arrays, weights, features, output)
-    if resume:
-        run.resume()
-    if config.log_with:
-        accelerator.init_trackers("pamela", config=_flat(dataclasses.asdict(config)))
-    run.epochs(data, embeddings, progress)
-    trained = accelerator.unwrap_model(run.best_model()).cpu().eval()
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        save_model(trained, output, encoder)
-    if config.log_with:
-        accelerator.end_training()
-    return trained
 
 
-def _tellings(train: pd.DataFrame, arrays: RatingArrays, used: np.ndarray) -> Ratings:
+def _informative_ratings(train: pd.DataFrame, arrays: RatingArrays, used: np.ndarray) -> Ratings:
     """The ratings that say which image is better (not those of people whose ratings are all equal), of the images
     `used`, by people in the order of their rows."""
     value = standardized_scores(train).to_numpy()
-    tell = np.isfinite(value)
-    person = np.maximum(arrays.user_ids[tell] - 1, 0)  # all are one person where the model is to know nobody
-    image = np.searchsorted(used, arrays.image_rows[tell])
-    return Ratings(*(torch.from_numpy(a) for a in (person, image, value[tell])), max(arrays.user_ids.max(), 1))
+    kept = np.isfinite(value)
+    person = np.maximum(arrays.user_ids[kept] - 1, 0)  # all are one person where the model is to know nobody
+    image = np.searchsorted(used, arrays.image_rows[kept])
+    return Ratings(*(torch.from_numpy(a) for a in (person, image, value[kept])), max(arrays.user_ids.max(), 1))
 
 
 class _Run:
     """The state of one run: where it is, and how to take a step."""
 
-    def __init__(self, config, accelerator, model, optimizer, arrays, weights, features, output):
+    def __init__(
+        self,
+        config: TrainingConfig,
+        accelerator: Accelerator,
+        model: torch.nn.Module,
+        optimizer: torch.optim.Optimizer,
+        ratings: TrainingRatings,
+        features: _Features,
+        output: Path,
+    ):
         self.config, self.accelerator, self.model, self.optimizer = config, accelerator, model, optimizer
-        self.arrays, self.weights, self.features, self.output = arrays, weights, features, Path(output)
-        self.penalty = row_penalty(arrays, config.row_prior_std)
-        self.steps_per_epoch = len(epoch_batches(arrays, config, 0))
+        self.ratings, self.features, self.output = ratings, features, output
+        self.steps_per_epoch = len(epoch_batches(ratings.arrays, config, 0))
         self.step = 0
         self.best: dict[str, Any] = {"value": -math.inf, "epoch": -1, "state": None}
         self.base_rates = [group["lr"] for group in optimizer.param_groups]
@@ -271,7 +314,7 @@ class _Run:
         shown: dict[str, float] = {}
         while self.step < self.total and not self.stopped():
             epoch, first = divmod(self.step, self.steps_per_epoch)
-            for step, parts in enumerate(epoch_batches(self.arrays, config, epoch)):
+            for step, parts in enumerate(epoch_batches(self.ratings.arrays, config, epoch)):
                 if step < first:
                     continue
                 loss = self.take_step(parts, epoch, step)
@@ -301,7 +344,7 @@ class _Run:
     def take_step(self, parts: list[np.ndarray], epoch: int, step: int) -> float:
         config, accelerator = self.config, self.accelerator
         rank, world = accelerator.process_index, accelerator.num_processes
-        batch = make_batch(self.arrays, self.weights, self.penalty, parts, config, epoch, step, rank, world)
+        batch = make_batch(self.ratings, parts, config, (epoch, step), rank, world)
         # dropout inside the network is a function of seed, step and process too
         torch.manual_seed(int(np.random.SeedSequence([config.seed, self.step, rank]).generate_state(1)[0]))
         factor = cosine_with_warmup(self.step, self.total, config.warmup_fraction)
@@ -313,8 +356,7 @@ class _Run:
         self.model.train()
         with accelerator.autocast():
             out = self.model(
-                image_embeds=self.features.image[rows],
-                text_embeds=None if self.features.text is None else self.features.text[rows],
+                *self.features.rows(rows),
                 **batch,
                 pairwise_weight=0.0 if "pairwise" in config.without else config.pairwise_weight,
                 squared_error="ordinal" in config.without,
@@ -324,7 +366,7 @@ class _Run:
         loss = out.loss * world
         total = accelerator.reduce(out.loss.detach(), "sum")
         if not torch.isfinite(total):
-            people = sorted(set(self.arrays.user_ids[np.concatenate(parts)].tolist()))
+            people = sorted(set(self.ratings.arrays.user_ids[np.concatenate(parts)].tolist()))
             raise FloatingPointError(
                 f"The loss is {float(total)} at step {self.step} (epoch {epoch}, batch {step}; rows of its people: "
                 f"{people[:8]}…). No weight was changed by it. Lower learning_rate, or look for extreme embeddings."
@@ -346,9 +388,8 @@ class _Run:
             rows[1:] -= rows[1:].mean(0)
 
     def match_linear(self) -> None:
-        rows = torch.from_numpy(np.unique(self.arrays.image_rows)).to(self.accelerator.device)
-        text = None if self.features.text is None else self.features.text[rows]
-        self.accelerator.unwrap_model(self.model).match_linear(self.features.image[rows], text)
+        rows = torch.from_numpy(np.unique(self.ratings.arrays.image_rows)).to(self.accelerator.device)
+        self.accelerator.unwrap_model(self.model).match_linear(*self.features.rows(rows))
 
     def validate(self, watched: Mapping[str, Any], embeddings: Embeddings) -> dict[str, float]:
         scorer = PamelaScorer(self.accelerator.unwrap_model(self.model))
@@ -404,7 +445,7 @@ def _check_labels(arrays: RatingArrays, data: RatingData) -> None:
         row = data.splits["train"].iloc[int(bad[0])]
         levels = data.level_values[str(row["rating_scale"])]
         raise ValueError(
-            f"train row {int(bad[0]) + 1}: score {row['score']} is no level of scale {row['rating_scale']!r} "
+            f"train row {int(bad[0]) + 1}: score {row['score']} is not a level of scale {row['rating_scale']!r} "
             f"({levels[0]}..{levels[-1]}). Prepare the ratings again with the right scale."
         )
 
@@ -421,22 +462,11 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def save_model(model: PamelaRewardModel, output: str | os.PathLike, encoder: str | os.PathLike | None = None) -> None:
     """Writes model and processor into `output`, each file whole, `config.json` last: without it nothing loads."""
-    output = Path(output)
-    staged = output / ".model.part"
-    shutil.rmtree(staged, ignore_errors=True)
     model.config.base_identity = None  # these are new weights
     preprocessors: tuple[Any, ...] = ()
     if encoder is not None and model.config.backbone == LOCAL_ENCODER:
         model.set_backbone(AutoModel.from_pretrained(encoder))
         preprocessors = load_preprocessors(str(encoder))
-    model.save_pretrained(staged)
-    PamelaProcessor(model.config, *preprocessors).save_pretrained(staged)
-    for path in sorted(_files(staged), key=lambda p: p.name == "config.json" and p.parent == staged):
-        target = output / path.relative_to(staged)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(path, target)
-    shutil.rmtree(staged)
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    return (p for p in folder.rglob("*") if p.is_file())
+    with adding_files(output, last="config.json") as staged:
+        model.save_pretrained(staged)
+        PamelaProcessor(model.config, *preprocessors).save_pretrained(staged)

@@ -129,3 +129,13 @@ def test_qalign_is_asked_for_one_of_its_tasks_without_a_prompt():
         module.fit(None, FEATURES, data=data, task="beauty")
     with pytest.raises(RuntimeError, match=r"cannot be started.*q-future/one-align.*transformers==4\.36\.1"):
         module.fit(None, FEATURES, data=data, variant=f"{os.sep}no{os.sep}python")
+
+
+def test_the_process_gets_no_access_token(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_never_to_be_passed_on")
+    body = """
+    import os
+    def load():
+        return lambda images, prompts: [float("hf_never" in str(dict(os.environ)))] * len(images)
+    """
+    assert (scorer_with(tmp_path, body).predict(table(2), FEATURES).scores == 0).all()

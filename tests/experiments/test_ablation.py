@@ -204,7 +204,7 @@ def test_a_second_process_is_refused(ratings_folder, tmp_path, monkeypatch):
     first.start()
     try:
         assert started.wait(60)
-        with pytest.raises(RuntimeError, match="Another process works on"):
+        with pytest.raises(RuntimeError, match="another process is at work there"):
             run(ratings_folder, tmp_path, **options)
     finally:
         go_on.set()

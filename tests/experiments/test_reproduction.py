@@ -66,7 +66,7 @@ def test_one_command_from_the_hub_to_the_tables(hub_server, fresh_process, sigli
     assert json.loads((out / "ablation" / "ablation.json").read_text())["meta"]["trained"] == 0
     assert again.partition("# Our figures")[2] == said.partition("# Our figures")[2]
 
-    with pytest.raises(ValueError, match="holds a run with another config"):
+    with pytest.raises(ValueError, match="holds another reproduction: epochs was 2, now 3"):
         reproduce("someone/PAMELA", out, TrainingConfig(**tiny | {"epochs": 3}))
 
 

@@ -20,6 +20,7 @@ from safetensors.numpy import load_file, save_file
 
 from pamela_hf import PamelaConfig, PamelaRewardModel
 from pamela_hf.embeddings import load_embeddings
+from pamela_hf.files import writing
 from pamela_hf.heads import folder as head_files
 from pamela_hf.heads.csv import read_choices_csv, read_ratings_csv
 from pamela_hf.heads.folder import ABOUT, CONFIG, FILES, WEIGHTS, HeadError, check_name
@@ -126,7 +127,7 @@ def test_whichever_call_fails_the_old_or_the_new_head_is_there_whole(head, tmp_p
 
         with monkeypatch.context() as patch:
             if not exchange:
-                patch.setattr(head_files, "_exchange", lambda a, b: False)
+                patch.setattr(writing, "_exchange", lambda a, b: False)
             if call == "write":
                 patch.setattr(FailingFile, "count", count)
                 patch.setattr(head_files, "open", lambda path, mode: FailingFile(path, "w"), raising=False)

@@ -435,7 +435,7 @@ def test_a_failed_save_keeps_the_old_head(head, tmp_path, monkeypatch, call):
             return real(*args, **kwargs)
 
         with monkeypatch.context() as patch:
-            patch.setattr("pamela_hf.heads.folder._exchange", lambda a, b: False)
+            patch.setattr("pamela_hf.files.writing._exchange", lambda a, b: False)
             patch.setattr(os, call, failing)
             try:
                 new.save(tmp_path / "head")

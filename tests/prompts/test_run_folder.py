@@ -42,7 +42,7 @@ def test_no_row_is_written_before_its_images_are_on_the_disk(tmp_path, monkeypat
     monkeypatch.setattr("os.fsync", noted)
     run_in(tmp_path / "run", num_iterations=2, num_candidates=3)
     kinds = {"png": "image", "part": "image", "jsonl": "line", "json": "line"}
-    assert [kinds[kind] for kind in order[1:]] == ["image"] + ["line"] + (["line"] + ["image"] * 3 + ["line"]) * 2
+    assert [kinds[kind] for kind in order[2:]] == ["image"] + ["line"] + (["line"] + ["image"] * 3 + ["line"]) * 2
 
 
 def contents(path: Path) -> dict[str, bytes]:
@@ -72,7 +72,7 @@ def test_a_run_cut_off_anywhere_resumes_to_the_same_trace(tmp_path, strategy, mo
     monkeypatch.setattr("os.fsync", lambda fd: calls.append(fd) or real(fd))
     run_in(tmp_path / "count", **options)
     steps = len(calls)
-    assert steps == 1 + 20 + 3 + 4  # run.json, images, proposals, steps of the trace
+    assert steps == 2 + 20 + 3 + 4  # run.json and its folder, images, proposals, steps of the trace
     for stop in range(steps):
         path, count, renders = tmp_path / f"cut{stop}", iter(range(10_000)), 0
 

@@ -149,7 +149,7 @@ def test_names_that_the_packages_own_sources_hold_stop_no_push(pipes, tmp_path):
         (folder / place / "config.json").write_text(json.dumps({**config, "users": users}))
     home = Pseudonyms(tmp_path / "pseudonyms.json")
     result = push_pipeline(folder, "me/x", pseudonyms=home, dry_run=True)
-    assert "_pamela_hf/pipeline_pamela.py" in result.files
+    assert "_pamela_hf/prompts/pipeline_pamela.py" in result.files
     (folder / "pipeline" / "extra").mkdir()
     (folder / "pipeline" / "extra" / "words.txt").write_text("simulated_0003")  # any other file still may not
     with pytest.raises(HubError, match="private value"):

@@ -131,6 +131,8 @@ def test_a_server_that_is_not_there(caplog, monkeypatch):
     assert "no usable answer" in caplog.text or "did not answer" in caplog.text
     assert "127.0.0.1:9" in refiner.identity
     assert Refiner("m", "http://ann:secret@127.0.0.1:9/v1").identity == "endpoint m http://127.0.0.1:9/v1"
+    keyed = Refiner("m", "http://127.0.0.1:9/v1?api_key=secret").identity
+    assert keyed == "endpoint m http://127.0.0.1:9/v1?api_key=***"
 
 
 def test_a_server_that_drips_bytes_is_left_behind(caplog):
@@ -164,7 +166,7 @@ def test_a_server_that_drips_bytes_is_left_behind(caplog):
     ],
 )
 def test_an_address_that_is_none_is_refused_at_once(url):
-    with pytest.raises(ValueError, match=r"--refiner-url\) is no server's address; expected one such as http"):
+    with pytest.raises(ValueError, match=r"--refiner-url\) is not a server's address; expected one such as http"):
         Refiner("m", url)
 
 

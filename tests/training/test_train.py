@@ -18,7 +18,7 @@ from transformers import AutoModel, AutoProcessor
 from pamela_hf.embeddings import EmbeddingError
 from pamela_hf.metrics import user_metrics
 from pamela_hf.scoring import PamelaScorer, encode_ratings
-from pamela_hf.training.batches import epoch_batches, make_batch
+from pamela_hf.training.batches import TrainingRatings, epoch_batches, make_batch
 from pamela_hf.training.checkpoints import CheckpointError, latest_checkpoint
 from pamela_hf.training.config import TrainingConfig
 from pamela_hf.training.train import _Run, build_config, load_sources, train
@@ -97,8 +97,8 @@ def test_processes_share_a_batch_without_loss(sources):
     arrays = encode_ratings(data.splits["train"], build_config(config, data, embeddings), embeddings)
     weights = np.ones(len(arrays), np.float32)
     parts = epoch_batches(arrays, config, 0)[0]
-    whole = make_batch(arrays, weights, None, parts, config, 0, 0)
-    shares = [make_batch(arrays, weights, None, parts, config, 0, 0, rank, 3) for rank in range(3)]
+    whole = make_batch(TrainingRatings(arrays, weights, None), parts, config, (0, 0))
+    shares = [make_batch(TrainingRatings(arrays, weights, None), parts, config, (0, 0), rank, 3) for rank in range(3)]
     for name in ("labels", "user_ids", "demographic_ids", "prompt_mask"):
         together = torch.cat([s[name] for s in shares])
         assert sorted(together.flatten().tolist()) == sorted(whole[name].flatten().tolist()), name
@@ -209,7 +209,7 @@ def test_altered_checkpoints_are_refused_by_name(sources, tmp_path, caplog):
 
 def test_resume_refuses_another_configuration(sources, tmp_path):
     train(small_config(epochs=1), *sources, tmp_path / "run", progress=False)
-    with pytest.raises(ValueError, match="differ now: learning_rate, seed"):
+    with pytest.raises(ValueError, match=r"another training run: learning_rate was \S+ now 0\.001; seed was 0, now 1"):
         train(small_config(epochs=1, seed=1, learning_rate=1e-3), *sources, tmp_path / "run", resume=True)
     with pytest.raises(FileExistsError, match="--resume"):
         train(small_config(epochs=1), *sources, tmp_path / "run")
@@ -319,7 +319,7 @@ def test_a_models_folder_is_left_alone_and_a_damaged_note_is_named(trained_folde
     model = shutil.copytree(trained_folder, tmp_path / "model")
     (model / "training_config.yaml").unlink()
     for resume in (False, True):
-        with pytest.raises(FileExistsError, match="holds a model"):
+        with pytest.raises(FileExistsError, match=r"holds 'config\.json' but no training run"):
             train(small_config(epochs=1), *sources, model, resume=resume, progress=False)
     assert_same(weights_of(model), weights_of(trained_folder))
     with monkeypatch.context() as killed:

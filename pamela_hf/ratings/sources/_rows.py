@@ -2,15 +2,16 @@
 
 import json
 import logging
-import os
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from ...files.writing import replacing_file
 from ..table import (
     DEMOGRAPHIC_FIELDS,
     MAX_LEVELS,
@@ -59,9 +60,9 @@ class RowChecker:
         self._quarantine = Path(quarantine) if quarantine is not None else None
         self._quarantine_part = None
         if self._quarantine is not None:
-            self._quarantine.parent.mkdir(parents=True, exist_ok=True)
-            part = self._quarantine.with_name(self._quarantine.name + f".part{os.getpid()}")
-            self._quarantine_part = open(part, "w", encoding="utf-8")  # closed by close or discard
+            self._staging = ExitStack()
+            part = self._staging.enter_context(replacing_file(self._quarantine))
+            self._quarantine_part = self._staging.enter_context(open(part, "w", encoding="utf-8"))
         self._levels = {name: self._lookup(levels) for name, levels in source.scales.items()}
         if source.level_values is not None:
             self._levels[source.name] = self._lookup(source.level_values)
@@ -181,11 +182,7 @@ class RowChecker:
     def close(self) -> None:
         """Puts the quarantine file, complete, in its place (empty if no row was bad)."""
         if self._quarantine_part is not None:
-            part = self._quarantine_part
-            part.flush()
-            os.fsync(part.fileno())
-            part.close()
-            os.replace(part.name, self._quarantine)
+            self._staging.close()
             self._quarantine_part = None
             if self.quarantined:
                 logger.warning("%s: %d bad rows set aside in %s", self.source.name, self.quarantined, self._quarantine)
@@ -193,8 +190,8 @@ class RowChecker:
     def discard(self) -> None:
         """Removes an unfinished quarantine file: what was read before a failure is not the whole of it."""
         if self._quarantine_part is not None:
-            self._quarantine_part.close()
-            os.unlink(self._quarantine_part.name)
+            discarded = InterruptedError("not all rows were read")
+            self._staging.__exit__(type(discarded), discarded, None)
             self._quarantine_part = None
 
     # One call a row: written for speed, a million rows have to pass in seconds.

@@ -1,0 +1,51 @@
+"""`pamela embed`: the frozen encoder's features of all rated images."""
+
+import argparse
+from pathlib import Path
+
+from ._arguments import DEVICE_HELP, positive
+
+HELP = """\
+Run the frozen encoder once over every rated image and prompt.
+
+  pamela embed --data runs/pamela                                    # SigLIP2 so400m, into runs/pamela
+  pamela embed --data runs/pamela --config scripts/configs/pamela_small.yaml --dtype bfloat16
+
+Writes embeddings.safetensors beside the ratings (or to --output). A run that was cut off goes on where it stopped;
+run again after adding images, only these are embedded. Training, evaluation and scoring read this file.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--data", required=True, metavar="SOURCE", help="ratings with images: folder, zip, CSV, prepared or Hub id")
+    encoder_help = "Hub id or folder of an image–text AutoModel (google/siglip2-so400m-patch14-384)"
+    add("--encoder", metavar="ID", help=encoder_help)
+    add("--config", metavar="YAML", help="a training configuration whose `encoder` is used")
+    add("--revision", help="commit or tag of the encoder; pin it for work you publish")
+    add("--output", metavar="FILE", help="default: embeddings.safetensors in the --data folder")
+    add("--batch-size", type=positive, default=32, help="images a forward pass (32); halved if memory runs out")
+    add("--device", help=DEVICE_HELP)
+    add("--dtype", default="float32", choices=("float32", "bfloat16", "float16"), help="precision of the encoder")
+
+
+def run(args: argparse.Namespace) -> None:
+    from ..embeddings import EMBEDDINGS_NAME
+    from ..encoder import DEFAULT_ENCODER, FrozenEncoder, compute_embeddings
+    from ..ratings.builder import load_ratings
+    from ..training.config import TrainingConfig
+
+    data = load_ratings(args.data)
+    if data.open_image is None:
+        raise ValueError(f"--data {args.data} has no images to embed. Give the ratings with their images/.")
+    if args.output is None and not Path(args.data).is_dir():
+        raise ValueError(f"--data {args.data} is no folder to write to; say where with --output FILE.")
+    output = Path(args.output) if args.output else Path(args.data) / EMBEDDINGS_NAME
+    named = args.encoder or (TrainingConfig.read(args.config).encoder if args.config else None)
+    encoder = FrozenEncoder(named or DEFAULT_ENCODER, args.revision, args.device, args.dtype)
+    images = data.images()
+    prompts = [p if isinstance(p, str) else None for p in images["prompt"]]
+    ids = images["image_id"].astype(str).tolist()
+    made = compute_embeddings(encoder, ids, data.open_image, prompts, output, args.batch_size)
+    text = 0 if made.text_embeds is None else made.text_embeds.shape[1]
+    print(f"{len(made):,} images ({made.image_embeds.shape[1]} image and {text} prompt features) in {output}")

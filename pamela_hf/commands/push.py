@@ -1,0 +1,60 @@
+"""`pamela push`: a model, ratings, a head or a pipeline to the Hub."""
+
+import argparse
+from pathlib import Path
+
+from ._arguments import names
+
+HELP = """\
+Push to the Hub: one commit, scanned before, verified after, private unless you say otherwise.
+
+  pamela push model runs/demo/model me/pamela --dry-run      # what would go?
+  pamela push model runs/demo/model me/pamela --trained-on me/pamela-ratings
+  pamela push ratings runs/pamela me/pamela-ratings --public
+  pamela push pipeline DIR me/pamela-pipeline                # DIR: PamelaPromptPipeline.save_pretrained(DIR)
+
+Only the files a model, ratings, head or pipeline consists of are sent, never what else lies in the folder. Participants
+of a published release keep their ids there; your own raters appear as user_0001, …, and who is who stays in
+~/.local/share/pamela_hf/pseudonyms.json. The access token is that of `hf auth login` or HF_TOKEN.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("kind", choices=["model", "ratings", "head", "pipeline"], help="what the folder holds")
+    add("folder", metavar="DIR", type=Path, help="what train, prepare-ratings, fit-user or save_pretrained wrote")
+    add("repo", metavar="REPO", help="owner/name on the Hub; made if it does not exist")
+    add("--public", action="store_true", help="everybody may see it (default: private)")
+    add("--dry-run", action="store_true", help="scan and list what would go; send nothing")
+    add("--report", metavar="FILE", help="of a model: report.json of evaluate (default: the one beside it)")
+    add("--data", metavar="FOLDER", help="of a model: ratings it is tested on; adds figures by demographic group")
+    add("--trained-on", type=names, default=[], metavar="A,B", help="of a model: its ratings on the Hub")
+    add("--license", metavar="ID", help="such as cc-by-4.0 (default: that of the ratings, of a pipeline: other)")
+    add("--keep-ids", action="store_true", help="your own raters agreed to be published under the names they have")
+    add("--with-demographics", action="store_true", help="of ratings: … and with age, gender and nationality")
+
+
+def run(args: argparse.Namespace) -> None:
+    from ..publishing.repositories import push_head, push_model, push_ratings
+
+    options = {"private": not args.public, "dry_run": args.dry_run}
+    if args.kind == "model":
+        options |= {"report": args.report, "trained_on": args.trained_on, "data": args.data}
+    if args.kind != "head":
+        options |= {"license": args.license, "keep_ids": args.keep_ids}
+    if args.kind == "ratings":
+        options["with_demographics"] = args.with_demographics
+    if args.kind == "pipeline":  # needs diffusers, which the others don't
+        from ..publishing.pipeline import push_pipeline as push
+    else:
+        push = {"model": push_model, "ratings": push_ratings, "head": push_head}[args.kind]
+    result = push(args.folder, args.repo, **options)
+    for name in result.files:
+        print(f"{result.sizes[name]:>13,} bytes  {name}")
+    print(f"{sum(result.sizes.values()):>13,} bytes in {len(result.files)} files")
+    if result.left_out:
+        print(f"Left out: {', '.join(result.left_out)}")
+    if args.dry_run:
+        print(f"Nothing was sent. Without --dry-run, {args.repo} would become exactly this.")
+    else:
+        print(f"{'Private' if result.private else 'Public'}: {result.url} at {result.commit}")

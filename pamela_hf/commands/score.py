@@ -1,0 +1,56 @@
+"""`pamela score`: a folder of images scored for one person."""
+
+import argparse
+from pathlib import Path
+
+from ._arguments import DEVICE_HELP, PROMPTS_HELP, positive
+
+HELP = """\
+Score a folder of images for one person, best first.
+
+  pamela score --model runs/demo/model --images photos --output scores.csv --user p0001
+  pamela score --model DIR --images photos --output scores.parquet --prompts prompts.csv
+  pamela score --model DIR --images photos --output scores.csv --head runs/me
+
+Columns image, score (expected rating), std. --prompts is a CSV with columns image,prompt (image: the file's name), and
+the model's metadata, group,style,type, if you know it: what somebody likes may depend on what kind of image it is.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--model", required=True, metavar="DIR", help="folder or Hub id of a trained model")
+    add("--images", required=True, metavar="FOLDER", help="folder of PNG, JPEG or WebP images, read recursively")
+    add("--output", required=True, metavar="FILE", type=Path, help="a .csv or .parquet file")
+    person = parser.add_mutually_exclusive_group()
+    person.add_argument("--user", metavar="NAME", help="a participant it was trained on; default: everyone's taste")
+    person.add_argument("--head", metavar="HEAD", help="folder or Hub id of a head: somebody it was fitted for")
+    prompt = parser.add_mutually_exclusive_group()
+    prompt.add_argument("--prompt", metavar="TEXT", help="what all images were made from")
+    prompt.add_argument("--prompts", metavar="CSV", help=PROMPTS_HELP)
+    add("--scale", metavar="NAME", help="rating scale of the scores (default: the model's)")
+    add("--batch-size", type=positive, default=32, help="images a forward pass (32)")
+    add("--device", help=DEVICE_HELP)
+
+
+def run(args: argparse.Namespace) -> None:
+    from ..scoring import PamelaScorer, score_folder
+
+    if args.output.suffix not in (".csv", ".parquet"):
+        raise ValueError(f"--output {args.output} must end in .csv or .parquet.")
+    scorer, user = PamelaScorer.from_pretrained(args.model, device=args.device), args.user
+    if args.head:
+        from ..heads.head import UserHead
+
+        user = UserHead.from_pretrained(args.head, scorer)
+    table = score_folder(
+        scorer,
+        args.images,
+        args.output,
+        prompts=args.prompt if args.prompt is not None else args.prompts and Path(args.prompts),
+        user=user,
+        scale=args.scale,
+        batch_size=args.batch_size,
+    )
+    print(table.head(10).to_string(index=False))
+    print(f"{len(table):,} images scored, best first, in {args.output}")
