@@ -1,7 +1,7 @@
 """A client of the app's store as a process of its own, to be killed: writes answers and says which were acknowledged.
 
-`python store_writer.py STORE_MODULE DATABASE PERSON FIRST`: answers with the ids FIRST, FIRST + 1, … until killed; a line
-on stdout for each that is on the disk. The module is loaded by its path, so that starting takes no second.
+`python store_writer.py STORE_MODULE DATABASE PERSON FIRST`: answers with the ids FIRST, FIRST + 1, … until killed; a
+line on stdout for each that is on the disk. The module is loaded by its path, so that starting takes no second.
 """
 
 import importlib.util

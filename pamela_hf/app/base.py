@@ -19,7 +19,9 @@ from PIL import Image
 from ..embeddings import EmbeddingError, Embeddings, load_embeddings
 from ..encoder import DEFAULT_ENCODER, FrozenEncoder, compute_embeddings
 from ..files.images import ImageError, open_image_checked
+from ..files.writing import write_json
 from ..model.modeling_pamela import PamelaRewardModel
+from ..model.processing_pamela import PamelaProcessor
 from ..scoring import PamelaScorer
 from .pictures import PictureFolder
 
@@ -51,6 +53,15 @@ class Base:
     def positions(self) -> dict[str, int]:
         """id → row of the features."""
         return {id: row for row, id in enumerate(self.embeddings.image_ids)}
+
+    def with_encoder(self) -> tuple[PamelaRewardModel, PamelaProcessor]:
+        """Model and processor that take pictures and prompts themselves, as a prompt pipeline needs them."""
+        model, processor = self.scorer.model, self.scorer.processor
+        if self.blank and model.backbone is None:
+            model.set_backbone(self.encoder.model)
+            processor = PamelaProcessor(model.config, self.encoder.image_processor, self.encoder.tokenizer)
+            self.scorer.processor = processor
+        return model, processor
 
     def features(self, images: Sequence[Image.Image]) -> np.ndarray:
         """`(N, D)` features of pictures that are not in the folder."""
@@ -94,7 +105,7 @@ class BaseSource:
         embeddings, unreadable = self._features(folder, encoder, progress)
         blank = scorer is None
         if scorer is None:
-            scorer = PamelaScorer(PamelaRewardModel.blank(embeddings, encoder=encoder))
+            scorer = PamelaScorer(PamelaRewardModel.blank(embeddings))
         _ = scorer.identity  # computed now rather than in the first request
         return Base(scorer, embeddings, encoder, blank, unreadable)
 
@@ -133,7 +144,7 @@ class BaseSource:
         progress(f"Computing the features of {len(ids):,} pictures, once.")
         self.cache.parent.mkdir(parents=True, exist_ok=True)
         embeddings = self._compute(encoder, folder, ids)
-        index.write_text(json.dumps({"made_of": made_of, "unreadable": unreadable}), encoding="utf-8")
+        write_json(index, {"made_of": made_of, "unreadable": unreadable})
         return embeddings, unreadable
 
     def _compute(self, name: str, folder: PictureFolder, ids: list[str]) -> Embeddings:

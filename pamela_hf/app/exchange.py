@@ -68,7 +68,9 @@ EXPORTS: Mapping[str, tuple[str, str, Callable[..., str]]] = {
 }
 
 
-def read_ratings(data: bytes, known: Mapping[str, Any], levels: Sequence[float]) -> tuple[list[tuple[str, float]], list[str]]:
+def read_ratings(
+    data: bytes, known: Mapping[str, Any], levels: Sequence[float]
+) -> tuple[list[tuple[str, float]], list[str]]:
     """Ratings of a CSV `image,score` whose images are in the folder, by their ids or by file names that only one has.
 
     Returns:
@@ -91,7 +93,8 @@ def read_ratings(data: bytes, known: Mapping[str, Any], levels: Sequence[float])
             name, score = row.get("image", ""), read_number(row.get("score", ""))
             same = [name] if name in known else by_name.get(Path(name).name, [])
             if len(same) != 1:
-                aside.append(f"row {number}: {name[:80]!r} is {'several pictures' if same else 'no picture'} of this folder")
+                what = "several pictures" if same else "no picture"
+                aside.append(f"row {number}: {name[:80]!r} is {what} of this folder")
             elif score is None or not levels[0] <= score <= levels[-1]:
                 cell = row.get("score", "")[:20]
                 aside.append(f"row {number}: score {cell!r} is no number from {levels[0]:g} to {levels[-1]:g}")

@@ -1,7 +1,7 @@
 """Heads fitted beside the requests: one thread that always takes the person who has waited longest.
 
-A request reads what was learned last and never waits for a fit. A person is fitted again after every few answers, or once
-they pause; what arrives during a fit counts for the next one.
+A request reads what was learned last and never waits for a fit. A person is fitted again after every few answers, or
+once they pause; what arrives during a fit counts for the next one.
 """
 
 import logging
@@ -55,7 +55,7 @@ class Learned:
 
 
 class Person:
-    """One person's session: which pictures they answered, and what was learned. Read by requests, fitted by the learner."""
+    """One person's session: which pictures they answered, and what was learned of them."""
 
     def __init__(self, name: str, answers: Sequence[Answer], repeats: bool):
         self.name, self.repeats = name, repeats
@@ -103,7 +103,7 @@ class Learner:
         self.base: Base | None = None
         self.status, self.problem = "Starting.", None
         # until there are features, the order of chance
-        self.first = [folder.ids[i] for i in np.random.default_rng(0).permutation(len(folder))[:DIVERSE_FIRST * 30]]
+        self.first = [folder.ids[i] for i in np.random.default_rng(0).permutation(len(folder))[: DIVERSE_FIRST * 30]]
         self._people: dict[str, Person] = {}
         self._lock = threading.Lock()
         self._wake = threading.Condition()
@@ -222,10 +222,8 @@ class Learner:
             order, enough, message = suggested_order(base, head, fresh, everywhere, seed=count)
         elif fresh:
             left = DIVERSE_FIRST - count
-            message = f"{left} more picture{'s' * (left > 1)}, as different as they come; then the ones that teach most."
-        return Learned(
-            count, head, self._scored, scores[:, 0], std[:, 0], scores[:, 1], tuple(order), enough, message
-        )
+            message = f"{left} more picture{'s' * (left > 1)} that differ; then the ones that teach most."
+        return Learned(count, head, self._scored, scores[:, 0], std[:, 0], scores[:, 1], tuple(order), enough, message)
 
 
 def head_name(person: str, base: Base) -> str:

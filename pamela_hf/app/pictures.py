@@ -1,7 +1,7 @@
 """The folder's pictures: found once, known by an id, shown at screen size.
 
-An id is the picture's path below the folder, as in every CSV of ratings. A URL holds a token instead, which changes with
-the file: nothing a browser sends is ever made into a path.
+An id is the picture's path below the folder, as in every CSV of ratings. A URL holds a token instead, which changes
+with the file: nothing a browser sends is ever made into a path.
 """
 
 import hashlib
@@ -120,5 +120,3 @@ def at_screen_size(image: Image.Image, side: int) -> bytes:
     stream = io.BytesIO()
     image.save(stream, "JPEG", quality=88)
     return stream.getvalue()
-
-

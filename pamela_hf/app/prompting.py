@@ -12,7 +12,9 @@ from typing import Any
 
 import torch
 
+from ..files.writing import write_json
 from ..heads.head import UserHead
+from ..prompts.run_folder import TRACE_FIELDS
 from .base import Base
 
 logger = logging.getLogger(__name__)
@@ -67,7 +69,8 @@ class PromptRuns:
             about = json.loads(card.read_text(encoding="utf-8"))
             run = PromptRun(card.parent.name, about["person"], about["prompt"], card.parent / "run", "stopped")
             trace = run.folder / "trace.jsonl"
-            run.rows = [json.loads(line) for line in trace.read_text(encoding="utf-8").splitlines()] if trace.exists() else []
+            if trace.exists():
+                run.rows = [json.loads(line) for line in trace.read_text(encoding="utf-8").splitlines()]
             if (result := run.folder / "result.json").exists():
                 run.result, run.state = json.loads(result.read_text(encoding="utf-8")), "done"
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -91,7 +94,7 @@ class PromptRuns:
         place.mkdir(parents=True)
         if head is not None:
             head.save(place / "head")  # a resumed run goes on for the taste it began with
-        (place / CARD).write_text(json.dumps({"person": person, "prompt": prompt}, ensure_ascii=False), encoding="utf-8")
+        write_json(place / CARD, {"person": person, "prompt": prompt})
         run = self.runs[id] = PromptRun(id, person, prompt, place / "run")
         self._go(base, run)
         return run
@@ -139,7 +142,7 @@ class PromptRuns:
                 head = UserHead.load(own, base.scorer) if own.exists() else None
 
                 def on_candidate(pipe: Any, index: int, row: dict[str, Any]) -> None:
-                    run.rows.append({key: row.get(key) for key in ("iteration", "parent", "prompt", "seed", "score", "std", "adherence", "image")})
+                    run.rows.append({key: row.get(key) for key in TRACE_FIELDS if key != "checksum"})
                     if run.state == "stopping":
                         pipe._interrupt = True
 
@@ -163,6 +166,6 @@ class PromptRuns:
                 from diffusers import DiffusionPipeline
 
                 nested = DiffusionPipeline.from_pretrained(self.pipeline, use_safetensors=True)
-            self._pipe = PamelaPromptPipeline(nested, base.scorer.model, base.scorer.processor)
+            self._pipe = PamelaPromptPipeline(nested, *base.with_encoder())
             self._pipe.set_progress_bar_config(disable=True)
         return self._pipe

@@ -27,8 +27,13 @@ _DIVERSE = 60
 
 @dataclass(frozen=True)
 class Grid:
-    """Scores `(N, W, S)` of N pictures over weights W of another person and strengths S; `doubt (N,)`: half the width of
-    the 80 % interval of this person's own score, in rating units."""
+    """Scores on the grid.
+
+    Attributes:
+        weights: W, of the other person. strengths: S.
+        scores: `(N, W, S)` predicted ratings of N pictures.
+        doubt: `(N,)` half the width of the 80 % interval of this person's own score, in rating units.
+    """
 
     weights: tuple[float, ...]
     strengths: tuple[float, ...]

@@ -37,10 +37,11 @@ RANKED = 1500  # pictures of the folder that a ranking shows
 MAX_NEXT = 60
 
 Name = Annotated[str, Query(max_length=200)]
+OtherName = Annotated[str | None, Query(max_length=200)]
 
 
 class RatingBody(BaseModel):
-    """`again`: a rated picture, shown again with the person's consent. `replaces`: earlier ratings of it don't count."""
+    """`again`: a rated picture, shown again with consent. `replaces`: earlier ratings of it don't count."""
 
     person: str
     id: str
@@ -143,7 +144,7 @@ class Api:
         await self.learned(person)
         self.base()
         if person.learned.head is None:
-            raise HTTPException(409, person.learned.problem or "Rate a few pictures first: nothing is known of you yet.")
+            raise HTTPException(409, person.learned.problem or "Rate a few pictures: nothing is known of you yet.")
         return person.learned.head
 
     def known(self, *ids: str) -> None:
@@ -222,7 +223,7 @@ class Api:
         })  # fmt: skip
 
     def how_well(self, person: Person) -> dict[str, Any] | None:
-        """Held-out figure of the last fit: `srocc`, `ci_low`, `ci_high`, `everyone`; `None` while too little is known."""
+        """Held-out figure of the last fit: `srocc`, `ci_low`, `ci_high`, `everyone`; `None`: too little is known."""
         head = person.learned.head
         figures = dict(head.about.get("held_out") or {}) if head else {}
         if self.learner.base is not None and self.learner.base.blank:
@@ -247,17 +248,20 @@ class Api:
         kinds = [answer.kind for answer in answers]
         about = learned.head.describe() if learned.head else {}
         out: dict[str, Any] = {
-            "person": who.name, "answers": who.count, "ratings": kinds.count("rating"), "choices": kinds.count("choice"),
-            "likes": kinds.count("like"), "skips": kinds.count("skip"), "held_out": self.how_well(who),
-            "likes_more": about.get("likes_more", {}), "unsure": about.get("unsure", {}), "notes": about.get("notes", []),
-            "distance": about.get("distance"), "enough": learned.enough, "message": learned.message,
+            "person": who.name, "answers": who.count, "ratings": kinds.count("rating"),
+            "choices": kinds.count("choice"), "likes": kinds.count("like"), "skips": kinds.count("skip"),
+            "held_out": self.how_well(who),
+            "likes_more": about.get("likes_more", {}), "unsure": about.get("unsure", {}),
+            "notes": about.get("notes", []), "distance": about.get("distance"),
+            "enough": learned.enough, "message": learned.message,
             "self_agreement": self_agreement(answers), "repeats": who.repeats, "scale": self.levels(),
             "most": [], "least": [], "more_than_others": [], "less_than_others": [], "unsure_about": [],
             "predicted": [], "contradictions": [], "problem": learned.problem or self.learner.problem,
         }  # fmt: skip
         if learned.head is not None:
             if "taste" not in who.cached:
-                who.cached["taste"] = await asyncio.wrap_future(self.learner.submit(lambda: self._pictures(who, answers)))
+                made = self.learner.submit(lambda: self._pictures(who, answers))
+                who.cached["taste"] = await asyncio.wrap_future(made)
             out |= who.cached["taste"]
         return finite(out)
 
@@ -295,7 +299,7 @@ class Api:
             "contradictions": [self.item(id, **pairs[id]) for id in disagreeing],
         }  # fmt: skip
 
-    async def folder_ranking(self, person: Name, other: Annotated[str | None, Query(max_length=200)] = None) -> Response:
+    async def folder_ranking(self, person: Name, other: OtherName = None) -> Response:
         """The folder's pictures on the grid of strengths, and of mixes with another person."""
         base, head, second = await self._heads(person, other)
         rows = self._ranked_rows(await self.person(person))
@@ -337,9 +341,7 @@ class Api:
             except (ImageError, ValueError) as error:
                 raise HTTPException(422, str(error)) from None
 
-    async def upload_ranking(
-        self, person: Name, batch: Name, other: Annotated[str | None, Query(max_length=200)] = None
-    ) -> Response:
+    async def upload_ranking(self, person: Name, batch: Name, other: OtherName = None) -> Response:
         found = self.uploads.get(batch)
         if found is None:
             raise HTTPException(404, "These pictures are not in memory any more; drop them again.")
@@ -391,7 +393,8 @@ class Api:
             found, aside = await asyncio.to_thread(read_ratings, data, self.folder.by_id, self.levels())
         except ValueError as error:
             raise HTTPException(422, str(error)) from None
-        answers = [Answer(f"import/{id}/{score:g}"[:400], "rating", id, score=score) for id, score in dict(found).items()]
+        rows = dict(found).items()
+        answers = [Answer(f"import/{id}/{score:g}"[:400], "rating", id, score=score) for id, score in rows]
         await self.save(who.name, answers)
         return {"saved": True, "ratings": len(answers), "set_aside": aside[:50], "set_aside_count": len(aside)}
 
@@ -493,7 +496,7 @@ class Api:
             raise HTTPException(404, "There is no such comparison.")
         image = getattr(trial, side).image
         if image == "noise":
-            data = await asyncio.to_thread(lambda: at_screen_size(noise_image().convert("RGB"), SCREEN))
+            data = await asyncio.to_thread(lambda: at_screen_size(noise_image(), SCREEN))
             return Response(data, media_type="image/jpeg")
         run, _, number = image.partition("/")
         return await self.prompt_image(run, int(number))
@@ -542,7 +545,8 @@ class Api:
             ("GET", "/api/uploads/ranking", self.upload_ranking), ("GET", "/images/{token}", self.image),
             ("GET", "/api/prompts", self.prompt_list), ("POST", "/api/prompts", self.prompt_start),
             ("GET", "/api/prompts/{id}", self.prompt_state), ("POST", "/api/prompts/{id}/stop", self.prompt_stop),
-            ("POST", "/api/prompts/{id}/resume", self.prompt_resume), ("DELETE", "/api/prompts/{id}", self.prompt_delete),
+            ("POST", "/api/prompts/{id}/resume", self.prompt_resume),
+            ("DELETE", "/api/prompts/{id}", self.prompt_delete),
             ("GET", "/api/prompts/{id}/images/{number}", self.prompt_image),
             ("GET", "/api/study/next", self.study_next), ("GET", "/api/study/images/{id}/{side}", self.study_image),
             ("POST", "/api/study/answers", self.study_answer), ("GET", "/api/study/plan", self.study_plan),
@@ -550,5 +554,3 @@ class Api:
         ):  # fmt: skip
             router.add_api_route(path, function, methods=[method], response_model=None)
         return router
-
-

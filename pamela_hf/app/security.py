@@ -1,8 +1,8 @@
 """Who may ask this server for what: hosts, origins, a token beyond loopback, sizes, and headers of every answer.
 
 A page of any website can make a browser send requests to 127.0.0.1, and DNS rebinding lets it read the answers; so only
-the host names this server is known by are answered, and requests that another site's page caused are refused. Paths are an
-allow-list: of Gradio's own routes only its API is open, none of its file routes.
+the host names this server is known by are answered, and requests that another site's page caused are refused. Paths are
+an allow-list: of Gradio's own routes only its API is open, none of its file routes.
 """
 
 import ipaddress

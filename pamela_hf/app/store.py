@@ -44,7 +44,7 @@ MIGRATIONS = (
         kind TEXT NOT NULL,                  -- rating, choice, like, skip
         image_id TEXT NOT NULL,              -- of a choice: the preferred one
         other_id TEXT,                       -- of a choice
-        score REAL,                          -- of a rating: on the model's scale; of a like: 1 or 0; of a choice: .5 = tie
+        score REAL,                          -- rating: on the model's scale; like: 1 or 0; choice: .5 = tie
         again INTEGER NOT NULL DEFAULT 0,    -- 1: a picture rated before, shown again to see how steady ratings are
         at REAL NOT NULL,                    -- Unix time
         withdrawn INTEGER NOT NULL DEFAULT 0,
@@ -169,7 +169,8 @@ class Store:
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA secure_delete = ON")
         # TRUNCATE is DELETE without a sync of the folder at every commit
-        connection.execute(f"PRAGMA journal_mode = {'WAL' if sqlite3.sqlite_version_info >= WAL_IS_SAFE else 'TRUNCATE'}")
+        journal = "WAL" if sqlite3.sqlite_version_info >= WAL_IS_SAFE else "TRUNCATE"
+        connection.execute(f"PRAGMA journal_mode = {journal}")
         connection.execute("PRAGMA synchronous = FULL")
         return connection
 
@@ -231,7 +232,8 @@ class Store:
         def insert(connection: sqlite3.Connection) -> int:
             number = _person_number(connection, person)
             row = (number, answer.id, answer.trial, answer.choice, answer.at)
-            sql = "INSERT INTO study_answers (person, id, trial, choice, at) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+            columns = "(person, id, trial, choice, at) VALUES (?, ?, ?, ?, ?)"
+            sql = f"INSERT INTO study_answers {columns} ON CONFLICT DO NOTHING"
             return connection.execute(sql, row).rowcount
 
         return self._submit(insert)

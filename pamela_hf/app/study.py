@@ -1,8 +1,8 @@
 """A blind comparison of images from prompt runs: who chooses which, without knowing how they were made.
 
-Conditions are a person's own optimized prompt (self), another's (other), everyone's (consensus), and the prompt as it was
-(none). Sides and order are random, stored with the answer, and the same for a person who comes back. Some pairs come a
-second time with their sides changed, and some are attention checks, where one side is grey noise.
+Conditions are a person's own optimized prompt (self), another's (other), everyone's (consensus), and the prompt as it
+was (none). Sides and order are random, stored with the answer, and the same for a person who comes back. Some pairs
+come a second time with their sides changed, and some are attention checks, where one side is grey noise.
 """
 
 import csv
@@ -36,8 +36,8 @@ class Shown:
 
 @dataclass(frozen=True)
 class Trial:
-    """Two images of one prompt, side by side. `id` is the same whenever this person gets this trial; trials of one `pair`
-    show the same two images."""
+    """Two images of one prompt, side by side. `id` is the same whenever this person gets this trial; trials of one
+    `pair` show the same two images."""
 
     id: str
     prompt: str
@@ -50,7 +50,7 @@ class Trial:
 
 
 def trials(person: str, runs: Sequence[PromptRun]) -> list[Trial]:
-    """This person's trials in their order: every pair of conditions of every prompt and seed, with repeats and checks."""
+    """This person's trials in order: every pair of conditions of every prompt and seed, with repeats and checks."""
     rng = np.random.default_rng(list(person.encode()))
     plain = [
         (prompt, f"{prompt_number}-{seed}-{a}-{b}", Shown(a, images[a]), Shown(b, images[b]))
@@ -153,4 +153,5 @@ def power_note(people: int, prompts: int, conditions: int, seeds: int) -> str:
 
 def noise_image(side: int = 512) -> Image.Image:
     """Grey noise, which nobody who looks prefers to a picture."""
-    return Image.fromarray(np.random.default_rng(0).integers(90, 166, (side // 8, side // 8), np.uint8)).resize((side, side))
+    noise = np.random.default_rng(0).integers(90, 166, (side // 8, side // 8), np.uint8)
+    return Image.fromarray(noise).convert("RGB").resize((side, side))

@@ -2,7 +2,8 @@
 
 import argparse
 
-HELP = """Rate a folder's pictures on a page, see your taste, rank with it
+HELP = """\
+Rate pictures on a page, see your taste, use it.
 
 Starts a server on this machine and prints where to open it. Rate for three minutes; then see what was learned and how
 sure it is, rank pictures of your own, try a prompt, and take your head along. Nothing leaves this machine.

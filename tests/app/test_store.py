@@ -46,7 +46,7 @@ def test_sending_an_answer_again_stores_it_once(store):
     assert store.add("ann", rating(1, 4)) == 1
     assert store.add("ann", rating(1, 4)) == 0 and store.answers("ann") == [rating(1, 4)]
     assert store.add("bob", rating(1, 2)) == 1, "ids are each person's own"
-    with pytest.raises(AnswerError, match="id 1.*own id"):
+    with pytest.raises(AnswerError, match=r"id 1.*own id"):
         store.add("ann", rating(1, 5))
     assert store.answers("ann") == [rating(1, 4)]
 
@@ -96,7 +96,8 @@ def test_an_erased_person_is_in_no_byte_of_the_file(tmp_path):
 def test_an_old_file_is_migrated_and_a_newer_or_foreign_one_refused(tmp_path):
     file = tmp_path / "taste.db"
     old = sqlite3.connect(file)
-    old.executescript(MIGRATIONS[0] + f"PRAGMA user_version = 1; PRAGMA application_id = {store_module.APPLICATION_ID};")
+    old.executescript(MIGRATIONS[0])
+    old.executescript(f"PRAGMA user_version = 1; PRAGMA application_id = {store_module.APPLICATION_ID};")
     old.execute("INSERT INTO people (name, created) VALUES ('ann', 0)")
     old.execute("INSERT INTO answers (person, id, kind, image_id, score, at) VALUES (1, 'i', 'rating', 'a.png', 5, 0)")
     old.commit()
@@ -215,5 +216,6 @@ def test_the_store_module_stands_alone():
 @pytest.mark.skipif(not shutil.which("sqlite3"), reason="needs the command sqlite3")
 def test_others_can_read_the_file(store):
     store.add("ann", rating(1, 4))
-    command = ["sqlite3", str(store.path), "SELECT name, image_id, score FROM people JOIN answers ON person = people.number"]
+    sql = "SELECT name, image_id, score FROM people JOIN answers ON person = people.number"
+    command = ["sqlite3", str(store.path), sql]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "ann|1.png|4.0\n"
