@@ -121,6 +121,10 @@ class Learner:
         self._thread.join(timeout=30)
 
     # -- what requests ask ---------------------------------------------------------------------------------------
+    def known(self, name: str) -> Person | None:
+        """The session of a person, if it was asked for before."""
+        return self._people.get(name)
+
     def person(self, name: str) -> Person:
         """The session of a person, read from the store when it is first asked for."""
         with self._lock:

@@ -123,7 +123,7 @@ class Api:
             name = check_person(name)
         except AnswerError as error:
             raise HTTPException(422, str(error)) from None
-        return await asyncio.to_thread(self.learner.person, name)
+        return self.learner.known(name) or await asyncio.to_thread(self.learner.person, name)
 
     def base(self) -> Any:
         if self.learner.base is None:

@@ -81,7 +81,6 @@ class App:
             self.server.add_api_route(route, _page(file), methods=["GET"], response_model=None)
         self._explain_errors()
         self.server.add_middleware(Guard, access=self.access)
-        self.learner.start()
 
     def _explain_errors(self) -> None:
         from fastapi.exceptions import HTTPException, RequestValidationError
@@ -114,6 +113,7 @@ class App:
             server_name=self.settings.host, server_port=self.settings.port, prevent_thread_lock=True, quiet=True,
             share=False, inbrowser=False, ssr_mode=False, enable_monitoring=False, footer_links=[], _frontend=False,
         )  # fmt: skip
+        self.learner.start()  # pictures can be rated before the model is loaded
         return self
 
     def __exit__(self, *error: Any) -> None:
