@@ -311,6 +311,7 @@ class Api:
 
         out = await asyncio.wrap_future(self.learner.submit(compute))
         out["items"] = [self.item(base.embeddings.image_ids[row]) for row in rows]
+        out["known"] = head is not None
         return JSONResponse(finite(out))
 
     def _ranked_rows(self, person: Person) -> np.ndarray:
@@ -353,6 +354,7 @@ class Api:
 
         out = await asyncio.wrap_future(self.learner.submit(compute))
         out["items"] = [{"id": name} for name in found.names]
+        out["known"] = head is not None
         return JSONResponse(finite(out))
 
     # -- people --------------------------------------------------------------------------------------------------

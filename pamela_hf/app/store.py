@@ -239,15 +239,18 @@ class Store:
         return self._submit(insert)
 
     def erase(self, person: str) -> "Future[int]":
-        """Erases a person with all answers; resolves to how many there were once no byte of them is in the file."""
+        """Erases a person with all answers, those taken back included; resolves to how many counted, once no byte of
+        any of them is in the file."""
         person = check_person(person)
 
         def delete(connection: sqlite3.Connection) -> int:
             found = connection.execute("SELECT number FROM people WHERE name = ?", (person,)).fetchone()
             if found is None:
                 return 0
-            tables = ("answers", "study_answers")
-            count = sum(connection.execute(f"DELETE FROM {t} WHERE person = ?", found).rowcount for t in tables)
+            taken_back = "SELECT COUNT(*) FROM answers WHERE person = ? AND withdrawn"
+            count = -connection.execute(taken_back, found).fetchone()[0]
+            for table in ("answers", "study_answers"):
+                count += connection.execute(f"DELETE FROM {table} WHERE person = ?", found).rowcount
             connection.execute("DELETE FROM people WHERE number = ?", found)
             return count
 

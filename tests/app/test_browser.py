@@ -47,7 +47,7 @@ def chromium():
 
 @pytest.fixture
 def visit(app, chromium):
-    """Opens the app for a person in a window of its own; requests to other hosts and errors on the page fail the test."""
+    """Opens the app for a person in a window of their own; a request to another host or an error fails the test."""
     contexts, problems = [], []
 
     def opened(person: str | None = "ann", page: str = "rate", **options):
@@ -107,7 +107,7 @@ def test_a_whole_visit(app, visit, pictures, tmp_path):
     press(tab, "4")
     wait_saved(tab)
 
-    tab.get_by_role("link", name="My taste").click()
+    tab.get_by_role("link", name="My taste", exact=True).click()
     tab.get_by_text("How well it predicts you").wait_for()
     tab.get_by_text("You would like these most").wait_for()
 

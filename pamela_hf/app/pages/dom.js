@@ -42,7 +42,7 @@ export function segments(label, options, chosen, onChoose) {
 }
 
 export function slider(label, { min, max, step, value, ends, show = String, onInput }) {
-  const output = h("output", {}, show(value));
+  const output = h("span", { class: "value" }, show(value));
   const input = h("input", { type: "range", min, max, step, value, oninput: () => {
     output.textContent = show(Number(input.value));
     input.setAttribute("aria-valuetext", output.textContent);

@@ -138,14 +138,15 @@ export async function show(main, app) {
       const rows = ordered();
       const [low, high] = [app.about.scale[0], app.about.scale.at(-1)];
       const part = (value) => `${100 * Math.min(Math.max((value - low) / (high - low), 0), 1)}%`;
-      status.textContent = `${plural(rows.length, "picture")}${rows.length > SHOWN ? `, the first ${SHOWN} shown` : ""}. The bar is an 80 % interval of your rating; the thin line is everyone’s.`;
+      const about = state.data.known ? "The bar is an 80 % interval of your rating; the thin line is everyone’s." : "Nothing is known of you yet: this is everyone’s order. Rate a few pictures first.";
+      status.textContent = `${plural(rows.length, "picture")}${rows.length > SHOWN ? `, the first ${SHOWN} shown` : ""}. ${about}`;
       result.replaceChildren(...rows.slice(0, SHOWN).map((row) => {
         const url = state.source === "folder" ? row.thumb : state.files[row.i]?.url;
         const width = 2 * row.doubt / (high - low);
-        return h("li", {}, h("figure", { class: "shot" },
+        return h("li", {}, h("figure", { class: "shot wrap" },
           h("div", { class: "frame" }, h("img", { src: url, alt: "", loading: "lazy" }), h("span", { class: "place" }, row.place), row.alike > 0 && h("span", { class: "like" }, `+${row.alike} alike`)),
           h("div", { class: "meter", "aria-hidden": "true" }, h("span", { style: { left: part(row.score - row.doubt), width: `${100 * Math.min(width, 1)}%` } }), h("i", { class: "everyone", style: { left: part(row.everyone) } }), h("i", { style: { left: part(row.score) } })),
-          h("figcaption", { title: row.id }, h("strong", {}, number(row.score, 2)), ` ± ${number(row.doubt, 2)} · everyone #${row.everyonePlace}`)));
+          h("figcaption", { title: row.id }, h("strong", {}, number(row.score, 2)), state.data.known && ` ± ${number(row.doubt, 2)}`, h("br"), `everyone: #${row.everyonePlace}`)));
       }));
     });
   }

@@ -118,8 +118,9 @@ export async function show(main, app) {
 
   // A picture of few pixels is not blown up over the whole page.
   function fit(image) {
-    const room = Math.min(image.parentElement.clientWidth / image.naturalWidth, image.parentElement.clientHeight / image.naturalHeight);
-    if (!image.parentElement.classList.contains("canvas")) return;
+    const place = image.parentElement;
+    if (!place?.classList.contains("canvas")) return;
+    const room = Math.min(place.clientWidth / image.naturalWidth, place.clientHeight / image.naturalHeight);
     const tiny = Math.max(image.naturalWidth, image.naturalHeight) < 400 && room > UPSCALED;
     image.classList.toggle("tiny", tiny);
     Object.assign(image.style, tiny ? { width: `${image.naturalWidth * UPSCALED}px`, height: `${image.naturalHeight * UPSCALED}px` } : { width: "", height: "" });
