@@ -272,3 +272,25 @@ def test_prompt_runs_and_a_blind_study_of_their_pictures(app, tmp_path):
     assert len(rows) > len({row["pair"] for row in rows}), "some pairs come twice"
     (tmp_path / "study.csv").write_bytes(text)
     assert len(read_choices(tmp_path / "study.csv").choice) == len(rows)
+
+
+def test_without_a_model_it_starts_from_a_blank_base(pictures, siglip_encoder, tmp_path):
+    arguments = ("--images", pictures, "--encoder", siglip_encoder, "--store", tmp_path / "taste.db")
+    with AppProcess(*arguments) as app:
+        about = app.wait_ready()
+        assert about["blank"] is True and about["scale"] == [1, 2, 3, 4, 5]
+        rate(app, "ann", 14)
+        taste = app.get("/api/taste", person="ann")
+        assert taste["held_out"]["srocc"] is not None and "everyone" not in taste["held_out"]
+        assert taste["most"] and taste["more_than_others"] == [], "a blank base knows no others"
+        assert len(app.get("/api/ranking", person="ann")["items"]) == 40
+        status, _, data = app.ask("GET", "/api/head", person="ann")
+        assert status == 200 and zipfile.is_zipfile(io.BytesIO(data))
+        run = app.post("/api/prompts", person="ann", prompt="a photo of a cat")["id"]
+        end = time.monotonic() + 120
+        while app.get(f"/api/prompts/{run}")["state"] in ("waiting", "running") and time.monotonic() < end:
+            time.sleep(0.3)
+        assert app.get(f"/api/prompts/{run}")["state"] == "done", app.get(f"/api/prompts/{run}")["problem"]
+    with AppProcess(*arguments) as again:  # from the cache of features
+        again.wait_ready()
+        assert again.get("/api/taste", person="ann")["ratings"] == 14
