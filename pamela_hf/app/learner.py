@@ -17,11 +17,11 @@ import torch
 
 from ..heads.folder import HeadError, check_name
 from ..heads.head import UserHead
+from .answers import Answers
 from .base import Base, BaseSource
 from .order import DIVERSE_FIRST, diverse_order, suggested_order
 from .pictures import PictureFolder
 from .store import Answer, Store
-from .taste import Answers
 
 logger = logging.getLogger(__name__)
 
@@ -84,6 +84,11 @@ class Person:
                 self.seen.pop(image_id, None)
         self.count -= answer.kind != "skip"
         self.last = time.monotonic()
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether answers have come that the head was not fitted on."""
+        return self.count >= FEWEST and self.count != self.learned.answers
 
     @property
     def is_due(self) -> bool:

@@ -62,7 +62,8 @@ class App:
             from gradio import Server
         except ImportError as error:
             raise ImportError("The app needs gradio: pip install 'pamela_hf[app]'") from error
-        from .routes import Api
+        from .routes import build_router
+        from .routes.context import Context
 
         self.settings = settings
         path = Path(settings.store) if settings.store else default_store(settings.images)
@@ -74,9 +75,9 @@ class App:
         pages = {("/" if file.stem == "index" else f"/pages/{file.name}"): file for file in sorted(PAGES.iterdir())}
         own = (*pages, "/api/", "/images/")
         self.access = on_space(own) or Access.for_host(settings.host, own)
-        self.api = Api(self.store, self.learner, runs, is_loopback(settings.host), notice())
+        context = Context(self.store, self.learner, runs, is_loopback(settings.host), notice())
         self.server = Server(title="pamela", docs_url=None, redoc_url=None, openapi_url=None)
-        self.server.include_router(self.api.router())
+        self.server.include_router(build_router(context))
         for route, file in pages.items():
             self.server.add_api_route(route, _page(file), methods=["GET"], response_model=None)
         self._explain_errors()

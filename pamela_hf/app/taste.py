@@ -5,7 +5,6 @@ Everything is computed from answers and scores in memory; nothing here is writte
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,42 +12,16 @@ from scipy.stats import rankdata
 
 from ..heads.head import UserHead
 from ..metrics import MIN_RATINGS, correlation
+from .answers import Answers
 from .base import Base
+from .learner import Person
+from .ranking import doubt
 from .store import Answer
 
 FOLDS = 5
 SHOWN = 12  # pictures in each row of the page
+UNSURE_AMONG = 600  # unseen pictures, a random sample of large folders
 CONTRADICTION = 0.3  # of the scale's length between a rating and what the others say of it
-
-
-@dataclass(frozen=True)
-class Answers:
-    """A person's answers about pictures that have features, in the form that heads are fitted on.
-
-    Attributes:
-        ratings: (id, score). choices: (preferred, other), without ties. likes: (id, True or False).
-    """
-
-    ratings: list[tuple[str, float]]
-    choices: list[tuple[str, str]]
-    likes: list[tuple[str, bool]]
-
-    @classmethod
-    def of(cls, answers: Sequence[Answer], known: Mapping[str, Any]) -> "Answers":
-        usable = [a for a in answers if a.image_id in known and (a.other_id is None or a.other_id in known)]
-        return cls(
-            [(a.image_id, a.score) for a in usable if a.kind == "rating"],
-            [(a.image_id, a.other_id) for a in usable if a.kind == "choice" and a.score is None],
-            [(a.image_id, bool(a.score)) for a in usable if a.kind == "like"],
-        )
-
-    def __len__(self) -> int:
-        return len(self.ratings) + len(self.choices) + len(self.likes)
-
-    def fit(self, base: Base, name: str) -> UserHead:
-        return UserHead.fit(
-            base.scorer, self.ratings, name=name, likes=self.likes, choices=self.choices, embeddings=base.embeddings
-        )
 
 
 def held_out_predictions(base: Base, answers: Answers) -> dict[str, tuple[float, float]]:
@@ -79,6 +52,53 @@ def contradictions(predicted: Mapping[str, tuple[float, float]], levels: Sequenc
     least = CONTRADICTION * (levels[-1] - levels[0])
     far = {id: abs(given - expected) for id, (given, expected) in predicted.items()}
     return sorted((id for id in far if far[id] >= least), key=lambda id: -far[id])[:SHOWN]
+
+
+def how_well(head: UserHead | None, base: Base | None) -> dict[str, Any] | None:
+    """The held-out figure of a head: `srocc`, `ci_low`, `ci_high`, and `everyone` where the base has a taste of its
+    own; `None`: too little is known."""
+    figures = dict(head.about.get("held_out") or {}) if head else {}
+    if base is not None and base.blank:
+        figures.pop("everyone", None)
+    return figures or None
+
+
+def picture_rows(
+    base: Base, person: Person, answers: Sequence[Answer]
+) -> dict[str, list[tuple[str, dict[str, float]]]]:
+    """Rows of pictures that show a person's taste, each (id, figures).
+
+    Returns:
+        `most`, `least` (liked of the unseen), `more_than_others`, `less_than_others` (empty on a blank base) and
+        `unsure_about`, with `score`, `std`, `everyone`; `predicted` and `contradictions`, with `given`, `predicted`.
+    """
+    learned, ids = person.learned, base.embeddings.image_ids
+    unseen = np.array([i for i, row in enumerate(learned.rows) if ids[row] not in person.seen], int)
+    best = unseen[np.argsort(-learned.scores[unseen])]
+    sample = unseen[np.random.default_rng(0).permutation(len(unseen))[:UNSURE_AMONG]]
+    unsure = np.zeros(len(learned.rows))
+    unsure[sample] = doubt(base, base.embeddings.image_embeds[learned.rows[sample]], learned.head)
+
+    def row(order: np.ndarray) -> list[tuple[str, dict[str, float]]]:
+        figures = {"score": learned.scores, "std": learned.std, "everyone": learned.everyone, "doubt": unsure}
+        return [
+            (ids[learned.rows[i]], {name: round(float(values[i]), 2) for name, values in figures.items()})
+            for i in order[:SHOWN]
+        ]
+
+    difference = np.zeros(len(learned.rows)) if base.blank else learned.scores - learned.everyone
+    by_difference = np.argsort(-difference)
+    predicted = held_out_predictions(base, Answers.of(answers, base.positions))
+    pairs = {id: {"given": round(g, 2), "predicted": round(p, 2)} for id, (g, p) in predicted.items()}
+    return {
+        "most": row(best),
+        "least": row(best[::-1]),
+        "more_than_others": row(by_difference[difference[by_difference] > 0]),
+        "less_than_others": row(by_difference[::-1][difference[by_difference[::-1]] < 0]),
+        "unsure_about": row(sample[np.argsort(-unsure[sample])]),
+        "predicted": list(pairs.items()),
+        "contradictions": [(id, pairs[id]) for id in contradictions(predicted, base.levels)],
+    }
 
 
 def self_agreement(answers: Sequence[Answer]) -> dict[str, Any] | None:
