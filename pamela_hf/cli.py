@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from .commands import command_names, load_command
+from .files.escaping import printable
 from .hub.scan import mask_secrets
 
 INTERRUPTED = 130  # as shells report a process that Ctrl-C ended
@@ -43,7 +44,7 @@ def main(argv: Sequence[str] | None = None, command: str | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
         sys.exit(READER_LEFT)
     except (ValueError, OSError, ArithmeticError, RuntimeError, ImportError) as error:
-        sys.exit(f"error: {mask_secrets(_message(error))}")
+        sys.exit(f"error: {printable(mask_secrets(_message(error)))}")
 
 
 def _parse(argv: list[str], command: str | None):

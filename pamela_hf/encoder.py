@@ -4,22 +4,30 @@ import hashlib
 import io
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 import torch
 from tqdm.auto import tqdm
-from transformers import AutoModel
 
 from .embeddings import EmbeddingError, Embeddings, load_embeddings
 from .files.images import open_image_checked
 from .files.locations import folder_or_repository
 from .files.writing import claimed
 from .model.configuration_pamela import LOCAL_ENCODER
-from .model.modeling_pamela import encode_images, encode_prompts
-from .model.processing_pamela import load_preprocessors, preprocessing_fingerprint, tokenize_prompts
+from .model.encoder_pamela import (
+    encode_images,
+    encode_prompts,
+    load_encoder,
+    load_encoder_config,
+    load_preprocessors,
+    preprocessing_fingerprint,
+    tokenize_prompts,
+)
+from .model.modeling_pamela import PamelaRewardModel
+from .model.processing_pamela import PamelaProcessor
 
 DEFAULT_ENCODER = "google/siglip2-so400m-patch14-384"
 
@@ -43,13 +51,20 @@ def usable_device(name: str | torch.device | None = None) -> torch.device:
 
 
 def check_encoder_folder(folder: str | os.PathLike, embeddings: Embeddings) -> None:
-    """Raises EmbeddingError unless the encoder in `folder` made `embeddings`, in whatever precision it ran;
-    FileNotFoundError if it is none."""
+    """Checks that the encoder in a folder made some features, in whatever precision it ran.
+
+    Args:
+        folder: of the encoder.
+        embeddings: the features.
+
+    Raises:
+        EmbeddingError: another encoder made them. FileNotFoundError: there is no such folder.
+    """
     if not Path(folder).is_dir():
         raise FileNotFoundError(f"encoder={str(folder)!r} is no folder. Name the one that made the features.")
     made = embeddings.revision
     precisions = (torch.float32, torch.bfloat16, torch.float16) if made else ()
-    hashes = (weights_hash(AutoModel.from_pretrained(folder, dtype=d, use_safetensors=True)) for d in precisions)
+    hashes = (weights_hash(load_encoder(str(folder), dtype=dtype)) for dtype in precisions)
     same = made is None or made in hashes  # a cast of the weights has a hash of its own
     fingerprint = preprocessing_fingerprint(*load_preprocessors(str(folder)))
     if not same or embeddings.preprocessing not in (None, fingerprint):
@@ -63,13 +78,20 @@ def check_encoder_folder(folder: str | os.PathLike, embeddings: Embeddings) -> N
 class FrozenEncoder:
     """An encoder with its preprocessing: images or prompts in, pooled features out.
 
+    The only way from pixels or text to features outside of the model's own `forward`: device, precision, tokens,
+    preprocessing, and smaller batches where memory runs out. Threads may share one.
+
     Args:
-        backbone: Hub id or folder of any `AutoModel` with `get_image_features` and `get_text_features`.
-        revision: commit or tag.
-        device, dtype: where and in what precision it runs (default: CUDA, MPS or CPU; float32).
+        backbone: Hub id or folder of an encoder of the [`pamela_hf.model.configuration_pamela.ENCODER_KINDS`].
+        revision: commit or tag; default: the newest.
+        device: where it runs; default: CUDA, MPS or CPU.
+        dtype: in what precision it runs.
+        kwargs: for `from_pretrained`: `token`, `cache_dir`, `local_files_only`, `subfolder`.
 
     Raises:
-        OSError: no such folder or repository. ValueError: a device that is not here. EmbeddingError: no such encoder.
+        OSError: no such folder or repository.
+        ValueError: a device that is not here.
+        EmbeddingError: it is no image–text encoder.
     """
 
     def __init__(
@@ -82,41 +104,85 @@ class FrozenEncoder:
     ):
         device = usable_device(device)
         with folder_or_repository(backbone):
-            where = {"revision": revision, "dtype": dtype, "use_safetensors": True, **kwargs}
-            self.model = AutoModel.from_pretrained(backbone, **where)
-        missing = [m for m in ("get_image_features", "get_text_features") if not hasattr(self.model, m)]
-        if missing:
-            raise EmbeddingError(
-                f"backbone={str(backbone)!r} loads as {type(self.model).__name__}, which lacks {missing[0]}. "
-                f"Use an image–text encoder such as {DEFAULT_ENCODER!r}."
-            )
-        self.model.to(device).requires_grad_(False).eval()
-        self.image_processor, self.tokenizer = load_preprocessors(backbone, revision, **kwargs)
+            try:
+                config = load_encoder_config(backbone, revision=revision, **kwargs)
+            except ValueError as error:
+                raise EmbeddingError(str(error)) from error
+            model = load_encoder(backbone, config, revision=revision, dtype=dtype, **kwargs)
+        model.to(device).requires_grad_(False).eval()
+        self._take(model, *load_preprocessors(backbone, revision, config=config, **kwargs))
         self.preprocessing = preprocessing_fingerprint(self.image_processor, self.tokenizer)
         # A folder of this machine is no name to write down: the encoder is then known by its weights.
         local = Path(backbone).is_dir()
         self.name = LOCAL_ENCODER if local else str(backbone)
-        self.revision = weights_hash(self.model) if local else revision
+        self.revision = weights_hash(model) if local else revision
 
-    @torch.inference_mode()
+    @classmethod
+    def of(cls, model: PamelaRewardModel, processor: PamelaProcessor) -> "FrozenEncoder":
+        """The encoder of a loaded reward model: the model's own, on its device, loaded now if it was not needed yet.
+
+        Args:
+            model: names the encoder.
+            processor: has its preprocessing.
+
+        Raises:
+            ValueError: the model names no encoder. OSError: it cannot be loaded.
+        """
+        encoder, config = cls.__new__(cls), model.config
+        encoder._take(model.load_backbone(), processor.image_processor, processor.tokenizer)
+        encoder.name, encoder.revision = config.backbone, config.backbone_revision
+        encoder.preprocessing = config.preprocessing
+        return encoder
+
+    def _take(self, model: torch.nn.Module, image_processor: Any, tokenizer: Any) -> None:
+        self.model, self.image_processor, self.tokenizer = model, image_processor, tokenizer
+
     def embed_images(self, images: Sequence[Any]) -> np.ndarray:
-        """`(B, D)` float32 of PIL images. Halves the batch when memory runs out."""
-        return _halving(self._embed_images, list(images))
+        """Features of images as an array.
 
-    @torch.inference_mode()
+        Args:
+            images: B upright RGB PIL images.
+
+        Returns:
+            `(B, D)` float32.
+        """
+        return in_halves(self._embed_images, images, np.concatenate)
+
     def embed_prompts(self, prompts: Sequence[str]) -> np.ndarray:
-        """`(B, Dt)` float32 of prompts."""
-        return _halving(self._embed_prompts, list(prompts))
+        """Features of B prompts as an array `(B, Dt)` float32."""
+        return self.encode_prompts(prompts).cpu().numpy()
 
     def _embed_images(self, images: list[Any]) -> np.ndarray:
-        inputs = self.image_processor(images, return_tensors="pt").to(self.model.device, self.model.dtype)
-        return encode_images(self.model, **inputs).float().cpu().numpy()
+        return self._encode(self.prepare_images(images)).cpu().numpy()
 
-    def _embed_prompts(self, prompts: list[str]) -> np.ndarray:
-        config = self.model.config
-        inputs = tokenize_prompts(self.tokenizer, prompts, getattr(config, "text_config", config), config.model_type)
-        inputs = {name: value.to(self.model.device) for name, value in inputs.items()}
-        return encode_prompts(self.model, **inputs).float().cpu().numpy()
+    def prepare_images(self, images: Sequence[Any]) -> dict[str, torch.Tensor]:
+        """What the encoder takes of upright RGB PIL images, on the CPU: `pixel_values (B, …)`, and what else it needs.
+        Another thread may make it while the encoder is busy."""
+        return dict(self.image_processor(list(images), return_tensors="pt"))
+
+    def encode_images(self, images: Sequence[Any]) -> torch.Tensor:
+        """Features `(B, D)` float32 of upright RGB PIL images, on the encoder's device."""
+        return in_halves(lambda part: self._encode(self.prepare_images(part)), images, torch.cat)
+
+    def encode_prepared(self, prepared: Sequence[Mapping[str, torch.Tensor]]) -> torch.Tensor:
+        """Features `(B, D)` float32, on the encoder's device, of B images, each as [`prepare_images`] made it."""
+
+        def encode(part: list[Mapping[str, torch.Tensor]]) -> torch.Tensor:
+            return self._encode({name: torch.cat([one[name] for one in part]) for name in part[0]})
+
+        return in_halves(encode, prepared, torch.cat)
+
+    def encode_prompts(self, prompts: Sequence[str]) -> torch.Tensor:
+        """Features `(B, Dt)` float32 of prompts, on the encoder's device."""
+        return in_halves(self._encode_prompts, prompts, torch.cat)
+
+    @torch.no_grad()
+    def _encode(self, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        return encode_images(self.model, **inputs).float()
+
+    @torch.no_grad()
+    def _encode_prompts(self, prompts: list[str]) -> torch.Tensor:
+        return encode_prompts(self.model, **tokenize_prompts(self.tokenizer, prompts, self.model.config)).float()
 
 
 def compute_embeddings(
@@ -205,7 +271,18 @@ def _compute_embeddings(
     return result
 
 
-def _halving(function: Callable[[list[Any]], np.ndarray], items: list[Any]) -> np.ndarray:
+def in_halves(function: Callable[[list[Any]], Any], items: Sequence[Any], join: Callable[[list[Any]], Any]) -> Any:
+    """`function(items)`; where memory runs out, in two halves, and so on: every item once, in order.
+
+    Args:
+        function: takes a list of items that is not empty.
+        items: at least one.
+        join: puts the results of two halves, a list, together.
+
+    Raises:
+        torch.OutOfMemoryError: there is no room for a single item.
+    """
+    items = list(items)
     try:
         return function(items)
     except torch.OutOfMemoryError:
@@ -215,7 +292,7 @@ def _halving(function: Callable[[list[Any]], np.ndarray], items: list[Any]) -> n
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     middle = len(items) // 2
-    return np.concatenate([_halving(function, items[:middle]), _halving(function, items[middle:])])
+    return join([in_halves(function, items[:middle], join), in_halves(function, items[middle:], join)])
 
 
 def _read(source: IO[bytes] | str | os.PathLike) -> bytes:

@@ -1,20 +1,6 @@
 """How well predicted ratings agree with people's own: array metrics and their intervals (numpy, scipy only).
 
-The names are those of the report, in the order of `METRICS`:
-
-=================  =======================================================================  =============
-name               what it says                                                             right, range
-=================  =======================================================================  =============
-user_srocc         Spearman's rank correlation of one person's ratings and predictions      1, [-1, 1]
-user_plcc          Pearson's correlation of the same                                        1, [-1, 1]
-user_krocc         Kendall's tau-b of the same                                              1, [-1, 1]
-user_pairwise_m    share of a person's pairs of images ordered as rated, over the pairs     1, [0, 1]
-                   whose ratings differ by more than m levels (m = 0, 1, 2, 3); a tie ½
-diverging          share of decisions right where two people order two images oppositely    1, [0, 1]
-avg_srocc, _plcc   images' mean ratings against the mean predictions for the same raters    1, [-1, 1]
-rmse               root mean squared error of one person's predictions, in rating units     0, [0, ∞)
-coverage_80        share of a person's ratings inside the predicted central 80 % interval   .8, [0, 1]
-=================  =======================================================================  =============
+[`METRICS`] is the one table of them: an entry added to it is computed, reported and explained everywhere.
 
 Everything but `diverging` and `avg_*` is computed per participant and averaged with equal weights.
 Participants with fewer than `MIN_RATINGS` ratings, or whose ratings are all equal, are left out of those
@@ -35,8 +21,9 @@ One person says nothing about others: a value that rests on fewer than two has n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
 
 import numpy as np
 from numpy.typing import ArrayLike as Array
@@ -45,10 +32,6 @@ from scipy.stats import rankdata
 
 MARGINS = (0, 1, 2, 3)
 MIN_RATINGS = 6
-_ORDER_METRICS = ("user_srocc", "user_plcc", "user_krocc", *(f"user_pairwise_{m}" for m in MARGINS))
-USER_METRICS = (*_ORDER_METRICS, "rmse", "coverage_80")
-METRICS = (*_ORDER_METRICS, "diverging", "avg_srocc", "avg_plcc", "rmse", "coverage_80")
-
 # Ratings may arrive as float32: a difference of exactly one level must not exceed the margin by rounding.
 _MARGIN_TOLERANCE = 1e-5
 # Means over the same raters of the same predictions may differ in the last bit; such images are tied.
@@ -58,12 +41,65 @@ _CHUNK_ELEMENTS = 500_000
 
 
 @dataclass(frozen=True)
+class PersonRatings:
+    """What a metric of one person is computed from: at least `MIN_RATINGS` ratings that are not all equal.
+
+    Args:
+        predictions: (n,) float64, predicted scores, higher = liked more.
+        ratings: (n,) float64, the person's own ratings.
+        levels: (n,) float64, position of each rating on its scale, in levels.
+        pit: (n,) float64 in [0, 1], see [`randomized_pit`], or None without predicted probabilities.
+    """
+
+    predictions: np.ndarray
+    ratings: np.ndarray
+    levels: np.ndarray
+    pit: np.ndarray | None
+
+    @cached_property
+    def order(self) -> tuple[float, list[float]]:
+        """Kendall's tau-b, and the pairwise accuracy at each of `MARGINS`."""
+        return _ordering(self.predictions, self.levels)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One row of [`METRICS`]. Exactly one of `of_person` and `of_people` is given.
+
+    Args:
+        meaning: one line for somebody who has never heard of the metric, shown beside its values.
+        heading: the column's heading in a console, at most 9 characters.
+        best: the value of a perfect prediction: the nearer, the better.
+        of_person: one person's ratings -> value, NaN where it is undefined. Averaged over people with equal weights.
+        of_people: people's ratings, (B, U) bootstrap weights -> value, (B,) draws and (U,) bool, who is involved.
+        in_differences: shown in the console where scorers are compared in pairs.
+        in_ablation: a column of the ablation's table.
+        card: heading in the table of a model card, "" where it is not shown there.
+    """
+
+    meaning: str
+    heading: str
+    best: float
+    of_person: Callable[[PersonRatings], float] | None = None
+    of_people: Callable[[_Table, np.ndarray], tuple[float, np.ndarray, np.ndarray]] | None = None
+    in_differences: bool = False
+    in_ablation: bool = False
+    card: str = ""
+
+    def loss(self, value: float | None) -> float:
+        """Distance from the best value, so that lower is better; infinite where there is no value."""
+        return np.inf if value is None or np.isnan(value) else abs(value - self.best)
+
+
+@dataclass(frozen=True)
 class UserMetrics:
     """Per-participant values.
 
-    participants: (U,) ids as str, sorted. values: metric → (U,) float64, NaN where the person is left out.
-    left_out: how many are left out of every metric (`few_ratings`, `constant_ratings`; someone who is both
-    counts as few) and of one margin only (`no_pair_m`).
+    Args:
+        participants: (U,) ids as str, sorted.
+        values: metric → (U,) float64, NaN where the person is left out.
+        left_out: how many are left out of every metric (`few_ratings`, `constant_ratings`; someone who is both
+            counts as few) and of one margin only (`no_pair_m`).
     """
 
     participants: np.ndarray
@@ -77,9 +113,13 @@ class UserMetrics:
 
 @dataclass(frozen=True)
 class Estimate:
-    """One metric of one scorer: its value, its bootstrap draws (B,), how many people it rests on, and which.
+    """One metric of one scorer.
 
-    people: (U,) bool over the participants judged, or None where that is not known.
+    Args:
+        value: the metric, NaN where it is undefined.
+        draws: (B,) its bootstrap draws.
+        n_users: how many people it rests on.
+        people: (U,) bool, which of the participants judged, or None where that is not known.
     """
 
     value: float
@@ -139,31 +179,23 @@ def user_metrics(
     predictions, references = _numbers(predictions, references)
     participants, codes = _codes("groups", groups, len(references), participants)
     levels = references if levels is None else _vector("levels", levels, len(references))
-    inside = None
-    if probs is not None:
-        pit = randomized_pit(references, probs, level_values, rng)
-        inside = (pit >= 0.1) & (pit <= 0.9)
+    pit = None if probs is None else randomized_pit(references, probs, level_values, rng)
 
-    values = {name: np.full(len(participants), np.nan) for name in USER_METRICS}
+    of_person = {name: metric.of_person for name, metric in METRICS.items() if metric.of_person}
+    values = {name: np.full(len(participants), np.nan) for name in of_person}
     left_out = dict.fromkeys(["few_ratings", "constant_ratings", *(f"no_pair_{m}" for m in MARGINS)], 0)
     for user, rows in enumerate(_rows_of(codes, len(participants))):
-        p, r = predictions[rows], references[rows]
+        person = PersonRatings(predictions[rows], references[rows], levels[rows], None if pit is None else pit[rows])
         if len(rows) < MIN_RATINGS:
             left_out["few_ratings"] += len(rows) > 0
             continue
-        if r.min() == r.max():
+        if person.ratings.min() == person.ratings.max():
             left_out["constant_ratings"] += 1
             continue
-        values["user_srocc"][user] = correlation(rankdata(p), rankdata(r))
-        values["user_plcc"][user] = correlation(p, r)
-        tau, accuracies = _ordering(p, levels[rows])
-        values["user_krocc"][user] = tau
-        for margin, accuracy in zip(MARGINS, accuracies):
-            values[f"user_pairwise_{margin}"][user] = accuracy
+        for name, compute in of_person.items():
+            values[name][user] = compute(person)
+        for margin, accuracy in zip(MARGINS, person.order[1]):
             left_out[f"no_pair_{margin}"] += int(np.isnan(accuracy))
-        values["rmse"][user] = np.sqrt(np.mean((p - r) ** 2))
-        if inside is not None:
-            values["coverage_80"][user] = inside[rows].mean()
     return UserMetrics(participants, values, left_out)
 
 
@@ -220,7 +252,7 @@ def randomized_pit(references: Array, probs: Array, level_values: Array | None, 
     total = probs.sum(1)
     bad = np.flatnonzero(~(np.abs(total - 1) < 1e-3) | ~(probs.min(1) > -1e-6))
     if len(bad):
-        raise ValueError(f"probs row {bad[0]} is no distribution: {probs[bad[0]]} (needs ≥ 0, sum 1).")
+        raise ValueError(f"probs row {bad[0]} is not a distribution: {probs[bad[0]]} (needs ≥ 0, sum 1).")
     r = references[:, None]
     equal = np.abs(level_values - r) <= _MARGIN_TOLERANCE
     below = (probs * ((level_values < r) & ~equal)).sum(1) / total
@@ -240,12 +272,12 @@ def diverging(predictions: Array, references: Array, groups: Array, image_ids: A
 
 def avg_srocc(predictions: Array, references: Array, groups: Array, image_ids: Array) -> float:
     """Spearman's correlation over images of the mean prediction and the mean rating of the same raters."""
-    return _Table(predictions, references, groups, image_ids).averages(None)[0]
+    return _Table(predictions, references, groups, image_ids).averages()[0]
 
 
 def avg_plcc(predictions: Array, references: Array, groups: Array, image_ids: Array) -> float:
     """Pearson's correlation over images of the mean prediction and the mean rating of the same raters."""
-    return _Table(predictions, references, groups, image_ids).averages(None)[1]
+    return _Table(predictions, references, groups, image_ids).averages()[1]
 
 
 class _Table:
@@ -261,11 +293,20 @@ class _Table:
         count = np.bincount(cell)
         self.ratings = np.bincount(cell, references) / count
         self.predictions = np.bincount(cell, predictions) / count
+        self._last: tuple[np.ndarray, tuple[np.ndarray, np.ndarray]] | None = None
 
-    def averages(self, weights: np.ndarray | None) -> tuple:
-        """(avg_srocc, avg_plcc), each a float, or (B,) under (B, U) weights of the participants."""
-        if weights is None:
-            return tuple(float(values[0]) for values in self.averages(np.ones((1, self.shape[0]))))
+    def averages(self) -> tuple[float, float]:
+        """(avg_srocc, avg_plcc)."""
+        srocc, plcc = self._weighted(np.ones((1, self.shape[0])))
+        return float(srocc[0]), float(plcc[0])
+
+    def weighted_averages(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(avg_srocc, avg_plcc), each (B,) under (B, U) weights of the participants; computed once for both."""
+        if self._last is None or self._last[0] is not weights:
+            self._last = (weights, self._weighted(weights))
+        return self._last[1]
+
+    def _weighted(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         # Correlations don't care for origin and unit: from the first prediction, in units of the range,
         # constant predictions are exactly 0 and rounding to decimals is relative.
         predictions = (self.predictions - self.predictions[0]) / (np.ptp(self.predictions) or 1.0)
@@ -356,8 +397,19 @@ def judge(
 ) -> tuple[dict[str, Estimate], UserMetrics]:
     """All of `METRICS` with bootstrap draws, and the per-user values behind them.
 
-    Arguments as in `user_metrics`; image_ids: (n,), without which `diverging` and `avg_*` are NaN; bootstrap:
-    draws, 0 for none. Scorers judged on the same participants with the same seed share their draws.
+    Scorers judged on the same participants with the same seed share their draws.
+
+    Args:
+        predictions: (n,) predicted scores, as in [`user_metrics`].
+        references: (n,) the ratings.
+        groups: (n,) who gave each rating.
+        image_ids: (n,) what was rated; without it the metrics that compare people with each other are NaN.
+        probs: (n, K) predicted probability of each level, or None.
+        level_values: (K,) or (n, K), as in [`user_metrics`].
+        levels: (n,) position of each rating on its scale, in levels; default: the ratings.
+        participants: ids the values are aligned with; default: the sorted distinct groups.
+        bootstrap: draws of people, 0 for none.
+        seed: of the draws and of the randomized probability integral transform.
     """
     more = {"probs": probs, "level_values": level_values, "levels": levels, "participants": participants}
     users = user_metrics(predictions, references, groups, **more, rng=seed)
@@ -367,20 +419,29 @@ def judge(
         for name, values in users.values.items()
         for known in [np.isfinite(values)]
     }
-    nothing = Estimate(np.nan, np.full(bootstrap, np.nan), 0)
-    estimates |= dict.fromkeys(["diverging", "avg_srocc", "avg_plcc"], nothing)
-    if image_ids is not None:
+    of_people = {name: metric.of_people for name, metric in METRICS.items() if metric.of_people}
+    if image_ids is None:
+        estimates |= dict.fromkeys(of_people, Estimate(np.nan, np.full(bootstrap, np.nan), 0))
+    else:
         table = _Table(predictions, references, groups, image_ids, users.participants)
-        right, total = _diverging_counts(table)
-        draws = _ratio(((weights @ right) * weights).sum(1), ((weights @ total) * weights).sum(1))
-        value, involved = float(_ratio(right.sum(), total.sum())), total.sum(1) > 0
-        estimates["diverging"] = Estimate(value, draws, int(involved.sum()), involved)
-        present = np.isin(np.arange(table.shape[0]), table.users)
-        for name, value, draws in zip(("avg_srocc", "avg_plcc"), table.averages(None), table.averages(weights)):
-            if np.isfinite(value) and np.isfinite(draws).any():
-                draws = draws + (value - np.nanmean(draws))
-            estimates[name] = Estimate(value, draws, int(present.sum()), present)
+        for name, compute in of_people.items():
+            value, draws, involved = compute(table, weights)
+            estimates[name] = Estimate(value, draws, int(involved.sum()), involved)
     return {name: estimates[name] for name in METRICS}, users
+
+
+def _diverging_draws(table: _Table, weights: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+    right, total = _diverging_counts(table)
+    draws = _ratio(((weights @ right) * weights).sum(1), ((weights @ total) * weights).sum(1))
+    return float(_ratio(right.sum(), total.sum())), draws, total.sum(1) > 0
+
+
+def _average_draws(table: _Table, weights: np.ndarray, which: int) -> tuple[float, np.ndarray, np.ndarray]:
+    """Of avg_srocc (which = 0) or avg_plcc (1)."""
+    value, draws = table.averages()[which], table.weighted_averages(weights)[which]
+    if np.isfinite(value) and np.isfinite(draws).any():
+        draws = draws + (value - np.nanmean(draws))
+    return value, draws, np.isin(np.arange(table.shape[0]), table.users)
 
 
 def bootstrap_weights(n_users: int, n: int = 1000, seed: int = 0) -> np.ndarray:
@@ -451,9 +512,9 @@ def _codes(name: str, ids: Array, n: int, known: Sequence[str] | None = None):
         return distinct, codes
     known = np.asarray(known).astype(str)
     place = {value: i for i, value in enumerate(known)}
-    strangers = [value for value in distinct if value not in place]
-    if strangers:
-        raise ValueError(f"{name} holds {str(strangers[0])!r}, which is not in participants.")
+    unknown = [value for value in distinct if value not in place]
+    if unknown:
+        raise ValueError(f"{name} holds {str(unknown[0])!r}, which is not in participants.")
     return known, np.array([place[value] for value in distinct])[codes]
 
 
@@ -473,3 +534,80 @@ def _vector(name: str, values: Array, n: int) -> np.ndarray:
     if len(bad):
         raise ValueError(f"{name} row {bad[0]} is {values[bad[0]]}; every number must be finite.")
     return values
+
+
+def _margin(margin: int) -> Metric:
+    more = f"The same where the two ratings differ by more than {margin} level{'s' if margin > 1 else ''}."
+    return Metric(
+        more if margin else "Of two images one person rated differently, how often the score prefers the right one.",
+        f"pair_{margin}",
+        best=1.0,
+        of_person=lambda person: person.order[1][margin],
+        in_differences=margin == 0,
+        in_ablation=margin in (0, 2),
+        card="" if margin else "pairwise",
+    )
+
+
+METRICS: dict[str, Metric] = {
+    "user_srocc": Metric(
+        "Does the score rank one person's images as they do? 1 = the same order, 0 = unrelated.",
+        "srocc",
+        best=1.0,
+        of_person=lambda person: correlation(rankdata(person.predictions), rankdata(person.ratings)),
+        in_differences=True,
+        in_ablation=True,
+        card="SROCC",
+    ),
+    "user_plcc": Metric(
+        "The same with distances: do scores rise in a straight line with one person's ratings?",
+        "plcc",
+        best=1.0,
+        of_person=lambda person: correlation(person.predictions, person.ratings),
+        in_ablation=True,
+        card="PLCC",
+    ),
+    "user_krocc": Metric(
+        "Kendall's τ-b: pairs of images in the right order minus pairs in the wrong one.",
+        "krocc",
+        best=1.0,
+        of_person=lambda person: person.order[0],
+    ),
+    **{f"user_pairwise_{margin}": _margin(margin) for margin in MARGINS},
+    "diverging": Metric(
+        "Where two people order two images oppositely, how often each is predicted right. Knowing only what people "
+        "like on average gives exactly .5.",
+        "diverging",
+        best=1.0,
+        of_people=_diverging_draws,
+        in_differences=True,
+        in_ablation=True,
+    ),
+    "avg_srocc": Metric(
+        "Are images ranked as they are liked on average over their raters?",
+        "avg_srocc",
+        best=1.0,
+        of_people=partial(_average_draws, which=0),
+    ),
+    "avg_plcc": Metric("The same with distances.", "avg_plcc", best=1.0, of_people=partial(_average_draws, which=1)),
+    "rmse": Metric(
+        "Typical size of the error, in the units of the rating scale. Lower is better.",
+        "rmse",
+        best=0.0,
+        of_person=lambda person: np.sqrt(np.mean((person.predictions - person.ratings) ** 2)),
+        in_ablation=True,
+        card="rmse",
+    ),
+    "coverage_80": Metric(
+        "How often a rating falls inside the predicted 80 % interval. .80 is right; less means too sure.",
+        "cover_80",
+        best=0.8,
+        of_person=lambda person: np.nan if person.pit is None else ((person.pit >= 0.1) & (person.pit <= 0.9)).mean(),
+        in_ablation=True,
+    ),
+}
+"""Name in every report -> the metric, in the order in which reports show them.
+
+`avg_*` compare an image's mean rating with the mean prediction for the same raters; a tie counts ½ in
+`user_pairwise_m` and `diverging`.
+"""

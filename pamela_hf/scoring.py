@@ -1,10 +1,14 @@
 """Scores: what any scorer gives (`Scorer`, `Predictions`) and the reward model as one (`PamelaScorer`)."""
 
+import numbers
 import os
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pandas as pd
@@ -15,17 +19,17 @@ from transformers.utils import logging
 
 from .embeddings import Embeddings, check_encoder
 from .encoder import FrozenEncoder, usable_device
-from .files.csv import read_header, read_rows
-from .files.images import open_image_checked, upright_rgb
+from .files.csv import open_table
+from .files.escaping import csv_cell, writable_name
+from .files.folders import Found, NameFinder, walk
+from .files.images import IMAGE_SUFFIXES, ImageError, each_image, is_single, open_image, open_in_batches
 from .files.locations import folder_or_repository
-from .files.writing import replacing_file
+from .files.writing import replacing_file, write_text
 from .model.configuration_pamela import PamelaConfig
 from .model.modeling_pamela import PamelaRewardModel
-from .model.processing_pamela import PamelaProcessor
+from .model.processing_pamela import PamelaProcessor, align, clean_prompts
 
 logger = logging.get_logger(__name__)
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 @dataclass
@@ -135,9 +139,25 @@ class Head(Protocol):
     base_identity: str
 
 
+class SingleScore(np.ndarray):
+    """The figure of one image, `(1,)` like that of a list of one, which is also a number: `float(score)`."""
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec)
+
+
 @dataclass
 class ScoreResult:
-    """Scores of N images: `scores` and `std`, `(N,)`, or `(N, U)` when several `users` were asked."""
+    """Scores of N images.
+
+    Attributes:
+        scores: `(N,)`, or `(N, U)` when several `users` were asked; of one image that was not in a list a
+            [`SingleScore`] `(1,)`, so that both `float(result.scores)` and `result.scores[0]` are its score.
+        std: the same shape, standard deviation of the rating, in rating units.
+    """
 
     scores: np.ndarray
     std: np.ndarray
@@ -165,24 +185,40 @@ class PamelaScorer:
     higher_is_better = True
 
     def __init__(self, model: PamelaRewardModel, processor: PamelaProcessor | None = None, name: str = "pamela"):
-        self.model = model.eval()
+        self.model = model
         self.processor = processor if processor is not None else PamelaProcessor(model.config)
         self.name = name
         self._identity: str | None = None
+        self._encoder: FrozenEncoder | None = None
 
     @classmethod
     def from_pretrained(
         cls,
         model: str | os.PathLike,
         device: str | torch.device | None = None,
-        dtype: str | torch.dtype = torch.float32,
+        dtype: str | torch.dtype | None = None,
+        *,
+        torch_dtype: str | torch.dtype | None = None,
         **kwargs: Any,
     ) -> "PamelaScorer":
-        """Loads model and processor from a folder or the Hub; `kwargs` go to both `from_pretrained` calls.
+        """Loads model and processor from a folder or the Hub.
+
+        Args:
+            model: folder or Hub id.
+            device: where it runs; default: CUDA, MPS or CPU.
+            dtype: in what precision; default: float32.
+            torch_dtype: the older name of `dtype`.
+            kwargs: for both `from_pretrained` calls: `revision`, `token`, `cache_dir`, `local_files_only`, `subfolder`.
 
         Raises:
-            OSError: no such folder or repository. ValueError: a device that is not here, weights that are not whole.
+            OSError: no such folder or repository.
+            ValueError: a device that is not here, weights that are not whole, both names of one argument.
         """
+        if dtype is not None and torch_dtype is not None:
+            raise ValueError(
+                f"dtype={dtype!r} and torch_dtype={torch_dtype!r} are the same argument; pass dtype alone."
+            )
+        dtype = dtype if dtype is not None else torch_dtype if torch_dtype is not None else torch.float32
         device = usable_device(device)
         with folder_or_repository(model):
             loaded = PamelaRewardModel.from_pretrained(model, dtype=dtype, **kwargs).to(device)
@@ -224,15 +260,27 @@ class PamelaScorer:
         levels = self.config.rating_scales[self.config.default_scale]
         return levels[0], levels[-1]
 
+    @property
+    def encoder(self) -> FrozenEncoder:
+        """The model's own encoder, loaded when first asked for.
+
+        Raises:
+            ValueError: the model names no encoder. OSError: it cannot be loaded.
+        """
+        backbone = self.model.backbone
+        if self._encoder is None or self._encoder.model is not backbone:
+            self._encoder = FrozenEncoder.of(self.model, self.processor)
+        return self._encoder
+
     def score(
         self,
         images: Any = None,
-        prompts: str | Sequence[str | None] | None = None,
-        user: str | Head | Sequence[str | Head | None] | None = None,
-        demographics: Mapping[str, Any] | Sequence[Mapping[str, Any] | None] | None = None,
-        metadata: Mapping[str, Any] | Sequence[Mapping[str, Any] | None] | None = None,
+        prompts: str | Iterable[str | None] | None = None,
+        user: str | Head | Iterable[str | Head | None] | None = None,
+        demographics: Mapping[str, Any] | Iterable[Mapping[str, Any] | None] | None = None,
+        metadata: Mapping[str, Any] | Iterable[Mapping[str, Any] | None] | None = None,
         *,
-        users: Sequence[str | Head | None] | None = None,
+        users: str | Head | Iterable[str | Head | None] | None = None,
         scale: str | None = None,
         image_embeds: torch.Tensor | None = None,
         text_embeds: torch.Tensor | None = None,
@@ -241,16 +289,21 @@ class PamelaScorer:
     ) -> ScoreResult:
         """Scores images for a person, each image for its own person, or every image for several people.
 
+        Several threads may score at once. The model scores in eval mode, and is left in the mode it was in. `None`,
+        NaN, `pd.NA` and empty text mean that a prompt, person, demographic or metadata value is not known.
+
         Args:
             images: one or N of: path, PIL image, array `(H, W, 3)` uint8; the same picture scores the same as any.
             prompts: what the images were made from, one for all or one each.
             user: a trained participant or a head for all images, or one for each; `None` = everyone's taste.
-            users: U of them → a grid `(N, U)`; then `demographics` are theirs, one for all or U of them.
-            demographics, metadata: see [`PamelaProcessor`].
+            users: U of them, or one → a grid `(N, U)`; then `demographics` are theirs, one for all or U of them.
+            demographics: of the person, see [`PamelaProcessor`].
+            metadata: of the images, see [`PamelaProcessor`].
             scale: rating scale of the answer; default: the model's `default_scale`.
             image_embeds: in place of `images`: the encoder's features of N of them, `(N, image_embed_dim)`.
             text_embeds: in place of `prompts`: the encoder's features of N of them, `(N, text_embed_dim)`.
-            batch_size: images the encoder takes at a time. progress: show a progress bar.
+            batch_size: images the encoder takes at a time; fewer where memory runs out.
+            progress: show a progress bar.
 
         Returns:
             [`ScoreResult`] in the order of `images`.
@@ -265,45 +318,102 @@ class PamelaScorer:
             raise ValueError("Pass either images= or image_embeds=, one of the two.")
         if prompts is not None and text_embeds is not None:
             raise ValueError("Pass prompts= or text_embeds=, at most one of the two.")
+        if not isinstance(batch_size, numbers.Integral) or batch_size < 1:
+            raise ValueError(f"batch_size={batch_size!r} must be a whole number of at least 1.")
+        single = False
         if images is not None:
-            single = isinstance(images, (str, os.PathLike, Image.Image)) or getattr(images, "ndim", 0) in (2, 3)
-            images = [images] if single else list(images)
+            images, single = _image_list(images)
         n = len(images if images is not None else image_embeds)
         if not n:
-            raise ValueError("images is empty; pass at least one path, PIL image or array.")
+            given, what = ("images", "path, PIL image or array") if image_embeds is None else ("image_embeds", "row")
+            raise ValueError(f"{given} is empty; pass at least one {what}.")
         if text_embeds is not None and len(text_embeds) != n:
             raise ValueError(f"text_embeds= has {len(text_embeds)} rows for {n} images; give one each.")
-        align = self.processor._align
-        prompts, metadata = align("prompts", prompts, n), align("metadata", metadata, n)
+        texts = clean_prompts(prompts, n)
+        metadata_ids = self.processor.field_ids("metadata", metadata, n)
         scale_id = self.processor.scale_id(scale)
         if users is not None:
-            people = self.encode_people(len(users), list(users), demographics)
-            out_shape: tuple[int, ...] = (n, len(users))
+            users = _people_list(users)
+            people, shape = self.encode_people(len(users), users, demographics), (n, len(users))
         else:
-            pairs = self.encode_people(n, user, demographics)
-            out_shape = (n,)
-        scores, std = np.empty(out_shape), np.empty(out_shape)
-        for start in tqdm(range(0, n, batch_size), "scoring images", disable=not progress):
-            part = slice(start, start + batch_size)
-            inputs = self.processor(
-                images=[open_image(image) for image in images[part]] if images is not None else None,
-                image_embeds=image_embeds[part] if image_embeds is not None else None,
-                prompts=prompts[part] if any(prompts[part]) else None,
-                text_embeds=text_embeds[part] if text_embeds is not None else None,
-                metadata=metadata[part],
-                scale=scale,
-            )
-            for name in ("user_ids", "demographic_ids", "scale_ids"):
-                inputs.pop(name)
-            if users is not None:
-                out = self.model.score_matrix(**inputs, **people, scale=scale_id)
-            else:
-                rows = {name: ids[part] for name, ids in pairs.items()}
-                with torch.inference_mode():
-                    scale_ids = torch.full((min(batch_size, n - start),), scale_id)
-                    out = self.model(**inputs, **rows, scale_ids=scale_ids)
-            scores[part], std[part] = out.scores.float().cpu().numpy(), out.std.float().cpu().numpy()
+            people, shape = self.encode_people(n, user, demographics), (n,)
+        out = np.empty((2, *shape))
+        with scoring_mode(self.model):
+            for start in tqdm(range(0, n, batch_size), "scoring images", disable=not progress):
+                part = slice(start, min(start + batch_size, n))
+                inputs = {
+                    "image_embeds": self._image_features(images[part]) if images is not None else image_embeds[part],
+                    "text_embeds": self._text_features(texts[part]) if text_embeds is None else text_embeds[part],
+                    "metadata_ids": metadata_ids[part],
+                }
+                out[:, part] = self._score_part(inputs, people, part, scale_id, users is not None)
+        scores, std = (values.view(SingleScore) if single and users is None else values for values in out)
         return ScoreResult(scores, std)
+
+    def _image_features(self, images: Sequence[Any]) -> torch.Tensor:
+        """Features of images, of which no more are open at a time than [`open_in_batches`] allows."""
+        features = []
+        for batch in open_in_batches(images, len(images)):
+            for _, opened in batch:
+                if isinstance(opened, ImageError):
+                    raise opened
+            features.append(self.encoder.encode_images([opened for _, opened in batch]))
+        return torch.cat(features)
+
+    def _text_features(self, prompts: Sequence[str | None]) -> torch.Tensor | None:
+        """Features `(n, text_embed_dim)` of prompts, zeros for a missing one; each distinct prompt is encoded once.
+        `None` where there is none, or the model takes none."""
+        distinct = list(dict.fromkeys(text for text in prompts if text is not None))
+        if not distinct or not self.config.text_embed_dim:
+            return None
+        features = self.encoder.encode_prompts(distinct)
+        row = {text: i for i, text in enumerate(distinct)}
+        features = torch.cat([features, torch.zeros_like(features[:1])])
+        return features[[row.get(text, -1) for text in prompts]]
+
+    @torch.inference_mode()
+    def _score_part(
+        self, inputs: Mapping[str, Any], people: Mapping[str, torch.Tensor], part: slice, scale_id: int, grid: bool
+    ) -> np.ndarray:
+        """Scores and their standard deviations `(2, …)` of some images, for everybody (`grid`) or each for its own
+        person."""
+        inputs = {name: torch.as_tensor(value) for name, value in inputs.items() if value is not None}
+        if grid:
+            out = self.model.score_matrix(**inputs, **people, scale=scale_id)
+        else:
+            rows = {name: ids[part] for name, ids in people.items()}
+            out = self.model(**inputs, **rows, scale_ids=torch.full((part.stop - part.start,), scale_id))
+        return torch.stack([out.scores, out.std]).float().cpu().numpy()
+
+    def utilities(
+        self,
+        rows: np.ndarray,
+        image_embeds: np.ndarray,
+        text_embeds: np.ndarray | None,
+        metadata_ids: torch.Tensor,
+        demographic_ids: torch.Tensor,
+    ) -> np.ndarray:
+        """Utilities of images as a function of people's rows: what a new person's row is fitted by.
+
+        Args:
+            rows: `(R, row_size)`.
+            image_embeds: `(N, image_embed_dim)`.
+            text_embeds: `(N, text_embed_dim)`, a row of zeros = no prompt; `None` = no image has one.
+            metadata_ids: `(N, fields)` of the images.
+            demographic_ids: `(1, fields)` of the person.
+
+        Returns:
+            `(N, R)` float64, in logits.
+        """
+        with scoring_mode(self.model):
+            out = self.model.score_matrix(
+                image_embeds=torch.from_numpy(image_embeds),
+                text_embeds=None if text_embeds is None else torch.from_numpy(text_embeds),
+                metadata_ids=metadata_ids,
+                user_embeds=torch.from_numpy(np.asarray(rows, np.float32)),
+                demographic_ids=demographic_ids.expand(len(rows), -1),
+            )
+        return out.utility.double().cpu().numpy()
 
     @property
     def identity(self) -> str:
@@ -313,20 +423,26 @@ class PamelaScorer:
         return self._identity
 
     def encode_people(self, n: int, user: Any, demographics: Any = None) -> dict[str, torch.Tensor]:
-        """Model inputs of `n` people: `user_ids (n,)`, or where heads are among them `user_embeds (n, row_size)`;
-        and `demographic_ids (n, F)`.
+        """Model inputs of `n` people.
+
+        Args:
+            user: a trained participant or a head for all, or one each; a missing value = everyone's taste.
+            demographics: see [`PamelaProcessor`].
+
+        Returns:
+            `user_ids (n,)`, or where heads are among them `user_embeds (n, row_size)`; and `demographic_ids (n, F)`.
 
         Raises:
             ValueError: an unknown user, a head of another base, lengths that don't fit.
         """
-        people = self.processor._align("user", [user] * n if hasattr(user, "row") else user, n)
+        people = align("user", user, n)
         heads = {i: one for i, one in enumerate(people) if hasattr(one, "row")}
         known = [None if i in heads else one for i, one in enumerate(people)]
-        encoded = self.processor.encode_people(n, known, demographics)
+        theirs = align("demographics", demographics, n)
+        encoded = self.processor.encode_people(n, known, theirs)
         if heads:
-            told = self.processor._align("demographics", demographics, n)
             for i, head in heads.items():
-                if not told[i] and getattr(head, "about", {}).get("uses_demographics"):
+                if not theirs[i] and getattr(head, "about", {}).get("uses_demographics"):
                     logger.warning_once(
                         f"Head {head.name!r} was fitted on top of its person's demographics, which are not in it. Give "
                         "the same demographics= for the scores it was fitted to give."
@@ -382,10 +498,10 @@ class PamelaScorer:
         # an image's features and projections are shared by all who rated it, so batches follow the images
         order = np.argsort(index, kind="stable")
         parts: list[Any] = []
-        for start in range(0, len(order), batch_size):
-            at = order[start : start + batch_size]
-            low, high = index[at[0]], index[at[-1]] + 1
-            with torch.inference_mode():
+        with scoring_mode(self.model), torch.inference_mode():
+            for start in range(0, len(order), batch_size):
+                at = order[start : start + batch_size]
+                low, high = index[at[0]], index[at[-1]] + 1
                 out = self.model(
                     image_embeds=image_embeds[low:high],
                     text_embeds=None if text_embeds is None else text_embeds[low:high],
@@ -396,29 +512,58 @@ class PamelaScorer:
                     metadata_ids=torch.from_numpy(arrays.metadata_ids[at]),
                     scale_ids=torch.from_numpy(arrays.scale_ids[at]),
                 )
-            names = ("scores", "std", "probs", "level_values")
-            parts.append([getattr(out, name).double().cpu().numpy() for name in names])
+                names = ("scores", "std", "probs", "level_values")
+                parts.append([getattr(out, name).double().cpu().numpy() for name in names])
         back = np.empty_like(order)
         back[order] = np.arange(len(order))
         return Predictions(*(np.concatenate(column)[back] for column in zip(*parts)))
 
 
-def open_image(image: Any) -> Image.Image:
-    """A path, PIL image or uint8 array `(H, W)` or `(H, W, C)`, C = 1, 3, or 2 and 4 with alpha, as an upright RGB
-    image, transparency on white. Raises ValueError for anything else."""
-    if isinstance(image, (str, os.PathLike)):
-        return open_image_checked(Path(image), name=str(image))
-    if isinstance(image, Image.Image):
-        return upright_rgb(image)
-    array = image.detach().cpu() if isinstance(image, torch.Tensor) else np.asarray(image)
-    shape = tuple(array.shape)
-    fits = len(shape) == 2 or (len(shape) == 3 and 1 <= shape[2] <= 4)
-    if array.dtype not in (np.uint8, torch.uint8) or not fits or 0 in shape:
-        raise ValueError(
-            f"An image array has shape {shape} and dtype {array.dtype}; expected (H, W, 3) or (H, W), uint8, not empty."
-        )
-    array = np.asarray(array)
-    return upright_rgb(Image.fromarray(array[..., 0] if shape[2:] == (1,) else array), "image array")
+_MODES = threading.Lock()
+_in_use: "WeakKeyDictionary[torch.nn.Module, tuple[int, list[torch.nn.Module]]]" = WeakKeyDictionary()
+
+
+@contextmanager
+def scoring_mode(model: torch.nn.Module) -> Iterator[None]:
+    """Holds a model in eval mode; afterwards each of its modules is in the mode it was in.
+
+    Where several threads score at once, the first of them changes the mode and the last changes it back.
+    """
+    with _MODES:
+        count, training = _in_use.get(model, (0, []))
+        if not count:
+            training = [module for module in model.modules() if module.training]
+            if training:
+                model.eval()
+        _in_use[model] = count + 1, training
+    try:
+        yield
+    finally:
+        with _MODES:
+            count, training = _in_use.pop(model)
+            if count > 1:
+                _in_use[model] = count - 1, training
+            else:
+                for module in training:
+                    module.training = True
+
+
+def _image_list(images: Any) -> tuple[list[Any], bool]:
+    """Images as a list, and whether it was a single one that was not in a list."""
+    single = is_single(images)
+    if not single and not isinstance(images, Iterable):
+        raise ValueError(f"images={images!r}: give a path, PIL image or array, or several of them.")
+    return list(each_image(images)), single
+
+
+def _people_list(users: Any) -> list[Any]:
+    one = isinstance(users, (str, numbers.Integral)) or hasattr(users, "row")
+    if not one and (not isinstance(users, Iterable) or isinstance(users, Mapping)):
+        raise ValueError(f"users={users!r}: give a list of trained participants' names and heads.")
+    people = [users] if one else list(users)
+    if not people:
+        raise ValueError("users is empty; give at least one name or head, or leave it out for everyone's taste.")
+    return people
 
 
 def score_folder(
@@ -426,7 +571,7 @@ def score_folder(
     images: str | os.PathLike,
     output: str | os.PathLike | None = None,
     *,
-    prompts: str | Path | None = None,
+    prompts: str | Path | pd.DataFrame | None = None,
     user: str | Head | None = None,
     scale: str | None = None,
     batch_size: int = 32,
@@ -434,48 +579,148 @@ def score_folder(
 ) -> pd.DataFrame:
     """Scores every image of a folder for one person.
 
+    What can be checked is checked before the first score. An image that cannot be read never ends the run: it is left
+    out, with its reason. At most `batch_size` images and 64 megapixels (or one larger image) are in memory at a time.
+
     Args:
-        images: a folder, read recursively, or one file.
-        output: a `.csv` or `.parquet` file to write as well, whole or not at all.
-        prompts: one text for all images, or the `Path` of a CSV with columns `image` and any of `prompt` and the
-            model's metadata fields.
+        scorer: the model.
+        images: a folder, walked as [`pamela_hf.files.folders.walk`] does, or one file.
+        output: a `.csv` or `.parquet` file to write as well, whole or not at all; beside it `….skipped.csv` with the
+            columns `image,reason` where images were left out. In a CSV, names that a spreadsheet would take for
+            formulas have an apostrophe in front ([`pamela_hf.files.escaping.csv_cell`]).
+        prompts: one text for all images, or the `Path` of a table (or a DataFrame) with columns `image` and any of
+            `prompt` and the model's metadata fields.
+        user: a trained participant or a head; `None` = everyone's taste.
+        scale: rating scale of the scores; default: the model's.
+        batch_size: images the encoder takes at a time.
+        progress: show a progress bar.
 
     Returns:
-        Table with columns `image` (path below the folder), `score`, `std`, best first.
+        Table with columns `image` (path below the folder; bytes that are not UTF-8 written as `\\xff`), `score`, `std`,
+        best first. Its `attrs["skipped"]` lists (image, reason) of those left out.
 
     Raises:
-        ValueError: no images there, an image that cannot be read, a CSV without these columns, an unknown user.
+        FileNotFoundError: `images` does not exist. ValueError: no images there, or none that can be read; a table
+            without these columns; an unknown user or scale; an output of another format.
     """
     folder = Path(images)
-    found = [folder] if folder.is_file() else sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
-    if not found:
-        raise ValueError(f"{folder} holds no images ({', '.join(SUFFIXES)}).")
-    names = [p.name if folder.is_file() else p.relative_to(folder).as_posix() for p in found]
-    metadata = None
-    if isinstance(prompts, Path):
-        columns, _ = read_header(prompts)
-        told = ["prompt", *scorer.config.metadata]
-        if "image" not in columns or not set(columns) & set(told):
-            raise ValueError(f"{prompts} has columns {columns}; it needs image and any of {', '.join(told)}.")
-        of = {}
-        for number, row in read_rows(prompts):
-            if None in row:
-                raise ValueError(f"{prompts}, row {number}: {row[None]} Put cells that hold a separator in quotes.")
-            of[row["image"]] = row
-        if strange := sorted(set(of) - set(names)):
-            raise ValueError(f"{prompts} names {strange[0]!r}, which is no image of {folder}.")
-        rows = [of.get(name, {}) for name in names]
-        prompts = [row.get("prompt") for row in rows]
-        metadata = [{field: row[field] for field in scorer.config.metadata if row.get(field)} for row in rows]
-    if output is not None:
-        Path(output).parent.mkdir(parents=True, exist_ok=True)
-    scores, std = scorer.score(
-        found, prompts, user, metadata=metadata, scale=scale, batch_size=batch_size, progress=progress
-    )
-    result = pd.DataFrame({"image": names, "score": scores, "std": std})
-    result = result.sort_values("score", ascending=False, kind="stable", ignore_index=True)
-    if output is not None:
-        output = Path(output)
-        with replacing_file(output) as staged:
-            result.to_parquet(staged) if output.suffix == ".parquet" else result.to_csv(staged, index=False)
-    return result
+    output = None if output is None else Path(output)
+    if output is not None and output.suffix not in (".csv", ".parquet"):
+        raise ValueError(f"output {output} must end in .csv or .parquet.")
+    scorer.encode_people(1, user)
+    scorer.processor.scale_id(scale)
+    facts = None if prompts is None or isinstance(prompts, str) else _image_facts(prompts, folder, scorer.config)
+    total = _count_images(folder, facts, prompts)
+    with _staged(output) as part:
+        names: list[str] = []
+        scores: list[np.ndarray] = []
+        skipped: list[tuple[str, str]] = []
+        bar = tqdm(total=total, desc="scoring images", disable=not progress)
+        for batch in _opened_batches(folder, batch_size, skipped, bar):
+            of = [facts.get(one.name, {}) for one, _ in batch] if facts is not None else None
+            result = scorer.score(
+                [image for _, image in batch],
+                prompts if of is None else [row.get("prompt") for row in of],
+                user,
+                metadata=None if of is None else [{k: v for k, v in row.items() if k != "prompt"} for row in of],
+                scale=scale,
+                batch_size=batch_size,
+            )
+            names += [one.name for one, _ in batch]
+            scores.append(np.stack([result.scores, result.std]))
+        bar.close()
+        if not names:
+            raise ValueError(f"{folder}: none of {total} images can be read: {skipped[0][0]}: {skipped[0][1]}")
+        score, std = np.concatenate(scores, 1)
+        table = pd.DataFrame({"image": names, "score": score, "std": std})
+        table = table.sort_values("score", ascending=False, kind="stable", ignore_index=True)
+        if part is not None:
+            _write_scores(table, skipped, output, part)
+    table.attrs["skipped"] = skipped
+    return table
+
+
+def skipped_path(output: str | os.PathLike) -> Path:
+    """Where the images are listed that could not be read: `scores.csv` → `scores.skipped.csv`."""
+    return Path(output).with_suffix(".skipped.csv")
+
+
+def _image_facts(table: Any, folder: Path, config: PamelaConfig) -> dict[str, dict[str, str]]:
+    """Image's name in a walk of `folder` → what a table tells of it: `prompt` and metadata."""
+    known = ("prompt", *config.metadata)
+    opened = open_table(table, [("image", fact) for fact in known], known)
+    finder = NameFinder(folder.parent if folder.is_file() else folder)
+    facts = {}
+    for number, row in opened.rows():
+        if None in row:
+            raise ValueError(f"{opened.where(number)}: {row[None]} Put cells that hold a separator in quotes.")
+        if not row["image"]:
+            raise ValueError(f"{opened.where(number)}: image is empty. Name one, or remove the row.")
+        try:
+            name = writable_name(finder.find(str(row["image"])))
+        except ValueError as error:
+            raise ValueError(f"{opened.where(number)}: image {error}. Correct the row.") from None
+        facts[name] = {fact: str(row[fact]) for fact in known if row.get(fact)}
+    return facts
+
+
+def _count_images(folder: Path, facts: Mapping[str, Any] | None, table: Any) -> int:
+    total, missing = 0, set(facts or ())
+    for found in walk(folder):
+        total += 1
+        missing.discard(found.name)
+    if not total:
+        raise ValueError(f"{folder} holds no images ({', '.join(sorted(IMAGE_SUFFIXES)[:6])}, …).")
+    if missing:
+        raise ValueError(f"{table} names {min(missing)!r}, which is not an image of {folder}.")
+    return total
+
+
+def _opened_batches(
+    folder: Path, batch_size: int, skipped: list[tuple[str, str]], bar: tqdm
+) -> Iterator[list[tuple[Found, Image.Image]]]:
+    """Opened images of a walk, a batch at a time; those that cannot be read go to `skipped` with their reasons."""
+
+    def open_found(found: Found) -> Image.Image:
+        if found.problem is not None:
+            raise ImageError(f"{found.name}: {found.problem}.")
+        return open_image(found.path, found.name)
+
+    for batch in open_in_batches(walk(folder), batch_size, open_one=open_found):
+        bar.update(len(batch))
+        good = [(found, image) for found, image in batch if not isinstance(image, ImageError)]
+        skipped += [
+            (found.name, str(error).removeprefix(f"{found.name}: "))
+            for found, error in batch
+            if isinstance(error, ImageError)
+        ]
+        if good:
+            yield good
+
+
+@contextmanager
+def _staged(output: Path | None) -> Iterator[Path | None]:
+    """Where to write what `output` becomes when all went well; a place that cannot be written to is known at once."""
+    if output is None:
+        yield None
+        return
+    if output.is_dir():
+        raise ValueError(f"output {output} is a folder. Name a .csv or .parquet file.")
+    with replacing_file(output) as part:
+        yield part
+
+
+def _write_scores(table: pd.DataFrame, skipped: list[tuple[str, str]], output: Path, part: Path) -> None:
+    def escaped(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+        return frame.assign(**{column: [csv_cell(text) for text in frame[column]] for column in columns})
+
+    left_out = skipped_path(output)
+    if skipped:
+        frame = pd.DataFrame(skipped, columns=["image", "reason"])
+        write_text(left_out, escaped(frame, ["image", "reason"]).to_csv(index=False))
+    else:
+        left_out.unlink(missing_ok=True)  # of an earlier run
+    if output.suffix == ".parquet":
+        table.to_parquet(part)
+    else:
+        escaped(table, ["image"]).to_csv(part, index=False)

@@ -2,8 +2,8 @@
 
     python scripts/bench.py --data FOLDER --output runs/bench
 
-FOLDER: the OASIS beauty ratings in the released layout with embeddings.safetensors (the README says where they come
-from); without it the accuracy benchmark is left out. Figures are of this machine and this run.
+FOLDER: the OASIS beauty ratings in the released layout with embeddings.safetensors (model_card/RESULTS.md says where
+they come from); without it the accuracy benchmark is left out. Figures are of this machine and this run.
 """
 
 import argparse

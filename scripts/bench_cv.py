@@ -26,7 +26,8 @@ from sklearn.model_selection import GroupKFold
 from pamela_hf.baselines import load_baseline
 from pamela_hf.embeddings import load_embeddings
 from pamela_hf.evaluation.evaluate import without_user
-from pamela_hf.evaluation.few_shot import FewShotFits, answers_of
+from pamela_hf.evaluation.few_shot import FewShotFits
+from pamela_hf.heads.answers import answers_of_table
 from pamela_hf.heads.fitting import Answers, fit_row
 from pamela_hf.heads.head import prior_of
 from pamela_hf.metrics import paired_bootstrap, user_metrics
@@ -116,7 +117,7 @@ def main() -> None:
                 covariance, rng = prior_of(scorer.model), np.random.default_rng(0)
                 rows: dict[str, dict[str, np.ndarray]] = {kind: {} for kind in CHOICES}
                 for person, table in support.groupby(support["participant_id"].astype(str), observed=True):
-                    rated = answers_of(scorer, table, embeddings, covariance)
+                    rated = answers_of_table(scorer, table, embeddings, covariance)
                     for kind in CHOICES:
                         rows[kind][str(person)] = fit_row(chosen(kind, rated, rng), covariance).row
                 for kind in CHOICES:

@@ -28,7 +28,7 @@ import torch
 
 from pamela_hf import PamelaScorer
 from pamela_hf.embeddings import Embeddings
-from pamela_hf.evaluation.few_shot import answers_of
+from pamela_hf.heads.answers import answers_of_table
 from pamela_hf.heads.fitting import fit_row
 from pamela_hf.heads.head import UserHead, prior_of
 from pamela_hf.metrics import correlation
@@ -242,7 +242,7 @@ def bench_peft(scorer: PamelaScorer, people: list[Newcomer], features: Embedding
         rows = []
         for person in people:
             rated = person.first(k)
-            answers = answers_of(scorer, rated, features, covariance)
+            answers = answers_of_table(scorer, rated, features, covariance)
             rows.append((rated, fit_row(answers, covariance).row))
         alone = []
         for person, (_, row) in zip(people, rows):

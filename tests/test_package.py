@@ -13,7 +13,8 @@ PACKAGE = ROOT / "pamela_hf"
 # Rooms (folders and files of the package) from the lowest to the highest: each may import those of the rows before it.
 LAYERS = [
     {"version", "exports"},
-    {"model", "files", "metrics", "hub"},
+    {"model", "files", "metrics"},
+    {"hub"},
     {"user_metrics", "refiners", "reports"},
     {"embeddings", "simulation", "study"},
     {"encoder", "ratings"},

@@ -36,6 +36,17 @@ def test_the_demo_leaves_what_it_promises(demo_folder):
     assert '"simulated": true' in (out / "model" / "config.json").read_text()
 
 
+def test_the_demos_page_shows_people_newcomers_and_where_to_read_on(demo_folder):
+    out = demo_folder / "runs" / "demo"
+    page = (out / "report.html").read_text(encoding="utf-8")
+    targets = set(re.findall(r'(?:href|src)="([^"]+)"', page))
+    assert {"eval/report.html", "prompt/report.html"} <= targets
+    assert all((out / target).exists() for target in targets)
+    assert page.count('class="pixels"') > 50 and "more than others do" in page
+    assert "A usual one" in page and "One with a taste of their own" in page
+    assert page.count("Predicted against given") == 4
+
+
 def test_it_opens_with_three_lines_that_score_an_image():
     first = PYTHON[0].strip().splitlines()
     assert len(first) == 3 and "import" in first[0] and ".score(" in first[2]
@@ -62,3 +73,26 @@ def test_commands_exist(line):
         assert done.returncode == 0 and all(word in done.stdout for word in words if word.startswith("--"))
     else:
         assert words[0] == "pip"
+
+
+def test_it_is_short_and_shows_one_picture():
+    assert len(README.splitlines()) <= 200
+    (picture,) = re.findall(r"!\[[^]]+\]\(([^)]+)\)", README)
+    assert (ROOT / picture).is_file()
+
+
+def test_every_link_leads_to_a_file():
+    for target in re.findall(r"\]\(([^)#:]+?)(?:#[\w-]+)?\)", README):
+        assert (ROOT / target).exists(), target
+
+
+def test_every_figure_stands_in_the_results():
+    """Decimal figures outside code; what they mean and which command prints them is said there."""
+    results = set(figures((ROOT / "model_card" / "RESULTS.md").read_text(encoding="utf-8")))
+    shown = figures(README)
+    assert len(shown) > 10 and not set(shown) - results
+
+
+def figures(text: str) -> list[str]:
+    text = re.sub(r"```.*?```|`[^`]*`|https?://\S+", "", text, flags=re.DOTALL)
+    return re.findall(r"(?<![\w.-])[-+]?\d*\.\d+(?![\w.]*\d|B\b)", text)

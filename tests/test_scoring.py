@@ -1,3 +1,5 @@
+import logging
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -55,10 +57,11 @@ def test_a_grid_of_people_encodes_each_image_once(scorer, images, monkeypatch):
     ("arguments", "message"),
     [
         ({"images": []}, "images is empty"),
-        ({"images": [np.zeros((4, 4, 3))]}, "dtype float64"),
-        ({"images": [np.zeros((3, 8, 8), np.uint8)]}, r"shape \(3, 8, 8\)"),
+        ({"images": [np.full((8, 8, 3), 7.5)]}, "dtype float64 has values from 7.5 to 7.5"),
+        ({"images": [np.zeros((8, 8, 3), int)]}, "dtype int64; expected uint8"),
+        ({"images": [np.zeros((3, 8, 3), np.uint8)]}, r"shape \(3, 8, 3\) can be read as channels first and as"),
         ({"images": [np.zeros((0, 8, 3), np.uint8)]}, r"shape \(0, 8, 3\)"),
-        ({"images": [torch.zeros(4, 4, 3, dtype=torch.bfloat16, requires_grad=True)]}, "dtype torch.bfloat16"),
+        ({"images": [torch.full((8, 8, 3), 2, dtype=torch.bfloat16)]}, "dtype torch.bfloat16 has values from 2 to 2"),
         ({"images": Image.new("RGB", (0, 5))}, "0 × 5 pixels"),
         ({"user": "dan"}, "'dan' is not among"),
         ({"user": ["ann"]}, "1 entries for 4 images"),
@@ -162,7 +165,7 @@ def test_a_folder_best_first(scorer, images, tmp_path, suffix):
     table = score_folder(scorer, folder, prompts=prompts, user="bob", progress=False)
     assert table.set_index("image")["score"]["0.png"] == pytest.approx(expected, abs=1e-5)
     prompts.write_text("image,weather\n0.png,fair\n")
-    with pytest.raises(ValueError, match=rf"needs image and any of prompt, .*{field}"):
+    with pytest.raises(ValueError, match=rf"lacks prompt\. Needed: image, prompt or .*{field}"):
         score_folder(scorer, folder, prompts=prompts, progress=False)
     prompts.write_text("image,prompt\nnone.png,a cat\n")
     with pytest.raises(ValueError, match=r"none\.png"):
@@ -210,3 +213,132 @@ def test_features_of_prompts_stand_for_prompts(siglip_encoder, tmp_path):
         scorer.score(image_embeds=features, prompts=texts, text_embeds=text_embeds)
     with pytest.raises(ValueError, match="text_embeds= has 1 rows for 2 images"):
         scorer.score(image_embeds=features, text_embeds=text_embeds[:1])
+
+
+MISSING = [None, float("nan"), np.float32("nan"), pd.NA, pd.NaT, np.datetime64("NaT"), "", "  "]
+
+
+@pytest.mark.parametrize("missing", MISSING, ids=repr)
+def test_missing_values_of_any_spelling_mean_not_known(scorer, images, missing):
+    images = images[:2]
+    known = {"prompts": "a cat", "user": "ann"}
+    facts = {"demographics": {"gender": "female", "age": 31}, "metadata": {"type": "food"}}
+    expected = scorer.score(images, ["a cat", None], ["ann", None]).scores
+    np.testing.assert_array_equal(scorer.score(images, ["a cat", missing], ["ann", missing]).scores, expected)
+    nothing = scorer.score(images, **known).scores
+    assert not np.array_equal(scorer.score(images, **known, **facts).scores, nothing)
+    unknown = {"demographics": {"gender": missing, "age": missing}, "metadata": [{"type": missing}, missing]}
+    np.testing.assert_array_equal(scorer.score(images, **known, **unknown).scores, nothing)
+    np.testing.assert_array_equal(scorer.score(images, scale=missing).scores, scorer.score(images).scores)
+    grid = scorer.score(images, users=["ann", missing]).scores
+    np.testing.assert_allclose(grid[:, 1], scorer.score(images).scores, atol=1e-6)
+
+
+def test_a_table_with_missing_values_is_scored_as_it_is(scorer, images):
+    table = pd.DataFrame({"prompt": ["a cat", None], "who": ["ann", None], "type": ["food", None]}).convert_dtypes()
+    metadata = table[["type"]].to_dict("records")
+    got = scorer.score(images[:2], table["prompt"], table["who"], metadata=metadata).scores
+    expected = scorer.score(images[:2], ["a cat", None], ["ann", None], metadata=[{"type": "food"}, None]).scores
+    np.testing.assert_array_equal(got, expected)
+
+
+def test_arguments_of_plain_meaning_are_taken(scorer, images, tmp_path):
+    from types import SimpleNamespace
+
+    row = scorer.model.user_embedding.weight[2].detach().numpy()
+    head = SimpleNamespace(name="bob's", row=row, base_identity=scorer.identity)
+    expected = scorer.score(images, user="bob").scores
+    for user in (head, [head] * 4, (name for name in ["bob"] * 4), np.array(["bob"] * 4), pd.Series(["bob"] * 4)):
+        np.testing.assert_allclose(scorer.score(images, user=user).scores, expected, atol=1e-6)
+    for users in ("bob", head, ["bob"], (name for name in ["bob"])):
+        grid = scorer.score((image for image in images), users=users).scores
+        assert grid.shape == (4, 1)
+        np.testing.assert_allclose(grid[:, 0], expected, atol=1e-6)
+    expected = scorer.score(images, demographics={"age_binned": "30-39"}).scores
+    for age in (34, np.int64(34), np.float32(34), "34", "30-39"):
+        np.testing.assert_array_equal(scorer.score(images, demographics={"age": age}).scores, expected)
+    scorer.config.users[0] = "7"
+    numbered = PamelaScorer(scorer.model)
+    features = torch.randn(2, scorer.config.image_embed_dim)
+    expected = numbered.score(image_embeds=features, user="7").scores
+    np.testing.assert_array_equal(numbered.score(image_embeds=features, user=7).scores, expected)
+    np.testing.assert_array_equal(numbered.score(image_embeds=features, user=np.int32(7)).scores, expected)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"user": 1}, "user=1 is not among"),
+        ({"user": 1.5}, "user=1.5 is not among"),
+        ({"user": True}, "user=True is not among"),
+        ({"user": []}, "user= has 0 entries for 4 images"),
+        ({"users": []}, "users is empty"),
+        ({"users": {"ann": 1}}, "users=.*give a list"),
+        ({"users": 1.5}, r"users=1\.5: give a list"),
+        ({"prompts": 3}, "prompts=3: a prompt is a text"),
+        ({"prompts": []}, "prompts= has 0 entries"),
+        ({"images": [], "prompts": []}, "images is empty"),
+        ({"images": 3}, "images=3: give a path"),
+        ({"demographics": "female"}, "demographics='female': give a mapping"),
+        ({"demographics": {"age": "old"}}, r"age='old': give years such as 34, or one of \['20-29'"),
+        ({"metadata": 3}, "metadata=3: give a mapping"),
+        ({"batch_size": 0}, "batch_size=0"),
+    ],
+)
+def test_arguments_without_a_meaning_are_named(scorer, images, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        scorer.score(**{"images": images, **arguments})
+
+
+def test_one_image_gives_one_number(scorer, images, tmp_path):
+    images[0].save(tmp_path / "0.png")
+    listed = scorer.score([tmp_path / "0.png"])
+    for image in (tmp_path / "0.png", str(tmp_path / "0.png"), images[0], np.asarray(images[0])):
+        one = scorer.score(image)
+        assert one.scores.shape == one.std.shape == (1,)
+        assert float(one.scores) == one.scores[0] == listed.scores[0] and float(one.std) == listed.std[0]
+        assert f"{one.scores:.2f}" == f"{listed.scores[0]:.2f}"
+
+
+def test_the_older_name_of_dtype_is_the_same_argument(trained_folder):
+    for arguments in ({"torch_dtype": torch.bfloat16}, {"dtype": "bfloat16"}, {"torch_dtype": "bfloat16"}):
+        assert PamelaScorer.from_pretrained(trained_folder, device="cpu", **arguments).model.dtype == torch.bfloat16
+    with pytest.raises(ValueError, match="the same argument"):
+        PamelaScorer.from_pretrained(trained_folder, dtype="float32", torch_dtype="bfloat16")
+
+
+def test_pillow_modes_without_a_fixed_range_score_as_the_picture_they_show(scorer):
+    grey = np.random.default_rng(0).integers(0, 255, (24, 20), np.uint8)
+    picture = Image.fromarray(grey)
+    expected = scorer.score(picture).scores
+    shown = [picture.convert("I"), picture.convert("F"), Image.fromarray(grey / np.float32(255))]
+    shown += [Image.fromarray(grey.astype(np.int32) * 257), Image.fromarray(grey.astype(np.uint16) * 257)]
+    np.testing.assert_allclose(scorer.score(shown).scores, np.repeat(expected, 5), atol=1e-6)
+    for pixels in (
+        np.full((4, 4), 300, np.float32),
+        np.full((4, 4), -1, np.int32),
+        np.full((4, 4), np.nan, np.float32),
+    ):
+        with pytest.raises(ValueError, match=r"mode [IF] with values from .* are allowed"):
+            scorer.score(Image.fromarray(pixels))
+
+
+def test_a_closed_pillow_image_is_said_to_be_closed(scorer, images, tmp_path):
+    images[0].save(tmp_path / "0.png")
+    image = Image.open(tmp_path / "0.png")
+    image.close()
+    with pytest.raises(ValueError, match="this PIL image is closed"):
+        scorer.score(image)
+
+
+def test_prompts_are_encoded_without_warnings_but_a_cut_one_is_said_once(scorer, images, caplog, monkeypatch):
+    caplog.set_level("WARNING")
+    for name in ("transformers", "pamela_hf"):
+        monkeypatch.setattr(logging.getLogger(name), "propagate", True)
+    scorer.score(images, "a cat")
+    assert not caplog.records
+    for _ in range(2):
+        scorer.score(images, "the sea at night " * 20)
+    assert [record.message for record in caplog.records] == [
+        "This encoder reads 16 tokens of a prompt; the rest of a longer prompt is left out."
+    ]

@@ -114,7 +114,7 @@ def with_encoder(encoder, tmp_path) -> str:
     """A saved reward that carries the tiny encoder in its own folder."""
     from transformers import AutoModel as Auto
 
-    from pamela_hf.model.processing_pamela import load_preprocessors
+    from pamela_hf.model.encoder_pamela import load_preprocessors
 
     backbone = Auto.from_pretrained(encoder)
     config = tiny_config(

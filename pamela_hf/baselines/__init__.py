@@ -46,5 +46,5 @@ def load_baseline(name: str) -> ModuleType | SimpleNamespace:
     if takes is None and variant:
         raise ValueError(f"baseline {name!r}: {stem} comes in one kind only. Name it alone: {stem}.")
     if takes is not None and takes.default is Parameter.empty and not variant:
-        raise ValueError(f"baseline {name!r} needs to be told which one, such as {module.EXAMPLE!r}.")
+        raise ValueError(f"baseline {name!r} needs a variant, such as {module.EXAMPLE!r}.")
     return SimpleNamespace(fit=partial(module.fit, variant=variant)) if variant else module

@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 from transformers import AutoImageProcessor, PreTrainedModel
 
 from ..embeddings import Embeddings
-from ..encoder import FrozenEncoder, default_device
+from ..encoder import FrozenEncoder, default_device, in_halves
+from ..model.encoder_pamela import NO_ADAPTER
 from ..ratings.table import RatingData
 from ..scoring import Predictions
 from ._pixels import Origin, PixelScorer, images_of, loading, variant_name
@@ -64,15 +65,21 @@ class VisionTower:
 
     def __init__(self, kind: type[PreTrainedModel], weights: str, revision: str | None):
         options = {"dtype": torch.float32, "use_safetensors": True, "output_loading_info": True}
+        options["adapter_kwargs"] = NO_ADAPTER
         model, found = kind.from_pretrained(weights, revision=revision, **options)
         if found["missing_keys"]:  # transformers would fill them with random numbers
             raise OSError(f"{weights} lacks {min(found['missing_keys'])} of {kind.__name__}; it is another encoder.")
         self.model = model.to(default_device()).eval()
-        self.image_processor = AutoImageProcessor.from_pretrained(weights, revision=revision, backend="pil")
+        self.image_processor = AutoImageProcessor.from_pretrained(
+            weights, revision=revision, backend="pil", trust_remote_code=False
+        )
+
+    def embed_images(self, images: Sequence[Image.Image]) -> np.ndarray:
+        """`(B, D)` float32 of RGB images; smaller batches where memory runs out."""
+        return in_halves(self._embed_images, images, np.concatenate)
 
     @torch.inference_mode()
-    def embed_images(self, images: Sequence[Image.Image]) -> np.ndarray:
-        """`(B, D)` float32 of RGB images."""
+    def _embed_images(self, images: list[Image.Image]) -> np.ndarray:
         output = self.model(**self.image_processor(list(images), return_tensors="pt").to(self.model.device))
         features = getattr(output, "image_embeds", None)
         return (output.pooler_output if features is None else features).float().cpu().numpy()

@@ -60,8 +60,8 @@ class PersonalScorer(ABC):
         person = self._rows(ratings)
         slope, spread = self.line
         z = slope * self.liking(self.inputs(embeddings, ids), image, person, ratings)
-        nobody = np.array(self.use.of(np.zeros(0), np.zeros(0, np.int64), 1))
-        mean, own, uncertain = np.hstack([self.use_of, nobody])[:, person]
+        unknown = np.array(self.use.of(np.zeros(0), np.zeros(0, np.int64), 1))
+        mean, own, uncertain = np.hstack([self.use_of, unknown])[:, person]
         scales = ratings["rating_scale"].astype(str).to_numpy()
         ends = {scale: (values[0], values[-1] - values[0]) for scale, values in self.level_values.items()}
         low, span = np.array([ends.get(scale, (np.nan, np.nan)) for scale in scales]).reshape(-1, 2).T
@@ -69,7 +69,7 @@ class PersonalScorer(ABC):
         return normal_predictions(low + span * (mean + own * z), span * std, scales, self.level_values)
 
     def adapt(self, support: pd.DataFrame, embeddings: Embeddings) -> "PersonalScorer":
-        """This scorer for the people of `support`, each known by their ratings there, and for nobody else.
+        """This scorer for the people of `support`, each known by their ratings there, and for no others.
 
         Nothing else is learned from them: features, penalties and what people share stay as train left them.
         """

@@ -22,7 +22,7 @@ class ScaleUse:
     """How people use their rating scale: each person's mean and spread, by empirical Bayes (Efron & Morris 1975).
 
     All in shares of the scale's range, so that scales of different length are alike. Somebody with few ratings is
-    drawn to what people do on average; somebody with none is it.
+    drawn to what people do on average; a person with none gets the average.
 
     Attributes:
         center, between: mean over people of their means, and its variance. variance, degrees: a person's variance
@@ -40,7 +40,7 @@ class ScaleUse:
         n, mean, squares = _moments(scores, codes, codes.max() + 1)
         some = (n > 2) & (squares > 0)
         if not some.any():
-            raise ValueError("train has nobody with three ratings that differ; personal rivals learn from those.")
+            raise ValueError("train has no participant with three differing ratings; personal rivals learn from those.")
         own = squares[some] / (n[some] - 1)
         between = np.var(mean[some]) - np.mean(own / n[some])
         # Of a sample's log-variance, 2 / (n - 1) is chance; the rest is how people differ: 2 / degrees.
@@ -96,7 +96,7 @@ class RatingMatrix:
     ) -> "RatingMatrix":
         """Ratings by their table. use: as estimated before, for people met later. Raises ValueError if empty."""
         if not len(ratings):
-            raise ValueError("ratings is empty; a personal rival learns from somebody's ratings.")
+            raise ValueError("ratings is empty; a personal rival learns from a person's ratings.")
         scales = ratings["rating_scale"].astype(str)
         if level_values is None:
             level_values = {scale: np.unique(ratings["score"][scales == scale]) for scale in scales.unique()}

@@ -14,7 +14,7 @@ sys.path[:] = [path for path in sys.path if os.path.abspath(path) != os.path.dir
 
 
 def hpsv3(weights, revision):
-    from hpsv3 import HPSv3RewardInferencer  # isort: skip: a missing package is to be told at once
+    from hpsv3 import HPSv3RewardInferencer  # isort: skip: a missing package is reported at once
     import torch
     from huggingface_hub import hf_hub_download
 

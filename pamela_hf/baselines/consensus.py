@@ -1,4 +1,4 @@
-"""The same network, trained the same way, without the user: it tells people apart by their demographics at most.
+"""The same network, trained the same way, without the user: it distinguishes people by their demographics at most.
 
 What the personal model gains over it is worth a person's ratings. Its training configuration is the judged model's own
 (`training_config.yaml` in the model's folder), or the default where there is none.
@@ -19,7 +19,7 @@ from ..training.train import train as train_reward
 
 
 class ConsensusScorer(PamelaScorer):
-    """A reward that knows nobody."""
+    """A reward without participants."""
 
     personal = False
 

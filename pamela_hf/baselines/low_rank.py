@@ -27,7 +27,7 @@ CANDIDATES = ((4, 12.0), (16, 6.0), (16, 12.0), (16, 24.0))  # rank, penalty of 
 
 @dataclass
 class LowRankScorer(PersonalScorer):
-    """See the module. `tastes (U, r)`; `vocabulary`: the (field, value) pairs that demographics are told by."""
+    """See the module. `tastes (U, r)`; `vocabulary`: the (field, value) pairs that demographics are encoded as."""
 
     factors: TasteFactors
     tastes: np.ndarray
@@ -45,8 +45,8 @@ class LowRankScorer(PersonalScorer):
 
     def fit_people(self, x: np.ndarray, ratings: RatingMatrix, table: pd.DataFrame) -> dict[str, object]:
         who = torch.from_numpy(encode(one_row_each(table, ratings), self.vocabulary))
-        told = ratings_of(ratings, np.arange(len(x)))
-        return {"tastes": self.factors.tastes(torch.from_numpy(x), told, who).numpy()}
+        rated = ratings_of(ratings, np.arange(len(x)))
+        return {"tastes": self.factors.tastes(torch.from_numpy(x), rated, who).numpy()}
 
 
 def one_row_each(table: pd.DataFrame, ratings: RatingMatrix) -> pd.DataFrame:
@@ -95,16 +95,16 @@ def fit(
     for rank, penalty in tqdm(candidates, "low_rank: cross-validation"):
         held_out = np.zeros_like(ratings.z)
         for fitted, kept in ratings.folds():
-            told = ratings_of(ratings, fitted)
-            factors = factorize(x[fitted], told, who, rank=rank, penalty=penalty, seed=seed)
-            personal = factors.tastes(x[fitted], told, who) @ factors.directions @ x[kept].T
+            rated = ratings_of(ratings, fitted)
+            factors = factorize(x[fitted], rated, who, rank=rank, penalty=penalty, seed=seed)
+            personal = factors.tastes(x[fitted], rated, who) @ factors.directions @ x[kept].T
             held_out[:, kept] = (factors.everyone(x[kept]) + personal).numpy()
         reached = ratings.mean_srocc(held_out)
         if best is None or reached > best[0]:
             best = reached, rank, penalty, ratings.line(held_out)
     _, rank, penalty, line = best
-    told = ratings_of(ratings, np.arange(len(x)))
-    factors = factorize(x, told, who, rank=rank, penalty=penalty, seed=seed)
+    rated = ratings_of(ratings, np.arange(len(x)))
+    factors = factorize(x, rated, who, rank=rank, penalty=penalty, seed=seed)
     return LowRankScorer(
         consensus.inputs,
         ratings.use,
@@ -112,7 +112,7 @@ def fit(
         ratings.levels,
         **known_people(train, ratings),
         factors=factors,
-        tastes=factors.tastes(x, told, who).numpy(),
+        tastes=factors.tastes(x, rated, who).numpy(),
         vocabulary=vocabulary,
         rank=rank,
         penalty=penalty,

@@ -1,7 +1,7 @@
 """Matrix factorization, whose images' biases and factors are also predicted from their features.
 
 `z = c_i + p_u · q_i` by alternating least squares (Koren, Bell & Volinsky 2009; a person's own bias is their mean). It
-learns from ratings alone and would know nothing of an image that nobody has rated, which all judged images are: it
+learns from ratings alone and would know nothing of an image without ratings, which all judged images are: it
 would predict a person's mean and score 0. So biases c and factors q of unrated images are regressed from image and
 text features (Gantner et al. 2010, *Learning Attribute-to-Feature Mappings for Cold-Start Recommendations*), by ridge
 regression weighted by raters. A new person's factors are fitted to the rated images' own biases and factors. It does

@@ -4,7 +4,7 @@ As in silva (github.com/Jannchie/silva): a linear score of the features against 
 cross-entropy at each threshold (Rennie & Srebro 2005; Cao, Mirjalili & Raschka 2020). Written anew and solved to the
 end by L-BFGS, since with one person's ratings the problem is small and convex, where silva's network of three layers
 wants thousands. An L2 penalty holds the weights, chosen by cross-validation inside train, one for all; a person's
-thresholds are held to everyone's as by one rating, because a level that somebody never used has none. Whom it has no
+thresholds are held to everyone's as by one rating, because a level that a person never used has none. Whom it has no
 ratings of, it gives everyone's distribution for any image: it scores 0 there by construction. No weights from
 elsewhere.
 """
@@ -137,7 +137,7 @@ def fit(
     alphas: Sequence[float] = ALPHAS,
     **context: Any,
 ) -> PersonalOrdinalScorer:
-    """Fits on train alone; `seed` changes nothing, there is no randomness.
+    """Fits on train alone; `seed` has no effect: the fit is deterministic.
 
     Args:
         level_values: rating scale → its levels; default: the ratings that occur in train. alphas: to choose from.

@@ -72,7 +72,7 @@ def fit(
     alphas: Sequence[float] = ALPHAS,
     **context: Any,
 ) -> RidgeScorer:
-    """Fits on train alone; `seed` changes nothing, there is no randomness.
+    """Fits on train alone; `seed` has no effect: the fit is deterministic.
 
     Args:
         level_values: rating scale → its levels; default: the ratings that occur in train.

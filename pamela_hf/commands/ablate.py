@@ -19,7 +19,7 @@ the seeds' sd is still no reason to prefer anything.
 
 Variants: full; no_user, no_demographics, no_metadata, no_prompt, no_multiplicative, no_pairwise, no_ordinal, … (any
 piece of TrainingConfig.without, several with +); user_only (no demographics, metadata, prompt); image_only. What these
-ratings don't have is skipped, and said. --users, --images and --ratings-per-user cut the train split to random parts,
+ratings don't have is skipped and named. --users, --images and --ratings-per-user cut the train split to random parts,
 each in the next larger one; val and test stay whole.
 
 Killed, or more seeds wanted? The same command trains only what is missing: each cell lies in OUT/cells under a hash of

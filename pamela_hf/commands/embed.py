@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> None:
     if data.open_image is None:
         raise ValueError(f"--data {args.data} has no images to embed. Give the ratings with their images/.")
     if args.output is None and not Path(args.data).is_dir():
-        raise ValueError(f"--data {args.data} is no folder to write to; say where with --output FILE.")
+        raise ValueError(f"--data {args.data} is not a folder to write to; name the file with --output FILE.")
     output = Path(args.output) if args.output else Path(args.data) / EMBEDDINGS_NAME
     named = args.encoder or (TrainingConfig.read(args.config).encoder if args.config else None)
     encoder = FrozenEncoder(named or DEFAULT_ENCODER, args.revision, args.device, args.dtype)

@@ -15,7 +15,7 @@ Judge a model, person by person, on the splits of a ratings folder.
 
 Prints a table and writes OUT/report.json and OUT/report.html. Every metric is computed for each person and averaged
 over people; the intervals (95 %) resample people. The model is `pamela`; on *_seen splits stand also
-`pamela@no_user` (it is not told who is asked) and `pamela@wrong_user` (it is told somebody else's name). What it
+`pamela@no_user` (without knowing who is asked) and `pamela@wrong_user` (with somebody else's name). What it
 gains over the first is what knowing the person is worth; on *_unseen splits nobody is known.
 
 Make choices on val_seen and val_unseen; read the test splits once, for the final claim.

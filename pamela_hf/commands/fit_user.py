@@ -27,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--ratings", metavar="CSV", help="columns image,score[,prompt,group,…]; this, --choices, or both")
     add("--choices", metavar="CSV", help="columns preferred,other: images chosen over others")
     add("--prompts", metavar="CSV", help=PROMPTS_HELP)
+    add("--user", metavar="NAME", help="whose rows, where a CSV has a column participant with several people")
     add("--name", required=True, help="what to call the person; no name of a trained participant")
     add("--output", required=True, metavar="HEAD_DIR", help="folder for the head; an older head there is replaced")
     features = parser.add_mutually_exclusive_group()
@@ -51,16 +52,16 @@ def run(args: argparse.Namespace) -> None:
     if (ends[0] is None) != (ends[1] is None) or (args.by_rank and ends[0] is not None):
         raise ValueError("Give both --rating-min and --rating-max, or --by-rank, or none of them (the model's scale).")
     if not args.ratings and not args.choices:
-        raise ValueError("Give --ratings CSV, --choices CSV, or both: a head is fitted to what somebody said.")
+        raise ValueError("Give --ratings CSV, --choices CSV, or both: a head is fitted to somebody's answers.")
     is_path = args.embeddings is None
     scorer = PamelaScorer.from_pretrained(args.model, device=args.device)
-    ratings, prompts, metadata = [], {}, {}
+    ratings, prompts, metadata, fields = [], {}, {}, scorer.config.metadata
     if args.ratings:
-        ratings, prompts, metadata = read_ratings_csv(args.ratings, args.images, is_path, scorer.config.metadata)
+        ratings, prompts, metadata = read_ratings_csv(args.ratings, args.images, is_path, fields, args.user)
     if args.prompts:
-        more_prompts, more_metadata = read_prompts_csv(args.prompts, args.images, is_path, scorer.config.metadata)
+        more_prompts, more_metadata = read_prompts_csv(args.prompts, args.images, is_path, fields)
         prompts, metadata = {**prompts, **more_prompts}, {**metadata, **more_metadata}
-    choices = read_choices_csv(args.choices, args.images, is_path) if args.choices else []
+    choices = read_choices_csv(args.choices, args.images, is_path, args.user) if args.choices else []
     head = UserHead.fit(
         scorer,
         ratings,

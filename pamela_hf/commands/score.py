@@ -1,6 +1,7 @@
 """`pamela score`: a folder of images scored for one person."""
 
 import argparse
+import sys
 from pathlib import Path
 
 from ._arguments import DEVICE_HELP, PROMPTS_HELP, positive
@@ -14,13 +15,17 @@ Score a folder of images for one person, best first.
 
 Columns image, score (expected rating), std. --prompts is a CSV with columns image,prompt (image: the file's name), and
 the model's metadata, group,style,type, if you know it: what somebody likes may depend on what kind of image it is.
+
+The folder is walked with all that lies in it, links included; hidden files and the folders that programs keep beside
+pictures are left alone. Read are PNG, JPEG, WebP, GIF, TIFF, AVIF and what else Pillow decodes; HEIC and camera raw
+files with the extra photos. An image that cannot be read is a row (image,reason) in scores.skipped.csv.
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--model", required=True, metavar="DIR", help="folder or Hub id of a trained model")
-    add("--images", required=True, metavar="FOLDER", help="folder of PNG, JPEG or WebP images, read recursively")
+    add("--images", required=True, metavar="FOLDER", help="folder of images, read with all in it, or one image")
     add("--output", required=True, metavar="FILE", type=Path, help="a .csv or .parquet file")
     person = parser.add_mutually_exclusive_group()
     person.add_argument("--user", metavar="NAME", help="a participant it was trained on; default: everyone's taste")
@@ -34,10 +39,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from ..scoring import PamelaScorer, score_folder
+    from ..files.escaping import printable
+    from ..scoring import PamelaScorer, score_folder, skipped_path
 
     if args.output.suffix not in (".csv", ".parquet"):
         raise ValueError(f"--output {args.output} must end in .csv or .parquet.")
+    if not Path(args.images).exists():
+        raise FileNotFoundError(f"--images {args.images} does not exist. Give a folder of images, or one image.")
     scorer, user = PamelaScorer.from_pretrained(args.model, device=args.device), args.user
     if args.head:
         from ..heads.head import UserHead
@@ -52,5 +60,16 @@ def run(args: argparse.Namespace) -> None:
         scale=args.scale,
         batch_size=args.batch_size,
     )
-    print(table.head(10).to_string(index=False))
-    print(f"{len(table):,} images scored, best first, in {args.output}")
+    preview = table.head(10).assign(image=[printable(name, 100) for name in table.head(10)["image"]])
+    _show(preview.to_string(index=False))
+    _show(f"{len(table):,} images scored, best first, in {args.output}")
+    if skipped := table.attrs["skipped"]:
+        name, reason = skipped[0]
+        first = printable(f"{name}: {reason}", 300)
+        _show(f"{len(skipped):,} could not be read, listed in {skipped_path(args.output)}; the first: {first}")
+
+
+def _show(text: str) -> None:
+    """Prints what the console can show: the scores are written, and a preview is not worth a failure."""
+    encoding = sys.stdout.encoding or "utf-8"
+    print(text.encode(encoding, "backslashreplace").decode(encoding))

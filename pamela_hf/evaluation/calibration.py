@@ -1,4 +1,4 @@
-"""Are predicted probabilities honest? The reliability curve and the PIT histogram of one scorer on one split.
+"""Are predicted probabilities right? The reliability curve and the PIT histogram of one scorer on one split.
 
 Both pool the ratings of all people; intervals resample people, as everywhere (see `pamela_hf.metrics`).
 """
@@ -33,16 +33,18 @@ def calibration(
     random draw. Even = calibrated; a hill = too unsure; a valley = too sure; a slope = too high or too low.
 
     Args:
-        references: (n,) the ratings. groups: (n,) who gave each.
+        references: (n,) the ratings.
+        groups: (n,) who gave each.
         probs: (n, K) predicted probability of each level.
         level_values: (K,) or (n, K) rating of each level, ascending; NaN beyond a scale's own.
-        bootstrap: draws of people, 0 for none. seed: of the draws.
+        bootstrap: draws of people, 0 for none.
+        seed: of the draws.
 
     Returns:
         `{"error", "reliability", "pit"}`. error: mean distance of predicted and observed over the questions, in [0, 1],
-        0 = honest. reliability: per bin `{"predicted", "value", "ci_low", "ci_high", "share"}`, value being the
+        0 = calibrated. reliability: per bin `{"predicted", "value", "ci_low", "ci_high", "share"}`, value being the
         observed share of yes and share the bin's part of all questions (NaN where a bin is empty). pit: per tenth of
-        [0, 1] `{"value", "ci_low", "ci_high"}`, the share of ratings in it, .1 where honest.
+        [0, 1] `{"value", "ci_low", "ci_high"}`, the share of ratings in it, .1 where calibrated.
     """
     references = np.asarray(references, dtype=np.float64)
     probs = np.asarray(probs, dtype=np.float64)

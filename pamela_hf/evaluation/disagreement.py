@@ -15,8 +15,11 @@ def diverging_share(
     0 = everybody agrees, ½ = as if the ratings of different people had nothing in common.
 
     Args:
-        references: (n,) ratings. groups: (n,) who gave each. image_ids: (n,) of what; nobody rates an image twice.
-        bootstrap: draws of people, 0 for none. seed: of the draws.
+        references: (n,) the ratings.
+        groups: (n,) who gave each.
+        image_ids: (n,) what was rated; nobody rates an image twice.
+        bootstrap: draws of people, 0 for none.
+        seed: of the draws.
 
     Returns:
         `{"value", "ci_low", "ci_high", "n_users", "n_pairs"}`: n_pairs counts what was ordered oppositely, n_users the

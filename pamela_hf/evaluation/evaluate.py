@@ -38,7 +38,7 @@ from tqdm.auto import tqdm
 
 from ..baselines import load_baseline
 from ..embeddings import Embeddings, load_embeddings
-from ..metrics import METRICS, USER_METRICS, Estimate, UserMetrics, judge
+from ..metrics import METRICS, Estimate, UserMetrics, judge
 from ..ratings.builder import load_ratings
 from ..ratings.table import RatingData
 from ..reports.files import write_report
@@ -449,8 +449,9 @@ def _mean(judged: list[Judged]) -> Judged:
         )
         for metric in METRICS
     }
-    values = {metric: np.mean([one.users.values[metric] for one in judged], axis=0) for metric in USER_METRICS}
-    return Judged(estimates, UserMetrics(judged[0].users.participants, values, judged[0].users.left_out))
+    first = judged[0].users
+    values = {metric: np.mean([one.users.values[metric] for one in judged], axis=0) for metric in first.values}
+    return Judged(estimates, UserMetrics(first.participants, values, first.left_out))
 
 
 def _anybody(people: list[np.ndarray | None]) -> np.ndarray | None:

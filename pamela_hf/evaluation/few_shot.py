@@ -1,19 +1,19 @@
 """Few-shot evaluation: what k ratings of a new person are worth, and what it is worth to choose them well."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
-import torch
 from tqdm.auto import tqdm
 from transformers.utils import logging
 
 from ..embeddings import Embeddings
-from ..heads.fitting import Answers, fit_row, linearize
+from ..heads.answers import answers_of_table
+from ..heads.fitting import Answers, fit_row
 from ..heads.head import choose, prior_of
 from ..metrics import MIN_RATINGS
-from ..scoring import PamelaScorer, Predictions, RatingArrays, Scorer, encode_ratings
+from ..scoring import PamelaScorer, Predictions, Scorer
 
 logger = logging.get_logger(__name__)
 
@@ -80,7 +80,7 @@ class FewShotFits:
         for number, (person, at) in enumerate(tqdm(by_person.items(), f"few-shot {split}", disable=not self.progress)):
             apart = person in own_support
             table = own_support[person] if apart else ratings.iloc[at]
-            answers = answers_of(scorer, table, self.embeddings, covariance) if is_model else None
+            answers = answers_of_table(scorer, table, self.embeddings, covariance) if is_model else None
             for draw in range(self.draws):
                 rng = np.random.default_rng([self.seed, draw, number])
                 order = rng.permutation(len(table))
@@ -129,50 +129,3 @@ class FewShotFits:
                 break
             asked += new
         return np.array(asked)
-
-
-def answers_of(scorer: PamelaScorer, table: pd.DataFrame, embeddings: Embeddings, covariance: np.ndarray) -> Answers:
-    """One person's rows of a ratings table as answers, one image each.
-
-    Raises:
-        ValueError: a score that is no level of its rating scale.
-    """
-    model, arrays = scorer.model, encode_ratings(table, scorer.config, embeddings)
-    if len(bad := np.flatnonzero(arrays.labels < 0)):
-        row = table.iloc[int(bad[0])]
-        levels = scorer.config.rating_scales[str(row["rating_scale"])]
-        raise ValueError(
-            f"participant {row['participant_id']!r}, image {row['image_id']!r}: score {row['score']} is no level of "
-            f"the model's scale {row['rating_scale']!r} ({levels[0]}..{levels[-1]}). Prepare the ratings again with "
-            "the right scale."
-        )
-    utilities = utilities_of(scorer, arrays, embeddings)
-    cutpoints = model.scale_cutpoints().detach().cpu().double().numpy()[arrays.scale_ids]
-    return Answers(
-        *linearize(utilities, np.sqrt(np.diag(covariance))),
-        style=model.scale_use().detach().cpu().double().numpy(),
-        image=np.arange(len(table)),
-        level=arrays.labels,
-        cutpoints=cutpoints,
-        is_like=np.zeros(len(table)),
-    )
-
-
-def utilities_of(
-    scorer: PamelaScorer, arrays: RatingArrays, embeddings: Embeddings
-) -> Callable[[np.ndarray], np.ndarray]:
-    """Rows `(R, H)` → utilities `(n, R)` of one person's n rated images, with that person's demographics."""
-    text = embeddings.text_embeds if scorer.config.text_embed_dim else None
-    inputs = {
-        "image_embeds": torch.from_numpy(embeddings.image_embeds[arrays.image_rows]),
-        "text_embeds": None if text is None else torch.from_numpy(text[arrays.image_rows]),
-        "metadata_ids": torch.from_numpy(arrays.metadata_ids),
-    }
-    demographics = torch.from_numpy(arrays.demographic_ids[:1])
-
-    def utilities(rows: np.ndarray) -> np.ndarray:
-        new = torch.from_numpy(rows.astype(np.float32))
-        out = scorer.model.score_matrix(**inputs, user_embeds=new, demographic_ids=demographics.expand(len(new), -1))
-        return out.utility.double().cpu().numpy()
-
-    return utilities

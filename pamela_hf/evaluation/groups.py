@@ -37,9 +37,11 @@ def group_tables(
 
     Args:
         ratings: n rows, see [`pamela_hf.ratings.table.RatingData`].
-        scores: scorer → (n,), higher = liked more. users: scorer → its per-person values, over all people.
+        scores: scorer → (n,), higher = liked more.
+        users: scorer → its per-person values, over all people.
         levels: (n,) position of each rating on its scale; default: the ratings.
-        bootstrap: draws of people, 0 for none. seed: of the draws.
+        bootstrap: draws of people, 0 for none.
+        seed: of the draws.
 
     Returns:
         `{"least", "few", "everyone": row, "people": {field: [row]}, "images": {field: [row]}}`, fields that are never
@@ -134,13 +136,18 @@ def _cell(values: np.ndarray, member: np.ndarray, weights: np.ndarray, digits: i
     return {key: number if key == "n_users" else round(number, digits) for key, number in cell.items()}
 
 
-def group_figures(scorer: PamelaScorer, ratings: RatingData, embeddings: Embeddings) -> dict[str, Any] | None:
-    """Figures of a model card's section on bias: each group of at least `LEAST` people, on the first of `SPLITS`.
+def group_summary(scorer: PamelaScorer, ratings: RatingData, embeddings: Embeddings) -> dict[str, Any] | None:
+    """A model card's table on bias: each group of at least `LEAST` people, on the first of `SPLITS`.
+
+    Args:
+        scorer: the model.
+        ratings: with one split of `SPLITS` or more.
+        embeddings: of their images.
 
     Returns:
         `{"split", "least", "rows": [{"field", "value", "people", "srocc", "bias"}]}`: mean within-person SROCC with
         its 95 % interval over people, as text, and the mean over people of predicted minus given rating, in rating
-        units; None if no such split or group is there.
+        units; None without such a split or group.
     """
     split = next((split for split in SPLITS if split in ratings.splits), None)
     if split is None:

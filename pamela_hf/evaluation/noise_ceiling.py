@@ -1,7 +1,7 @@
 """The noise ceiling: how well people agree with themselves when they rate an image a second time.
 
 The ratings table holds one rating of an image by a person, so second ratings come in a file of their own: a CSV (see
-:mod:`pamela_hf.files.csv`) with the columns ``participant,image,score``, ids as in the ratings, scores on the scale of
+[`pamela_hf.files.csv`]) with the columns ``participant,image,score``, ids as in the ratings, scores on the scale of
 the first rating. What it holds is compared with the ratings and never fitted on.
 """
 
@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..files.csv import read_header, read_number, read_rows
+from ..files.csv import open_table, read_number
+from ..files.folders import name_key
 from ..metrics import judge
 from ..ratings.table import RatingData, RatingError
 
@@ -22,17 +23,17 @@ COLUMNS = ("participant", "image", "score")
 def read_repeats(path: str | os.PathLike, data: RatingData) -> pd.DataFrame:
     """Second ratings beside the first: columns participant_id, image_id, first, second, rating_scale.
 
+    Args:
+        path: a CSV file with the columns `COLUMNS`.
+        data: the first ratings.
+
     Raises:
         RatingError: a column is missing, or a row (counted as a spreadsheet does: the header is row 1) has no first
-            rating in `data`, occurs twice, or has a score off its rating scale. OSError: the file cannot be read.
+            rating in `data`, occurs twice, or has a score off its rating scale.
+        OSError: the file cannot be read.
     """
-    names, _ = read_header(path, RatingError)
-    if missing := [name for name in COLUMNS if name not in names]:
-        raise RatingError(
-            f"{os.fspath(path)}, row 1: the header {names} lacks {', '.join(missing)}. "
-            f"Second ratings need the columns {','.join(COLUMNS)}."
-        )
-    rows = list(read_rows(path, RatingError))
+    opened = open_table(path, COLUMNS, error=RatingError)
+    rows = list(opened.rows())
     table = pd.DataFrame([{name: row.get(name, "") for name in COLUMNS} for _, row in rows])
     if table.empty:
         raise RatingError(f"{os.fspath(path)}: holds no rows below its header; leave --repeats out if there are none.")
@@ -45,9 +46,9 @@ def read_repeats(path: str | os.PathLike, data: RatingData) -> pd.DataFrame:
                 f"{row.score!r}: {problem} ({len(at)} such rows). Correct the file or remove the rows."
             )
 
-    check(pd.Series([None in row for _, row in rows]), f"more or fewer fields than the header's {len(names)}")
+    check(pd.Series([None in row for _, row in rows]), f"more or fewer fields than the header's {len(opened.names)}")
     check((table[list(COLUMNS)] == "").any(axis=1), "a field is empty")
-    check(table.duplicated(["participant", "image"]), "this second rating is there twice")
+    check(table.duplicated(["participant", "image"]), "this second rating occurs twice")
     first = pd.concat(
         [
             ratings[["participant_id", "image_id", "score", "rating_scale"]].astype(
@@ -57,6 +58,9 @@ def read_repeats(path: str | os.PathLike, data: RatingData) -> pd.DataFrame:
         ]
     )
     keys = ["participant_id", "image_id"]
+    known = set(first.image_id)
+    alike = {name_key(image): image for image in known}  # a name may be written as the ratings' table does, or not
+    table["image"] = [image if image in known else alike.get(name_key(image), image) for image in table.image]
     joined = table.merge(first, "left", left_on=["participant", "image"], right_on=keys, suffixes=("", "_first"))
     check(joined.score_first.isna(), "no first rating of this image by this person is in the ratings")
     second = pd.Series([read_number(score) for score in table.score], dtype=np.float64)
@@ -64,7 +68,7 @@ def read_repeats(path: str | os.PathLike, data: RatingData) -> pd.DataFrame:
         bool(np.isclose(score, data.level_values[scale], atol=1e-5).any())
         for score, scale in zip(second, joined.rating_scale)
     ]
-    check(~pd.Series(on_scale, dtype=bool), f"no level of the rating scale; there are {dict(data.level_values)}")
+    check(~pd.Series(on_scale, dtype=bool), f"not a level of the rating scale; there are {dict(data.level_values)}")
     return joined[keys].assign(first=joined.score_first, second=second, rating_scale=joined.rating_scale)
 
 
@@ -74,8 +78,10 @@ def noise_ceiling(
     """The metrics of the second rating, taken as a prediction, against the first.
 
     Args:
-        repeats: as `read_repeats` gives them. level_values: rating scale → its ascending levels.
-        bootstrap: draws of people, 0 for none. seed: of the draws.
+        repeats: as [`read_repeats`] gives them.
+        level_values: rating scale → its ascending levels.
+        bootstrap: draws of people, 0 for none.
+        seed: of the draws.
 
     Returns:
         `{"metrics": {metric: {"value", "ci_low", "ci_high", "n_users"}}, "ratings", "participants", "images",

@@ -1,4 +1,4 @@
-"""The paper's own figures, to stand beside ours where the ratings are the paper's, and only there.
+"""The paper's own values, to stand beside ours where the ratings are the paper's, and only there.
 
 Source: Maerten et al., Personalizing Text-to-Image Generation to Individual Taste, arXiv 2604.07427: the table of
 held-out users, the accuracies on diverging pairs, the gap between users seen in training and unseen ones.
@@ -77,7 +77,8 @@ def paper_table(report: Mapping[str, Any], same_ratings: bool) -> dict[str, Any]
     """The report's figures in the form of the paper's tables.
 
     Args:
-        report: with `splits` and `gap`. same_ratings: the ratings are the paper's, so its figures may stand beside.
+        report: with `splits` and `gap`.
+        same_ratings: the ratings are the paper's, so that its values may stand beside ours.
 
     Returns:
         `{"same_ratings", "columns", "held_out": [{"scorer", "method", "ours": {metric: cell} or None,
@@ -95,26 +96,26 @@ def paper_table(report: Mapping[str, Any], same_ratings: bool) -> dict[str, Any]
             {"scorer": scorer, "method": method, "ours": {metric: cells[metric] for metric in COLUMNS}, "paper": paper}
         )
     if same_ratings and rows:
-        told = {row["method"] for row in rows}
+        listed = {row["method"] for row in rows}
         rows += [
             {"scorer": None, "method": method, "ours": None, "paper": dict(zip(COLUMNS, values))}
             for method, values in HELD_OUT.items()
-            if method not in told
+            if method not in listed
         ]
     gap = report["gap"].get("test", {}).get(reference, {}).get("user_srocc")
     claims = [
         ("Diverging pairs ranked right, people of the training", "test_seen", DIVERGING["test_seen"]),
         ("Diverging pairs ranked right, people never met", "test_unseen", DIVERGING["test_unseen"]),
     ]
-    told = [(claim, splits.get(split, {}).get(reference, {}).get("diverging"), paper) for claim, split, paper in claims]
-    told.append(("user_srocc, people of the training minus people never met", gap, GAP))
+    given = [(claim, splits.get(part, {}).get(reference, {}).get("diverging"), paper) for claim, part, paper in claims]
+    given.append(("user_srocc, people of the training minus people never met", gap, GAP))
     return {
         "same_ratings": same_ratings,
         "columns": list(COLUMNS),
         "held_out": rows,
         "claims": [
             {"claim": claim, "ours": ours, "paper": paper if same_ratings else None}
-            for claim, ours, paper in told
+            for claim, ours, paper in given
             if ours is not None or same_ratings
         ],
     }

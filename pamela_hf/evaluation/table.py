@@ -5,20 +5,20 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..metrics import METRICS
+from ..reports.numbers import number
+
+_COLUMN = 10  # letters
 
 
 def metric_table(report: Mapping[str, Any]) -> str:
     """The report for a console: a row per scorer with its intervals beneath, the best of each column starred, and the
     paired differences between scorers.
 
-    Best is highest, but lowest for rmse and nearest to .80 for coverage_80.
+    Args:
+        report: what [`evaluate`] returns. Which value is best: see [`METRICS`].
     """
-    short = {"coverage_80": "cover_80"}
-    width, first = (
-        10,
-        max([12, *(len(name) + 1 for scorers in report["splits"].values() for name in scorers)]),
-    )
-    lines = []
+    names = [name for scorers in report["splits"].values() for name in scorers]
+    first, lines = max([12, *(len(name) + 1 for name in names)]), []
     for split, scorers in report["splits"].items():
         count = report["meta"]["counts"][split]
         lines.append(
@@ -26,31 +26,42 @@ def metric_table(report: Mapping[str, Any]) -> str:
             f" (left out: {count['left_out']['few_ratings']} with few, "
             f"{count['left_out']['constant_ratings']} with constant ratings)"
         )
-        heads = [short.get(metric, metric).replace("user_", "").replace("pairwise", "pair") for metric in METRICS]
-        lines.append(" " * first + "".join(head.rjust(width) for head in heads))
-        losses = {
-            metric: {name: _loss(metric, cells[metric]["value"]) for name, cells in scorers.items()}
-            for metric in METRICS
-        }
+        lines.append(" " * first + "".join(metric.heading.rjust(_COLUMN) for metric in METRICS.values()))
         part = report.get("few_shot", {}).get(split, {})
-        whole = {metric: [loss for name, loss in of.items() if name not in part] for metric, of in losses.items()}
+        whole = {name: cells for name, cells in scorers.items() if name not in part}
+        best = {metric: best_scorers(metric, whole) for metric in METRICS}
         for name, cells in scorers.items():
-            values, intervals = "", ""
+            values, intervals = name.ljust(first), " " * first
             for metric in METRICS:
-                best = name not in part and losses[metric][name] < math.inf
-                best = best and losses[metric][name] == min(whole[metric])
-                values += (_number(cells[metric]["value"], 3) + ("*" if best else " ")).rjust(width)
-                low, high = (_number(cells[metric][end], 2) for end in ("ci_low", "ci_high"))
-                intervals += ("" if low == "–" else f"{low}–{high} ").rjust(width)
-            lines += [name.ljust(first) + values, " " * first + intervals]
+                values += f"{number(cells[metric]['value'])}{'*' if name in best[metric] else ' '}".rjust(_COLUMN)
+                low, high = (number(cells[metric][end], 2) for end in ("ci_low", "ci_high"))
+                intervals += ("" if low == "–" else f"{low}–{high} ").rjust(_COLUMN)
+            lines += [values, intervals]
         lines += _differences(report["differences"].get(split, {}))
         lines += few_shot_notes(report, split)
     lines.append("\n* best; beneath each value its 95 % interval over people; coverage_80 is right at .80")
     return "\n".join(line.rstrip() for line in lines)
 
 
+def best_scorers(metric: str, scorers: Mapping[str, Any]) -> set[str]:
+    """Who is nearest to the metric's best value; nobody where no scorer has a value.
+
+    Args:
+        metric: a name of [`METRICS`].
+        scorers: scorer → metric → cell.
+    """
+    losses = {name: METRICS[metric].loss(cells[metric]["value"]) for name, cells in scorers.items()}
+    least = min(losses.values(), default=math.inf)
+    return {name for name, loss in losses.items() if loss == least < math.inf}
+
+
 def few_shot_notes(report: Mapping[str, Any], split: str) -> list[str]:
-    """What to know before numbers of own ratings are compared: who is missing, and what stands for itself."""
+    """What to know before few-shot results are compared: who is missing, and what is judged on its own.
+
+    Args:
+        report: what [`evaluate`] returns.
+        split: one of its splits.
+    """
     about = report["meta"].get("few_shot")
     left = about["left_out"].get(split, {}) if about else {}
     everybody, notes = report["meta"]["counts"][split]["participants"], []
@@ -68,26 +79,13 @@ def few_shot_notes(report: Mapping[str, Any], split: str) -> list[str]:
 
 def _differences(pairs: Mapping[str, Any]) -> list[str]:
     """A line for each pair of scorers: how much more the first reaches, with the 95 % interval paired over people."""
-    shown = ("user_srocc", "user_pairwise_0", "diverging")
+    shown = {name: metric for name, metric in METRICS.items() if metric.in_differences}
     first = max((len(pair) + 3 for pair in pairs), default=0)
-    lines = [" " * first + "".join(metric.replace("user_", "").rjust(23) for metric in shown)] if pairs else []
+    lines = [" " * first + "".join(metric.heading.rjust(23) for metric in shown.values())] if pairs else []
     for pair, cells in pairs.items():
         line = f"Δ {pair}".ljust(first)
         for metric in shown:
-            value, low, high = (_number(cells[metric][key], 3) for key in ("value", "ci_low", "ci_high"))
+            value, low, high = (number(cells[metric][key]) for key in ("value", "ci_low", "ci_high"))
             line += (value if low == "–" else f"{value} [{low}, {high}]").rjust(23)
         lines.append(line)
     return lines
-
-
-def _loss(metric: str, value: float | None) -> float:
-    if value is None or math.isnan(value):
-        return math.inf
-    return {"rmse": value, "coverage_80": abs(value - 0.8)}.get(metric, -value)
-
-
-def _number(value: float | None, digits: int) -> str:
-    if value is None or math.isnan(value):
-        return "–"
-    text = f"{value:.{digits}f}"
-    return text.replace("0.", ".", 1) if text.lstrip("-").startswith("0.") else text

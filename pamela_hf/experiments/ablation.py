@@ -39,7 +39,7 @@ from ..scoring import PamelaScorer
 from ..training.config import PIECES, TrainingConfig
 from ..training.train import build_config, load_sources, train
 from ..version import __version__
-from .ablation_page import PER_PERSON, ablation_report, render_ablation
+from .ablation_page import ablation_report, render_ablation
 
 ONLY = {
     "user_only": ("demographics", "metadata", "prompt"),
@@ -81,7 +81,8 @@ def run(
         config: of all trainings; its seed is replaced by each of `seeds`.
         variants: names as above; `full` is always among them. seeds: of training and of the parts.
         users, images, ratings_per_user: points of the learning curves.
-        splits: to judge on; default: the val splits there are. A choice made by looking at test splits is none.
+        splits: to judge on; default: the val splits there are. Choose on these only; test splits are for the final
+            claim.
         keep_models: leave each cell's model in `models/VARIANT-seedN-HASH`.
 
     Returns:
@@ -284,7 +285,7 @@ class _Grid:
             bootstrap=BOOTSTRAP,
         )
         return {
-            "per_person": {metric: _plain(users.values[metric]) for metric in PER_PERSON},
+            "per_person": {metric: _plain(users.values[metric]) for metric in users.values},
             "together": {
                 metric: {
                     "value": _plain([estimates[metric].value])[0],
@@ -292,13 +293,13 @@ class _Grid:
                     "n_users": estimates[metric].n_users,
                 }
                 for metric in METRICS
-                if metric not in PER_PERSON
+                if metric not in users.values
             },
         }
 
 
 def _read_cell(path: Path, definition: Mapping[str, Any], splits: Sequence[str]) -> dict[str, Any] | None:
-    """The cell in a file, or None if there is none, or it is damaged or another's."""
+    """The cell in a file, or None if it does not exist, is damaged or another's."""
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
         cell = stored["cell"]

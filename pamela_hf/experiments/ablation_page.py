@@ -16,14 +16,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from markupsafe import Markup
 
-from ..metrics import METRICS, USER_METRICS, Estimate, bootstrap_ci, paired_bootstrap
-from ..reports.charts import curves, number, rows_chart, signed
-from ..reports.page import CSS, ENVIRONMENT
+from ..metrics import METRICS, Estimate, bootstrap_ci, paired_bootstrap
+from ..reports.charts import curves, rows_chart, series_color
+from ..reports.numbers import number, signed
+from ..reports.page import Card, template
 
-PER_PERSON = USER_METRICS
-SHOWN = ("user_srocc", "user_plcc", "user_pairwise_0", "user_pairwise_2", "diverging", "rmse", "coverage_80")
 PART_WORDS = {
     "users": ("How many people", "people in training"),
     "images": ("How many images", "images in training"),
@@ -31,12 +29,23 @@ PART_WORDS = {
 }
 
 
+def shown_metrics() -> list[str]:
+    """The columns of the ablation's tables."""
+    return [name for name, metric in METRICS.items() if metric.in_ablation]
+
+
 def ablation_report(
     cells: Mapping[str, Sequence[Mapping[str, Any]]],
     parts: Mapping[str, tuple[str, int] | None],
     meta: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The report of cells by variant, one per seed in the same order of seeds; parts: variant → point of a curve."""
+    """The report.
+
+    Args:
+        cells: variant → what [`ablation.judge_model`] gives, one per seed in the same order of seeds.
+        parts: variant → point of a learning curve, or None for an ablation.
+        meta: see the module.
+    """
     report: dict[str, Any] = {"ablation": {}, "curves": {}, "meta": dict(meta)}
     for split in cells["full"][0]["splits"]:
         judged = {name: [cell["splits"][split] for cell in of] for name, of in cells.items()}
@@ -58,7 +67,7 @@ def _row(own: Sequence[Mapping[str, Any]], full: Sequence[Mapping[str, Any]] | N
 
 
 def _cell(metric: str, own: Sequence[Mapping[str, Any]], full: Sequence[Mapping[str, Any]] | None) -> dict[str, Any]:
-    if metric in PER_PERSON:
+    if METRICS[metric].of_person:
         values = _people(metric, own)  # (seeds, people)
         pooled, known = values.mean(0), np.isfinite(values.mean(0))
         low, high = bootstrap_ci(pooled)
@@ -98,13 +107,18 @@ def _sd(values: np.ndarray) -> float | None:
     return float(np.std(values, ddof=1)) if len(values) > 1 else None
 
 
-def ablation_table(report: Mapping[str, Any], metrics: Sequence[str] = SHOWN) -> str:
-    """The report for a console: a Markdown table per split, and one per learning curve."""
-    meta, lines = report["meta"], []
+def ablation_table(report: Mapping[str, Any], metrics: Sequence[str] | None = None) -> str:
+    """The report for a console: a Markdown table per split, and one per learning curve.
+
+    Args:
+        report: of [`ablation_report`].
+        metrics: names of [`METRICS`]; None: those marked `in_ablation`.
+    """
+    meta, lines, metrics = report["meta"], [], shown_metrics() if metrics is None else metrics
     if meta["simulated"]:
         lines.append("SIMULATED people and images: no figure here says anything about real taste.")
     seeds = len(meta["seeds"])
-    heads = [metric.replace("user_", "").replace("pairwise_", "pair_") for metric in metrics]
+    heads = [METRICS[metric].heading for metric in metrics]
     for split, rows in report["ablation"].items():
         people = meta["counts"][split]["participants"]
         lines += [
@@ -148,75 +162,61 @@ def _or_none(value: float | None) -> float | None:
 
 
 def render_ablation(report: Mapping[str, Any]) -> str:
-    """The page: what each piece is worth, the learning curves, and all figures; NaN is None in `report`."""
-    sections = []
-    for split, rows in report["ablation"].items():
-        charts = []
-        for metric, title in (("user_srocc", "What leaving a piece out costs"), ("diverging", "… where tastes differ")):
-            gaps = [
-                (name, row[metric]["difference"], "s0") for name, row in rows.items() if "difference" in row[metric]
-            ]
-            if any(cell["value"] is not None for _, cell, _ in gaps):
-                text = (
-                    f"{metric} without it minus with everything, paired over the same people. Left of 0: it is missed."
-                )
-                charts.append((title, text, rows_chart(f"{metric} minus full", gaps, 0.0, "difference")))
-        sections.append((split, charts, rows))
-    charts = []
-    for kind in PART_WORDS:
-        lines = {split: found[kind] for split, found in report["curves"].items() if kind in found}
-        for metric in ("user_srocc", "diverging"):
-            series = [
-                (split, [point["cells"][metric] for point in points], f"s{2 * k % 8}")
-                for k, (split, points) in enumerate(lines.items())
-            ]
-            if any(cell["value"] is not None for _, cells, _ in series for cell in cells):
-                title, axis = PART_WORDS[kind]
-                names = [f"{point['size']:,}" for point in next(iter(lines.values()))]
-                charts.append((f"{title} ({metric})", _curve_text(kind), curves(metric, series, names, axis, [])))
+    """The page: what each piece is worth, the learning curves, and all values.
+
+    Args:
+        report: of [`ablation_report`], NaN being None.
+    """
+    sections = [(split, _costs(rows), rows) for split, rows in report["ablation"].items()]
     return _PAGE.render(
-        report=report, meta=report["meta"], sections=sections, curves=charts, css=Markup(CSS), shown=SHOWN,
+        meta=report["meta"], sections=sections, curves=_learning_curves(report), shown=shown_metrics(),
         difference=_difference,
     )  # fmt: skip
 
 
-def _curve_text(kind: str) -> str:
-    """What is trained on; the last point is all there is."""
-    text = "Trained on a random part, larger ones holding the smaller; the last point is everything. "
-    left_out = "Everybody is judged: people left out are unknown to it." if kind == "users" else ""
-    return text + left_out
+def _costs(rows: Mapping[str, Any]) -> list[Card]:
+    cards = []
+    for metric, title in (("user_srocc", "What leaving a piece out costs"), ("diverging", "… where tastes differ")):
+        gaps = [(name, row[metric]["difference"], "s0") for name, row in rows.items() if "difference" in row[metric]]
+        if any(cell["value"] is not None for _, cell, _ in gaps):
+            text = f"{metric} without it minus with everything, paired over the same people. Left of 0: it is missed."
+            cards.append(Card(title, text, rows_chart(f"{metric} minus full", gaps, 0.0, "difference")))
+    return cards
 
 
-_PAGE = ENVIRONMENT.from_string("""\
-<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{{ meta.data }}: ablations and learning curves</title>
-<style>{{ css }}</style>
-</head>
-<body><main>
-<h1>What is each part worth?
-{% if meta.simulated %}<span class="badge">simulated</span>{% endif %}</h1>
+def _learning_curves(report: Mapping[str, Any]) -> list[Card]:
+    cards = []
+    for kind, (title, axis) in PART_WORDS.items():
+        lines = {split: found[kind] for split, found in report["curves"].items() if kind in found}
+        text = "Trained on a random part, larger ones holding the smaller; the last point is everything."
+        if kind == "users":
+            text += " Everybody is judged: people left out are unknown to it."
+        for metric in ("user_srocc", "diverging"):
+            series = [
+                (split, [point["cells"][metric] for point in points], series_color(k))
+                for k, (split, points) in enumerate(lines.items())
+            ]
+            if any(cell["value"] is not None for _, cells, _ in series for cell in cells):
+                names = [f"{point['size']:,}" for point in next(iter(lines.values()))]
+                cards.append(Card(f"{title} ({metric})", text, curves(metric, series, names, axis)))
+    return cards
+
+
+_PAGE = template("""\
+{% extends "frame.html" %}{% import "kit.html" as kit %}
+{% block title %}{{ meta.data }}: ablations and learning curves{% endblock %}
+{% block content %}
+{{ kit.heading("What is each part worth?", meta.simulated) }}
 <p class="soft">Ratings: {{ meta.data }}. Each variant is trained anew with seeds {{ meta.seeds | join(", ") }} and
 judged person by person.</p>
 {% if meta.simulated %}
-<p class="soft">The people and images are simulated: nothing here says anything about real taste.</p>
+<p class="note">The people and images are simulated: nothing here says anything about real taste.</p>
 {% endif %}
 {% if curves %}<h2>Learning curves</h2>
-<div class="cards">
-{% for title, text, chart in curves %}
-<div class="card"><h3>{{ title }}</h3><p>{{ text }}</p>{{ chart }}</div>
-{% endfor %}
-</div>{% endif %}
-{% for split, charts, rows in sections %}
+{{ kit.cards(curves) }}{% endif %}
+{% for split, cards, rows in sections %}
 <h2>{{ split }}</h2>
-<div class="cards">
-{% for title, text, chart in charts %}
-<div class="card"><h3>{{ title }}</h3><p>{{ text }}</p>{{ chart }}</div>
-{% endfor %}
-</div>
+{{ kit.cards(cards) }}
 <div class="card scroll"><table><thead><tr><th>Variant</th>
 {% for metric in shown %}<th>{{ metric }}</th>{% endfor %}<th>user_srocc minus full</th></tr></thead><tbody>
 {% for name, row in rows.items() %}
@@ -230,9 +230,8 @@ judged person by person.</p>
 <footer class="soft">
 {% for name, why in meta.skipped.items() %}<p>Skipped {{ name }}: {{ why }}.</p>
 {% endfor %}
-<p>± is the sd of the seeds. Intervals (95 %): {{ meta.bootstrap | thousands }} bootstrap draws of people, each person's
+<p>± is the sd of the seeds. Intervals (95 %): {{ meta.bootstrap | count }} bootstrap draws of people, each person's
 value being the mean over seeds. pamela_hf {{ meta.version }}.</p>
 </footer>
-</main></body>
-</html>
+{% endblock %}
 """)

@@ -11,11 +11,11 @@ from huggingface_hub.utils import validate_repo_id
 
 @contextmanager
 def folder_or_repository(name: str | os.PathLike) -> Iterator[None]:
-    """Stands around what loads `name`, a folder or a Hub id, and says of a mistyped one that it is neither.
+    """Stands around what loads `name`, a folder or a Hub id, and reports a mistyped one.
 
     Raises:
-        FileNotFoundError: no folder, and nothing that a repository can be called; nothing was asked of the Hub.
-        OSError: no folder, and the Hub did not give it; transformers' own error is its cause.
+        FileNotFoundError: neither a folder nor a possible Hub id; the Hub was not asked.
+        OSError: not a folder, and the Hub did not give it; transformers' own error is its cause.
     """
     if Path(name).is_dir():
         yield
@@ -24,10 +24,12 @@ def folder_or_repository(name: str | os.PathLike) -> Iterator[None]:
     try:
         validate_repo_id(name)
     except HFValidationError as error:
-        raise FileNotFoundError(f"{name!r}: no folder here, and no Hub id (owner/name). Correct the path.") from error
+        raise FileNotFoundError(
+            f"{name!r}: the folder does not exist, and it is not a Hub id (owner/name). Correct the path."
+        ) from error
     try:
         yield
     except OSError as error:
-        raise OSError(f"{name!r} is no folder here, and could not be had from the Hub: {error}") from error
+        raise OSError(f"{name!r} does not exist as a folder, and could not be loaded from the Hub: {error}") from error
 
 

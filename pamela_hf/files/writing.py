@@ -165,6 +165,23 @@ def adding_files(folder: str | os.PathLike, *, last: str) -> Iterator[Path]:
         _sync(target)
 
 
+@contextmanager
+def scratch_folder(purpose: str) -> Iterator[Path]:
+    """A private folder among the system's temporary ones, removed at the end; what killed processes left of the same
+    purpose is removed by the next one.
+
+    Args:
+        purpose: what it is for, part of its name, such as "pamela-push".
+
+    Yields:
+        The folder, empty.
+    """
+    with _staging(_absolute(tempfile.gettempdir()) / purpose) as staging:
+        folder = staging / purpose
+        folder.mkdir()
+        yield folder
+
+
 def recover(path: str | os.PathLike) -> bool:
     """Clears up after writers of `path` that were killed: what was moved aside goes back, unfinished ones go.
 
@@ -181,6 +198,8 @@ def recover(path: str | os.PathLike) -> bool:
         found = [Path(e.path) for e in entries if name.fullmatch(e.name) and e.is_dir(follow_symlinks=False)]
     for staging in found:
         try:
+            if os.name == "posix" and staging.lstat().st_uid != os.getuid():
+                continue
             if not (staging / _LOCK).exists() and any(staging.iterdir()):
                 continue  # somebody else's: ours holds its lock before anything else
             lock = _lock(staging / _LOCK)

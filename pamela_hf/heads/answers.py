@@ -5,9 +5,11 @@ import math
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from PIL import Image
 from scipy.sparse import csr_array
@@ -15,14 +17,16 @@ from scipy.sparse.csgraph import connected_components
 from scipy.stats import rankdata
 
 from ..embeddings import Embeddings, check_encoder
-from ..model.modeling_pamela import encode_images, encode_prompts
-from ..scoring import PamelaScorer, open_image
-from .fitting import FAR, Answers
+from ..files.csv import open_table
+from ..model.losses import CUTPOINT_PAD
+from ..model.processing_pamela import is_missing
+from ..scoring import PamelaScorer, encode_ratings, open_image
+from .fitting import Answers, linearize
 from .folder import HeadError
 
 
 @dataclass
-class Said:
+class PersonAnswers:
     """Checked answers about N images.
 
     Attributes:
@@ -65,21 +69,15 @@ class Said:
         self, scorer: PamelaScorer, demographics: Mapping[str, Any] | None
     ) -> Callable[[np.ndarray], np.ndarray]:
         """The base's utilities of these images as a function of rows: `(R, H)` → `(N, R)`."""
-        inputs = self.inputs(scorer)
-        people = scorer.processor.encode_people(1, None, demographics)["demographic_ids"]
-
-        def utilities(rows: np.ndarray) -> np.ndarray:
-            rows = torch.from_numpy(np.asarray(rows, np.float32))
-            out = scorer.model.score_matrix(**inputs, user_embeds=rows, demographic_ids=people.expand(len(rows), -1))
-            return out.utility.double().cpu().numpy()
-
-        return utilities
+        people = scorer.processor.field_ids("demographics", demographics, 1)
+        return partial(scorer.utilities, **self.inputs(scorer), demographic_ids=people)
 
     def inputs(self, scorer: PamelaScorer) -> dict[str, Any]:
+        """Features and metadata ids of the images, as [`PamelaScorer.utilities`] takes them."""
         return {
-            "image_embeds": torch.from_numpy(self.image_embeds),
-            "text_embeds": None if self.text_embeds is None else torch.from_numpy(self.text_embeds),
-            "metadata_ids": scorer.processor._field_ids("metadata", self.metadata),
+            "image_embeds": self.image_embeds,
+            "text_embeds": self.text_embeds,
+            "metadata_ids": scorer.processor.field_ids("metadata", self.metadata, len(self.keys)),
         }
 
     def answers(self, utility: np.ndarray, slope: np.ndarray) -> Answers:
@@ -88,7 +86,7 @@ class Said:
         if self._levels is None:
             self._levels = self._to_levels(utility)
         # a like says which side of the scale's middle an image is on
-        like = np.concatenate([[np.median(cutpoints)], FAR * np.arange(1, len(cutpoints))])
+        like = np.concatenate([[np.median(cutpoints)], CUTPOINT_PAD * np.arange(1, len(cutpoints))])
         return Answers(
             utility,
             slope,
@@ -127,8 +125,11 @@ def collect(
     metadata: Mapping[Any, Mapping[str, Any]] | None = None,
     batch_size: int = 32,
     only_images: bool = False,
-) -> Said:
+) -> PersonAnswers:
     """Checks answers and finds the features of their images; the arguments are those of `UserHead.fit`."""
+    if hasattr(ratings, "columns"):
+        ratings, told, facts_told = _from_table(ratings, scorer.config.metadata, embeddings is not None)
+        prompts, metadata = {**told, **(prompts or {})}, {**facts_told, **(metadata or {})}
     rated, liked, chosen = _pairs("ratings", ratings), _pairs("likes", likes), _pairs("choices", choices)
     if not only_images:
         liked = [*liked, *((i, s) for i, s in rated if isinstance(s, (bool, np.bool_)))]
@@ -164,7 +165,7 @@ def collect(
     facts = _by_key("metadata", metadata, images, embeddings is not None)
     image_embeds, text_embeds = _features(scorer, images, given, embeddings, batch_size)
     cutpoints = scorer.model.scale_cutpoints()[scale_id].detach().cpu().double().numpy()[: len(levels) - 1]
-    return Said(
+    return PersonAnswers(
         keys=list(images), positions=positions, image_embeds=image_embeds, text_embeds=text_embeds,
         metadata=[facts.get(key, {}) for key in images], rated=rated_at if not only_images else np.zeros(0, np.int64),
         scores=scores, liked=liked_at, likes=verdicts, pairs=pairs, rating_range=rating_range, scale_id=scale_id,
@@ -200,11 +201,30 @@ def _shown(image: Any) -> str:
     return repr(os.fspath(image)) if isinstance(image, (str, os.PathLike)) else f"a {type(image).__name__}"
 
 
+def _from_table(
+    table: Any, fields: Iterable[str], is_id: bool
+) -> tuple[list[tuple[Any, Any]], dict[str, str], dict[str, dict[str, str]]]:
+    """`(image, score)` pairs, image → prompt and image → metadata of a DataFrame, as of a CSV file."""
+    opened = open_table(table, ("image", "score"), ("participant", "prompt", *fields), HeadError)
+    rows = [row for _, row in opened.rows()]
+    people = sorted({str(row["participant"]) for row in rows}) if "participant" in opened.names else []
+    if len(people) > 1:
+        raise HeadError(
+            f"ratings has rows of {len(people)} participants ({', '.join(people[:8])}), and a head is one person's. "
+            "Pass the rows of one: ratings[ratings.participant == NAME]."
+        )
+    prompts = {key_of(row["image"], is_id): str(row["prompt"]) for row in rows if row.get("prompt")}
+    facts = {
+        key_of(row["image"], is_id): {field: str(row[field]) for field in fields if row.get(field)} for row in rows
+    }
+    return [(row["image"], row["score"]) for row in rows], prompts, {key: fact for key, fact in facts.items() if fact}
+
+
 def _pairs(what: str, given: Any) -> list[tuple[Any, Any]]:
     if hasattr(given, "columns"):  # a table
-        if not {"image", "score"} <= set(given.columns):
-            raise HeadError(f"{what} has columns {list(given.columns)}; it needs image and score.")
-        return list(zip(given["image"], given["score"]))
+        columns = {"likes": ("image", "score"), "choices": ("preferred", "other")}[what]
+        opened = open_table(given, columns, error=HeadError)
+        return [(row[columns[0]], row[columns[1]]) for _, row in opened.rows()]
     pairs = list(given.items()) if isinstance(given, Mapping) else list(given)
     for i, pair in enumerate(pairs):
         if not isinstance(pair, (tuple, list)) or len(pair) != 2:
@@ -316,21 +336,13 @@ def _features(
             pixels.append(i)
     for start in range(0, len(pixels), batch_size):
         part = pixels[start : start + batch_size]
-        opened = [open_image(values[i]) for i in part]
-        inputs = scorer.processor.image_processor(opened, return_tensors="pt")
-        with torch.inference_mode():
-            made = encode_images(scorer.model.load_backbone(), **_like(scorer.model.load_backbone(), inputs))
-        for i, vector in zip(part, made.float().cpu().numpy()):
+        made = scorer.encoder.embed_images([open_image(values[i]) for i in part])
+        for i, vector in zip(part, made):
             image_embeds[i] = vector
-    texts = [prompts.get(key) for key in images]
-    if any(texts) and config.text_embed_dim:
-        at = [i for i, text in enumerate(texts) if text and text.strip()]
-        tokens = scorer.processor(image_embeds=np.zeros((len(at), 1)), prompts=[texts[i] for i in at])
-        names = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
-        backbone = scorer.model.load_backbone()
-        with torch.inference_mode():
-            made = encode_prompts(backbone, **_like(backbone, {k: tokens[k] for k in names if k in tokens}))
-        text_embeds[at] = made.float().cpu().numpy()
+    texts = [None if is_missing(prompts.get(key)) else prompts[key] for key in images]
+    at = [i for i, text in enumerate(texts) if text is not None]
+    if at and config.text_embed_dim:
+        text_embeds[at] = scorer.encoder.embed_prompts([texts[i] for i in at])
     return np.stack(image_embeds).astype(np.float32), text_embeds if text_embeds.any() else None
 
 
@@ -347,6 +359,42 @@ def _is_features(image: Any) -> bool:
     return getattr(image, "ndim", 2) == 1 or (isinstance(image, (list, tuple)))
 
 
-def _like(backbone: torch.nn.Module, inputs: Mapping[str, Any]) -> dict[str, Any]:
-    like = next(backbone.parameters())
-    return {k: v.to(like.device, like.dtype if v.is_floating_point() else v.dtype) for k, v in inputs.items()}
+def answers_of_table(
+    scorer: PamelaScorer, table: pd.DataFrame, embeddings: Embeddings, covariance: np.ndarray
+) -> Answers:
+    """One person's rows of a ratings table as answers, one image each, with that person's demographics.
+
+    Args:
+        scorer: the base.
+        table: rows of one person, see [`pamela_hf.ratings.table.RatingData`].
+        embeddings: features of their images.
+        covariance: `(H, H)` of the prior, see [`pamela_hf.heads.head.prior_of`].
+
+    Raises:
+        ValueError: a score that is no level of its rating scale.
+    """
+    model, arrays = scorer.model, encode_ratings(table, scorer.config, embeddings)
+    if len(bad := np.flatnonzero(arrays.labels < 0)):
+        row = table.iloc[int(bad[0])]
+        levels = scorer.config.rating_scales[str(row["rating_scale"])]
+        raise ValueError(
+            f"participant {row['participant_id']!r}, image {row['image_id']!r}: score {row['score']} is no level of "
+            f"the model's scale {row['rating_scale']!r} ({levels[0]}..{levels[-1]}). Prepare the ratings again with "
+            "the right scale."
+        )
+    text = embeddings.text_embeds if scorer.config.text_embed_dim else None
+    utilities = partial(
+        scorer.utilities,
+        image_embeds=embeddings.image_embeds[arrays.image_rows],
+        text_embeds=None if text is None else text[arrays.image_rows],
+        metadata_ids=torch.from_numpy(arrays.metadata_ids),
+        demographic_ids=torch.from_numpy(arrays.demographic_ids[:1]),
+    )
+    return Answers(
+        *linearize(utilities, np.sqrt(np.diag(covariance))),
+        style=model.scale_use().detach().cpu().double().numpy(),
+        image=np.arange(len(table)),
+        level=arrays.labels,
+        cutpoints=model.scale_cutpoints().detach().cpu().double().numpy()[arrays.scale_ids],
+        is_like=np.zeros(len(table)),
+    )

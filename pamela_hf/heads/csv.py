@@ -1,11 +1,15 @@
-"""What one person said, from CSV files: ratings and likes, choices, and what the images were made from."""
+"""What one person answered, from tables: ratings and likes, choices, and what the images were made from.
+
+What a table may look like, and what its columns may be called: [`pamela_hf.files.csv`].
+"""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ..files.csv import read_header, read_number, read_rows
+from ..files.csv import Row, Table, open_table, read_number
+from ..files.folders import NameFinder
 from .answers import key_of
 from .folder import HeadError
 
@@ -15,30 +19,35 @@ def read_ratings_csv(
     images: str | os.PathLike | None = None,
     is_path: bool = True,
     fields: Iterable[str] = (),
+    participant: str | None = None,
 ) -> tuple[list[tuple[Any, float | bool]], dict[str, str], dict[str, dict[str, str]]]:
-    """`(image, score)` pairs of a CSV (see [`pamela_hf.files.csv`]) with columns `image,score[,prompt]`, a score of
-    `true` or `false` being a like; image → prompt; and image → metadata.
+    """`(image, score)` pairs of a table with columns `image,score[,participant][,prompt]`, a score of `true` or `false`
+    being a like; image → prompt; and image → metadata.
 
     Args:
-        images: folder that the paths start from (default: the CSV's own); none may lead out of it.
+        path: the CSV file or workbook.
+        images: folder that the paths start from (default: the table's own); none may lead out of it.
         is_path: images are paths; False: they are ids of an embeddings file.
-        fields: metadata fields, columns that the CSV may have, too.
+        fields: metadata fields, columns that the table may have, too.
+        participant: whose rows are read; default: the table's only participant, or all rows where it names none.
 
     Raises:
-        HeadError: a column that is missing, a score that is neither a number nor true or false, a path that leads out
-            of the folder (with the row's number), or no row at all.
+        HeadError: a column that is missing, rows of several participants, a score that is neither a number nor true or
+            false, a path that leads out of the folder (with the row's number), or no row at all.
     """
     pairs: list[tuple[Any, float | bool]] = []
     prompts: dict[str, str] = {}
     metadata: dict[str, dict[str, str]] = {}
-    for where, row in _csv_rows(Path(path), ("image", "score")):
-        cell = row["score"]
-        score = cell.lower() == "true" if cell.lower() in ("true", "false") else read_number(cell)
+    table = open_table(path, ("image", "score"), ("participant", "prompt", *fields), HeadError)
+    finder = _finder(path, images) if is_path else None
+    for where, row in _rows(table, participant):
+        score = read_score(row["score"])
         if score is None:
-            raise HeadError(f"{where}: score {cell!r} is no number, true or false. Correct or remove the row.")
-        image = _located(row["image"], Path(path), images, where) if is_path else row["image"]
+            what = f"score {row['score']!r} is not a number, true or false"
+            raise HeadError(f"{where}: {what}. Correct or remove the row.")
+        image = _located(row["image"], finder, where)
         pairs.append((image, score))
-        _note_told(row, key_of(image, not is_path), fields, prompts, metadata)
+        _note_facts(row, key_of(image, not is_path), fields, prompts, metadata)
     return pairs, prompts, metadata
 
 
@@ -48,26 +57,47 @@ def read_prompts_csv(
     is_path: bool = True,
     fields: Iterable[str] = (),
 ) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
-    """Image → prompt and image → metadata of a CSV with columns `image` and any of `prompt` and `fields`; the rest as
+    """Image → prompt and image → metadata of a table with columns `image` and any of `prompt` and `fields`; the rest as
     in [`read_ratings_csv`]."""
     prompts: dict[str, str] = {}
     metadata: dict[str, dict[str, str]] = {}
-    told = ("prompt", *fields)
-    names, _ = read_header(path, HeadError)
-    if not set(told) & set(names):
-        raise HeadError(f"{os.fspath(path)} has columns {names}; it needs image and any of {', '.join(told)}.")
-    for where, row in _csv_rows(Path(path), ("image",)):
-        image = _located(row["image"], Path(path), images, where) if is_path else row["image"]
-        _note_told(row, key_of(image, not is_path), fields, prompts, metadata)
+    facts = ("prompt", *fields)
+    table = open_table(path, [("image", fact) for fact in facts], facts, HeadError)
+    finder = _finder(path, images) if is_path else None
+    for where, row in _rows(table, None):
+        image = _located(row["image"], finder, where)
+        _note_facts(row, key_of(image, not is_path), fields, prompts, metadata)
     return prompts, metadata
 
 
-def _note_told(
-    row: Mapping[str, str],
-    key: str,
-    fields: Iterable[str],
-    prompts: dict[str, str],
-    metadata: dict[str, dict[str, str]],
+def read_choices_csv(
+    path: str | os.PathLike,
+    images: str | os.PathLike | None = None,
+    is_path: bool = True,
+    participant: str | None = None,
+) -> list[tuple[Any, Any]]:
+    """`(preferred, other)` pairs of a table with these columns; the rest as in [`read_ratings_csv`]."""
+    table = open_table(path, ("preferred", "other"), ("participant", "prompt"), HeadError)
+    finder = _finder(path, images) if is_path else None
+    return [
+        tuple(_located(row[side], finder, where) for side in ("preferred", "other"))
+        for where, row in _rows(table, participant)
+    ]
+
+
+def read_score(cell: Any) -> float | bool | None:
+    """The rating or like that a cell says; None if it says neither."""
+    if isinstance(cell, str) and cell.lower() in ("true", "false"):
+        return cell.lower() == "true"
+    return bool(cell) if isinstance(cell, bool) else read_number(cell)
+
+
+def _finder(path: str | os.PathLike, images: str | os.PathLike | None) -> NameFinder:
+    return NameFinder(images if images is not None else Path(path).parent)
+
+
+def _note_facts(
+    row: Row, key: str, fields: Iterable[str], prompts: dict[str, str], metadata: dict[str, dict[str, str]]
 ) -> None:
     """Puts a row's prompt and metadata, where there are any, beside those of other images."""
     if row.get("prompt"):
@@ -76,34 +106,46 @@ def _note_told(
         metadata[key] = facts
 
 
-def read_choices_csv(
-    path: str | os.PathLike, images: str | os.PathLike | None = None, is_path: bool = True
-) -> list[tuple[Any, Any]]:
-    """`(preferred, other)` pairs of a CSV with these columns; the rest as in [`read_ratings_csv`]."""
-    rows = _csv_rows(Path(path), ("preferred", "other"))
-    names = [(where, row["preferred"], row["other"]) for where, row in rows]
-    if not is_path:
-        return [(a, b) for _, a, b in names]
-    return [tuple(_located(name, Path(path), images, where) for name in pair) for where, *pair in names]
-
-
-def _csv_rows(path: Path, columns: tuple[str, ...]) -> list[tuple[str, dict[str, str]]]:
-    names, _ = read_header(path, HeadError)
-    if not set(columns) <= set(names):
-        raise HeadError(f"{path} has columns {names}; it needs {' and '.join(columns)}.")
-    rows = [(f"{path}, row {number}", row) for number, row in read_rows(path, HeadError)]
+def _rows(table: Table, participant: str | None) -> list[tuple[str, Row]]:
+    """The rows of one participant, with what messages call them."""
+    rows = [(table.where(number), row) for number, row in table.rows()]
     for where, row in rows:
         if None in row:
             raise HeadError(f"{where}: {row[None]} Put cells that hold a separator in quotes.")
+    if "participant" in table.names:
+        rows = of_one_participant(rows, table.label, participant)
+    elif participant is not None:
+        raise HeadError(f"{table.label} has no column participant to find {participant!r} in. Leave the choice out.")
     if not rows:
-        raise HeadError(f"{path} holds no answers. Add rows below the header {','.join(columns)}.")
+        raise HeadError(f"{table.label} holds no answers. Add rows below the header {','.join(table.names)}.")
     return rows
 
 
-def _located(name: str, path: Path, images: str | os.PathLike | None, where: str) -> Path:
+def of_one_participant(rows: list[tuple[str, Row]], label: str, participant: str | None) -> list[tuple[str, Row]]:
+    """The rows of `participant`, or of the only one there is.
+
+    Raises:
+        HeadError: rows of several people, one of whom has to be chosen, or none of this participant.
+    """
+    people = sorted({str(row["participant"]) for _, row in rows})
+    if participant is not None:
+        if participant not in people:
+            raise HeadError(f"{label} has no row of participant {participant!r}; it has {', '.join(people[:8])}.")
+        return [(where, row) for where, row in rows if str(row["participant"]) == participant]
+    if len(people) > 1:
+        shown = ", ".join(repr(person) for person in people[:8]) + (", …" if len(people) > 8 else "")
+        raise HeadError(
+            f"{label} holds answers of {len(people)} participants ({shown}), and a head is one person's. Choose whose "
+            "with --user NAME (participant=NAME), or remove the column participant if all are the same person."
+        )
+    return rows
+
+
+def _located(name: Any, finder: NameFinder | None, where: str) -> Any:
     """An image's path below its folder; a link there is the owner's own doing, a name that climbs out is not."""
-    folder = Path(images) if images is not None else path.parent
-    inside = bool(name) and Path(os.path.abspath(folder / name)).is_relative_to(os.path.abspath(folder))
-    if not name or not inside or "\0" in name:
-        raise HeadError(f"{where}: image {name!r} is no path inside {folder}. Correct the row.")
-    return folder / name
+    if finder is None:
+        return str(name)
+    try:
+        return finder.folder / finder.find(str(name))
+    except ValueError as error:
+        raise HeadError(f"{where}: image {error}. Correct the row.") from None

@@ -1,12 +1,12 @@
-"""One person's row from what they said: maximum a posteriori, how sure it is, and what to ask next (numpy only).
+"""One person's row from their answers: maximum a posteriori, how sure it is, and what to ask next.
 
 Utilities are linearized in the row, `u(r) = u₀ + J r`: a row acts on the utility through a few linear maps and an
 attention token, and where people's rows lie the rest is small. Ratings follow the model's ordinal link (McCullagh
 1980), choices Bradley and Terry's model. The prior is `r ~ N(0, s·Σ)`, Σ from the trained people's rows.
 
 How far to move is left to the evidence: rows are fitted for several s and averaged by their marginal likelihood
-(Laplace's approximation; MacKay 1992, *Bayesian Interpolation*). That the answers tell nothing of which images are
-liked, as those of somebody who clicks at random, is one more hypothesis among them.
+(Laplace's approximation; MacKay 1992, *Bayesian Interpolation*). That the answers carry no information about which
+images are liked, as those of a person who clicks at random, is one more hypothesis among them.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,39 +14,41 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ..model.losses import MAX_STRETCH
+
 SCALES = (0.25, 0.5, 1.0, 2.0, 4.0)  # of the prior's covariance, relative to the trained people's
 # A person's ratings of similar images err alike, so they hold less evidence than the same number of independent ones.
 # Cross-validated over people of train: 1 moved too far at 20 ratings, 0.2 not far enough at 100.
 EVIDENCE_POWER = 0.5
 # Rows are estimates and their correlations mostly noise: at 0.4 and more, ten ratings helped less.
 CORRELATION_KEPT = 0.2
-# How somebody uses a scale is fitted beside the row, so that taste need not explain it: shift and log-stretch of the
+# How a person uses a scale is fitted beside the row, so that taste need not explain it: shift and log-stretch of the
 # cutpoints, and where on the utility scale a like begins, in logits (cross-validated: .006 at 20 and more ratings).
 USE_STD = np.array([1.5, 0.4, 1.5])
 # Then the row is moved to reproduce that use, in directions that change the order of the rated images least. On other
 # images it costs some order, so it is done by n / (n + 200) for n ratings: no order was lost, and rmse gained.
 USE_HALF_AT = 200
-MAX_STRETCH = 1.6  # the model's own bound of a person's log-stretch
-# What no feature tells of how much a person likes an image, in logits: choices among the same images share it. Without
-# it, the 435 choices among 30 images counted as 435 facts and cost .016 of SROCC on other images; now they gain .018
-# (`bench_cv.py --choices`). At 1 they gained half as much; at 2, 50 choices among as many images gained .003 less.
+# How much a person likes an image beyond what its features explain, in logits: choices among the same images share
+# it. Without it, the 435 choices among 30 images counted as 435 facts and cost .016 of SROCC on other images; now they
+# gain .018 (`bench_cv.py --choices`). At 1 they gained half as much; at 2, 50 choices among as many images gained .003
+# less.
 IMAGE_STD = 1.5
-# Probability, before any answer, that somebody answers at random. It makes the loss by 100 random ratings .02 of SROCC
+# Probability, before any answer, that a person answers at random. It makes the loss by 100 random ratings .02 of SROCC
 # instead of .29 (`bench_cv.py --choices`); real ratings gain what they did without it. At .05 ten of them gained less.
 RANDOM_PRIOR = 0.02
 ITERATIONS = 30
-FAR = 1e4  # logits, beyond any utility: pads cutpoints of scales with fewer levels
 
 
 @dataclass
 class Answers:
-    """What one person said about N images; H is the width of a row.
+    """One person's answers about N images; H is the width of a row.
 
     Attributes:
         utility: `(N,)` everyone's utility of each image. slope: `(N, H)` what a unit of the row adds to it.
         style: `(2, H)` shift and log-stretch of the cutpoints for a unit of the row.
         image: `(n,)` which image each rating is about. level: `(n,)` its level index.
-        cutpoints: `(n, K - 1)` ascending cutpoints of each rating's scale, padded with multiples of [`FAR`].
+        cutpoints: `(n, K - 1)` ascending cutpoints of each rating's scale, padded with multiples of
+            [`pamela_hf.model.losses.CUTPOINT_PAD`].
         is_like: `(n,)` whether it is a like (1) or dislike (0), which has an offset of its own.
         pairs: `(m, 2)` images (preferred, other).
     """
@@ -76,7 +78,7 @@ class Answers:
 @dataclass
 class Posterior:
     """What is believed of a row: `row (H,)`, `covariance (H, H)`, and the prior's `scale`, averaged by evidence.
-    `random`: probability that the answers tell nothing of which images are liked."""
+    `random`: probability that the answers carry no information about which images are liked."""
 
     row: np.ndarray
     covariance: np.ndarray
@@ -200,8 +202,8 @@ class _Problem:
 
 
 def fit_row(answers: Answers, covariance: np.ndarray, scales: Sequence[float] = SCALES) -> Posterior:
-    """The row of somebody who gave these answers: the mean over prior scales, and over the hypothesis that they tell
-    nothing, of the MAP rows, by their evidence.
+    """The row of a person who gave these answers: the mean over prior scales, and over the hypothesis that they are
+    random, of the MAP rows, by their evidence.
 
     Args:
         covariance: `(H, H)` of the prior, see [`prior_covariance`]. scales: multiples of it to weigh up.
@@ -214,7 +216,7 @@ def fit_row(answers: Answers, covariance: np.ndarray, scales: Sequence[float] = 
         return Posterior(np.zeros(width), covariance)
     problem, inverse = _Problem(answers), np.linalg.inv(covariance)
     x, nothing = np.zeros(problem.width), np.zeros(problem.width)
-    nothing[width : problem.shared], evidence = _tells_nothing(answers)
+    nothing[width : problem.shared], evidence = _random_evidence(answers)
     found = [(nothing, covariance, EVIDENCE_POWER * evidence + np.log(RANDOM_PRIOR))]
     for scale in scales:
         precision = problem.prior(inverse / scale)
@@ -231,7 +233,7 @@ def fit_row(answers: Answers, covariance: np.ndarray, scales: Sequence[float] = 
     return Posterior(row, spread, float(weight @ [1.0, *scales]), float(weight[0]))
 
 
-def _tells_nothing(answers: Answers) -> tuple[np.ndarray, float]:
+def _random_evidence(answers: Answers) -> tuple[np.ndarray, float]:
     """The use of the scale `(3,)` and the log-evidence if all images were alike to the person."""
     a = answers
     alike = Answers(

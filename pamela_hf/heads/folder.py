@@ -68,7 +68,7 @@ def write_head(folder: str | os.PathLike, row: np.ndarray, hidden_size: int, abo
     a LoRA of zeros.
 
     Raises:
-        HeadError: `folder` is a file, or the current directory, or holds something that is no head.
+        HeadError: `folder` is a file, or the current directory, or holds something that is not a head.
     """
     folder = Path(os.path.realpath(folder))
     if folder == Path.cwd():
@@ -84,7 +84,7 @@ def write_head(folder: str | os.PathLike, row: np.ndarray, hidden_size: int, abo
     }
     recover(folder)
     if folder.exists() and not (folder.is_dir() and (not any(folder.iterdir()) or (folder / ABOUT).is_file())):
-        raise HeadError(f"{folder} holds something that is no head and stays as it is. Choose another folder.")
+        raise HeadError(f"{folder} holds something that is not a head and stays as it is. Choose another folder.")
     with replacing_folder(folder, overwrite=True) as staged:
         for name, content in contents.items():
             with open(staged / name, "wb") as file:
@@ -137,7 +137,7 @@ def _version(folder: Path) -> tuple[int, ...] | None:
 
 def _read_files(folder: Path) -> dict[str, bytes]:
     if not folder.is_dir():
-        raise HeadError(f"{folder} is no folder. A head is a folder with {', '.join(FILES)}; fit one with fit_user.")
+        raise HeadError(f"{folder} is not a folder. A head is a folder with {', '.join(FILES)}; fit one with fit_user.")
     for path in sorted(folder.iterdir()):
         if path.name not in FILES + LEFT_ALONE:
             raise HeadError(
@@ -150,7 +150,7 @@ def _read_files(folder: Path) -> dict[str, bytes]:
         if path.is_symlink():
             raise HeadError(f"{path} is a link, and a head's folder holds none. Copy the file itself there.")
         if not path.is_file():
-            raise HeadError(f"{folder} lacks {name}; it is no whole head. Fit or download it again.")
+            raise HeadError(f"{folder} lacks {name}; the head is incomplete. Fit or download it again.")
         if path.stat().st_size > MAX_BYTES[name]:
             raise HeadError(f"{path} has {path.stat().st_size:,} bytes; a head's has {MAX_BYTES[name]:,} at most.")
         contents[name] = path.read_bytes()
@@ -159,7 +159,7 @@ def _read_files(folder: Path) -> dict[str, bytes]:
 
 def _read_json(path: Path, content: bytes) -> dict[str, Any]:
     def refuse(token: str) -> None:
-        raise ValueError(f"{token} is no number")
+        raise ValueError(f"{token} is not a number")
 
     try:
         values = json.loads(content.decode("utf-8"), parse_constant=refuse)
@@ -177,10 +177,10 @@ def _about(path: Path, content: bytes) -> dict[str, Any]:
     check_name(about.get("name"))
     for key in ("base_identity", "weights_sha256"):
         if not isinstance(about.get(key), str) or not _IDENTITY.fullmatch(about[key]):
-            raise HeadError(f"{path}: {key} is no sha256. Fit or download the head again.")
+            raise HeadError(f"{path}: {key} is not a sha256. Fit or download the head again.")
     base = about.get("base")
     if base is not None and not (isinstance(base, str) and _HUB_ID.fullmatch(base) and ".." not in base):
-        raise HeadError(f"{path}: base {str(base)[:80]!r} is no Hub id. Fit or download the head again.")
+        raise HeadError(f"{path}: base {str(base)[:80]!r} is not a Hub id. Fit or download the head again.")
     uncertainty = about.get("row_std")
     if not isinstance(uncertainty, list) or not all(_is_number(v) and v >= 0 for v in uncertainty):
         raise HeadError(f"{path}: row_std must be a list of finite numbers of 0 or more. Fit the head again.")
@@ -234,15 +234,15 @@ def _check_config(path: Path, content: bytes) -> None:
     if extra := sorted(set(config) - set(adapter_config(None))):
         raise HeadError(f"{path} has {extra[0][:80]!r}, which no head has. Nothing was loaded.")
     if base is not None and not (isinstance(base, str) and _HUB_ID.fullmatch(base) and ".." not in base):
-        raise HeadError(f"{path}: base_model_name_or_path {str(base)[:80]!r} is no Hub id. Nothing was loaded.")
+        raise HeadError(f"{path}: base_model_name_or_path {str(base)[:80]!r} is not a Hub id. Nothing was loaded.")
 
 
 def _row(path: Path, content: bytes) -> tuple[np.ndarray, int]:
     try:
         tensors = load_tensors(content)
-    # the parser meets hostile bytes here: whatever it raises means that this is no head
+    # the parser meets hostile bytes here: whatever it raises means that this is not a head
     except Exception as error:
-        raise HeadError(f"{path} is no safetensors file ({str(error)[:100]}). Get the head again.") from None
+        raise HeadError(f"{path} is not a safetensors file ({str(error)[:100]}). Get the head again.") from None
     if set(tensors) != {ROW, LORA_A, LORA_B}:
         wrong = sorted(set(tensors) ^ {ROW, LORA_A, LORA_B})
         raise HeadError(f"{path}: tensor {wrong[0][:100]!r} is missing or extra. Nothing was loaded.")

@@ -10,7 +10,6 @@ PamelaScorer.from_pretrained("runs/demo/model").score("c.png", user=UserHead.loa
 import numbers
 import os
 import shutil
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from huggingface_hub.file_download import repo_folder_name
 from scipy.linalg import block_diag
 
 from ..embeddings import Embeddings
+from ..files.writing import scratch_folder
 from ..model.modeling_pamela import PamelaRewardModel
 from ..scoring import PamelaScorer
 from .answers import collect
@@ -203,7 +203,7 @@ class UserHead:
         """
         scorer = _scorer(model)
         self.check_fits(scorer)
-        if not isinstance(n, int) or n < 1:
+        if not isinstance(n, numbers.Integral) or n < 1:
             raise ValueError(f"n={n!r} must be 1 or more.")
         if not len(images):
             raise ValueError("images is empty; give at least one to choose from.")
@@ -352,10 +352,10 @@ class UserHead:
 
         pulled = pull_folder(str(name_or_path), revision=revision, allow=FILES, max_bytes=MAX_BYTES, token=token)
         # the Hub's cache holds links; a head's folder may hold none
-        with tempfile.TemporaryDirectory() as folder:
+        with scratch_folder("pamela-head") as folder:
             for file in FILES:
                 if (pulled / file).is_file():
-                    shutil.copyfile(pulled / file, Path(folder) / file)
+                    shutil.copyfile(pulled / file, folder / file)
             return cls.load(folder, model)
 
     def push_to_hub(
@@ -365,8 +365,8 @@ class UserHead:
         [`pamela_hf.hub.transfer.PushResult`]. No rating, image, demographic or path of this machine is in it."""
         from ..hub.transfer import push_folder
 
-        with tempfile.TemporaryDirectory() as place:
-            folder = Path(place) / "head"
+        with scratch_folder("pamela-head") as scratch:
+            folder = scratch / "head"
             self.save(folder)
             message = f"Head {self.name}"
             return push_folder(

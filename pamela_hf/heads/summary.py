@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from huggingface_hub import ModelCardData
 from scipy.stats import rankdata
 
+from ..hub.cards import render_card
 from ..metrics import MIN_RATINGS, correlation
-from ..scoring import PamelaScorer
-from .answers import Said
+from ..scoring import PamelaScorer, scoring_mode
+from .answers import PersonAnswers
 from .fitting import Answers, Posterior, held_out_utilities
 
 FOLDS = 5
@@ -20,7 +22,7 @@ DRAWS = 500
 FEWEST = 3  # images behind anything that is said of a group
 
 
-def held_out(answers: Answers, said: Said, covariance: np.ndarray) -> dict[str, Any] | None:
+def held_out(answers: Answers, said: PersonAnswers, covariance: np.ndarray) -> dict[str, Any] | None:
     """Rank correlation of a person's ratings with scores fitted on the others: `{"srocc", "ci_low", "ci_high",
     "everyone", "folds"}`; `None` with fewer than `MIN_RATINGS` rated images, or no ratings that differ.
 
@@ -59,18 +61,20 @@ def held_out(answers: Answers, said: Said, covariance: np.ndarray) -> dict[str, 
 
 def what_stands_out(
     scorer: PamelaScorer,
-    said: Said,
+    said: PersonAnswers,
     answers: Answers,
     found: Posterior,
     prior: np.ndarray,
     demographics: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """`distance`, `likes_more` and `unsure` of [`pamela_hf.heads.head.UserHead.describe`], over the rated images."""
-    people = scorer.processor.encode_people(1, None, demographics)["demographic_ids"]
+    people = scorer.processor.field_ids("demographics", demographics, 1)
     rows = torch.from_numpy(np.stack([np.zeros_like(found.row), found.row]).astype(np.float32))
-    out = scorer.model.score_matrix(
-        **said.inputs(scorer), user_embeds=rows, demographic_ids=people.expand(2, -1), scale=said.scale_id
-    )
+    inputs = {name: torch.as_tensor(value) for name, value in said.inputs(scorer).items() if value is not None}
+    with scoring_mode(scorer.model):
+        out = scorer.model.score_matrix(
+            **inputs, user_embeds=rows, demographic_ids=people.expand(2, -1), scale=said.scale_id
+        )
     everyone, personal = out.scores.double().cpu().numpy().T
     difference = personal - everyone
     distance = {"rank_correlation": None, "rating_units": round(float(np.abs(difference).mean()), 3)}
@@ -119,46 +123,27 @@ def in_words(about: Mapping[str, Any]) -> list[str]:
 
 
 def head_card(name: str, base: str | None, base_identity: str, about: Mapping[str, Any]) -> str:
-    """The README.md of a head's folder: YAML for the Hub and a page for people."""
-    counts = {key: int(about.get(key, 0)) for key in ("ratings", "likes", "choices")}
-    yaml = ["library_name: peft", "tags:", "- pamela", "- personalization", "- reward-model"]
-    if base:
-        yaml = [f"base_model: {base}", *yaml]
-    shown = f"[`{base}`](https://huggingface.co/{base})" if base else "a base without a home on the Hub"
-    facts = "\n".join(f"- {line}" for line in in_words(about))
-    demographics = (
-        "It was fitted on top of demographics, which are not in it: give the same ones when scoring."
-        if about.get("uses_demographics")
-        else "It depends on no demographics."
+    """The README.md of a head's folder: YAML for the Hub and a page for people.
+
+    Args:
+        name: of the person.
+        base: Hub id of the model it belongs to; None: that model is not on the Hub.
+        base_identity: of that model.
+        about: what `describe()` gives.
+    """
+    data = ModelCardData(
+        library_name="peft",
+        **({"base_model": base, "base_model_relation": "adapter"} if base else {}),
+        tags=["pamela", "personalization", "reward-model"],
     )
-    return f"""---
-{chr(10).join(yaml)}
----
-
-# {name}: one person's taste in images
-
-A row of numbers that turns the scores of {shown} into what this person would like, relative to everyone's taste. It
-belongs to the base with identity `{base_identity}` and to no other.
-
-```python
-from pamela_hf import PamelaScorer, UserHead
-
-scorer = PamelaScorer.from_pretrained({base or "BASE"!r})
-head = UserHead.from_pretrained("OWNER/NAME")
-scorer.score(["a.png", "b.png"], user=head).scores
-scorer.score(["a.png", "b.png"], users=[head, None]).scores  # beside everyone's taste
-```
-
-## What it was made from
-
-{facts}
-
-{demographics} It was fitted from {sum(counts.values())} answers; the answers themselves and the images are not in this
-repository.
-
-## Privacy and deletion
-
-A taste is personal data: it can be compared with other tastes, and it may point to the person. Share it only if that
-person agrees. `UserHead.delete_from_hub("OWNER/NAME")` deletes the repository with all its history; copies that others
-have downloaded stay with them.
-"""
+    return render_card(
+        "model_card/head.md",
+        data,
+        name=name,
+        base=base,
+        base_argument=repr(base or "BASE"),
+        base_identity=base_identity,
+        facts=in_words(about),
+        uses_demographics=bool(about.get("uses_demographics")),
+        n_answers=sum(int(about.get(key, 0)) for key in ("ratings", "likes", "choices")),
+    )

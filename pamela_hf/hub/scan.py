@@ -116,7 +116,7 @@ def scan_files(
 
 
 def scan_text(text: str, *, secrets: Iterable[str] = (), private: Iterable[str] = ()) -> list[str]:
-    """What in a text must not be published, by kind; the arguments are those of :func:`scan_files`."""
+    """What in a text must not be published, by kind; the arguments are those of [`scan_files`]."""
     scan = _Scan([s for s in secrets if s], [p for p in private if len(p) > 2])
     return list(dict.fromkeys(scan.text(text.encode())))
 

@@ -12,7 +12,6 @@ import os
 import re
 import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,6 +30,7 @@ from huggingface_hub import constants as hub_constants
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 from huggingface_hub.hf_api import RepoFile
 
+from ..files.writing import scratch_folder
 from .scan import scan_files, scan_text, secret_variables
 
 REPO_TYPES = ("model", "dataset")
@@ -103,7 +103,7 @@ def push_folder(
         message: the commit's message.
         dry_run: collect and scan, but send no request.
         token: access token; default: the one that `huggingface_hub` finds (HF_TOKEN, `hf auth login`).
-        private_values: words that no file and no file's name may hold, see :func:`pamela_hf.hub.scan.scan_files`.
+        private_values: words that no file and no file's name may hold, see [`pamela_hf.hub.scan.scan_files`].
             Files of this very package may: whoever has it has them.
 
     Raises:
@@ -114,8 +114,7 @@ def push_folder(
     _check_repo(repo_id, repo_type)
     secret = token or get_token()
     files, left_out = _allowed(folder, allow)
-    with tempfile.TemporaryDirectory(prefix="pamela-push-") as staging:
-        staged = Path(staging)
+    with scratch_folder("pamela-push") as staged:
         for name in files:
             (staged / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(folder / name, staged / name)
@@ -212,7 +211,7 @@ def pull_folder(
         repo_id: `owner/name`.
         repo_type: "model" or "dataset".
         revision: commit (40 digits, which stays what it is), tag or branch; default: the newest commit.
-        allow: patterns of the files wanted, as in :func:`push_folder`. Pickles and cards (README.md) are never
+        allow: patterns of the files wanted, as in [`push_folder`]. Pickles and cards (README.md) are never
             downloaded.
         max_bytes: file name → bytes it has at most; a larger one is refused before anything is downloaded.
         token: access token; default: the one that `huggingface_hub` finds.
@@ -226,7 +225,7 @@ def pull_folder(
     """
     _check_repo(repo_id, repo_type)
     if revision is not None and (not re.fullmatch(r"[\w./-]+", revision) or ".." in revision or revision[0] == "/"):
-        raise HubError(f"revision={revision!r} is no commit, tag or branch. Give one, such as 'main'.")
+        raise HubError(f"revision={revision!r} is not a commit, tag or branch. Give one, such as 'main'.")
     if hub_constants.HF_HUB_OFFLINE:
         return _from_cache(repo_id, repo_type, revision, allow)
     api, secret = HfApi(token=token), token or get_token()
@@ -269,7 +268,7 @@ def delete_repo(repo_id: str, repo_type: str = "model", token: str | None = None
     """Deletes a repository with all its commits, for good, if it is what it is taken for.
 
     Args:
-        repo_id, repo_type, token: as in :func:`push_folder`.
+        repo_id, repo_type, token: as in [`push_folder`].
         of: names of files that it must hold, all of them, and besides its README.md nothing else.
 
     Raises:
@@ -328,7 +327,7 @@ def _allowed(folder: Path, allow: Sequence[str]) -> tuple[list[str], list[str]]:
     if isinstance(allow, str):
         raise HubError(f"allow={allow!r} is one text; give a list of patterns, such as ['README.md', '*.safetensors'].")
     if not folder.is_dir():
-        raise HubError(f"{folder} is no folder. Name the folder whose files are to be pushed.")
+        raise HubError(f"{folder} is not a folder. Name the folder whose files are to be pushed.")
     names = []
     for parent, folders, inside in os.walk(folder):
         links = [name for name in folders if (Path(parent) / name).is_symlink()]  # os.walk does not enter these
@@ -338,7 +337,7 @@ def _allowed(folder: Path, allow: Sequence[str]) -> tuple[list[str], list[str]]:
         raise HubError(f"{folder} holds nothing that may be pushed; allowed: {', '.join(allow)}.")
     for name in files:
         if not (folder / name).is_file() or not (folder / name).resolve().is_relative_to(folder.resolve()):
-            raise HubError(f"{folder / name} is a link out of the folder or no plain file. Put the file itself there.")
+            raise HubError(f"{folder / name} is a link out of the folder or not a plain file. Put the file itself.")
         if _is_refused(name):
             raise HubError(f"{name}: {PurePosixPath(name).suffix} files can run code when loaded. Use safetensors.")
     return files, sorted(set(names) - set(files))

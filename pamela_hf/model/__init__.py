@@ -5,6 +5,8 @@ such files beside the weights, so that `AutoModel.from_pretrained(…, trust_rem
 
 configuration_pamela, modeling_pamela, processing_pamela: the three that the Auto classes know.
 fusion_pamela: the networks.  features_pamela, factors_pamela: linear taste.  losses: the ordinal link, pairs.
+scales_pamela: rating scales.  encoder_pamela: the frozen encoder.  pixels_pamela: its preprocessing, differentiable.
+weights_pamela: what weights are known by.
 """
 
 from .configuration_pamela import PamelaConfig

@@ -8,6 +8,22 @@ from transformers import AutoConfig, PreTrainedConfig
 
 _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$")
 LOCAL_ENCODER = "./encoder"
+ENCODER_KINDS = (
+    "aimv2", "align", "altclip", "blip", "chinese_clip", "clip", "clipseg", "groupvit", "metaclip_2", "siglip",
+    "siglip2",
+)  # fmt: skip
+"""`model_type`s of encoders with `get_image_features` and `get_text_features`, whose classes are made of their own
+configuration alone. (Some other kinds download a backbone of their own as soon as they are made.)"""
+
+
+def check_encoder_kind(model_type: str | None, name: str = "backbone_config") -> None:
+    """Raises ValueError unless a `model_type` is of [`ENCODER_KINDS`]; `name` is what the error calls the encoder."""
+    if model_type not in ENCODER_KINDS:
+        raise ValueError(
+            f"{name} is of the kind {model_type!r}, which is not an image–text encoder with get_image_features and "
+            f"get_text_features that is known here. Use one of the kinds {', '.join(ENCODER_KINDS)}, such as "
+            "'google/siglip2-so400m-patch14-384'."
+        )
 
 
 class PamelaConfig(PreTrainedConfig):
@@ -49,6 +65,9 @@ class PamelaConfig(PreTrainedConfig):
         rating_scales (`dict[str, list[float]]`): ascending level values of each rating scale.
         default_scale (`str`, *optional*): the scale of an answer when none is asked for; default: the first by name.
         base_identity (`str`, *optional*): sha256 over the head-relevant tensors, written when the model is saved.
+        cast_identities (`list[str]`): the same of these tensors after casts to lower precisions: a cast is the same
+            base.
+        weights_sha256 (`str`, *optional*): hash over all saved weights, compared when they are loaded.
         simulated (`bool`): trained on simulated ratings.
         blank (`bool`): made from features alone, before anybody's ratings: everyone's taste is the same for all images,
             and a head is all there is to know, see [`PamelaRewardModel.blank`].
@@ -95,6 +114,8 @@ class PamelaConfig(PreTrainedConfig):
     rating_scales: dict[str, list[float]] | None = None
     default_scale: str | None = None
     base_identity: str | None = None
+    cast_identities: list[str] | None = None
+    weights_sha256: str | None = None
     simulated: bool = False
     blank: bool = False
     releases: dict[str, dict[str, str]] | None = None
@@ -103,7 +124,9 @@ class PamelaConfig(PreTrainedConfig):
     def __post_init__(self, **kwargs: Any) -> None:
         if isinstance(self.backbone_config, dict):
             values = dict(self.backbone_config)
+            check_encoder_kind(values.get("model_type"))
             self.backbone_config = AutoConfig.for_model(values.pop("model_type"), **values)
+        self.cast_identities = list(self.cast_identities or [])
         self.users = list(self.users or [])
         # fields and scales are known by their order, and JSON files sort their keys
         self.demographics = {name: list(values) for name, values in sorted((self.demographics or {}).items())}

@@ -27,6 +27,53 @@ class PairTokens:
         return value if self.index is None else value[self.index]
 
 
+@dataclass
+class ImageSide:
+    """What one member makes of N images and of their prompts: tokens `(N, hidden_size)`, and factors of the
+    multiplicative term `(N, interaction_rank)`; `None` = there are no prompts, or no such term."""
+
+    token: Tensor
+    factors: Tensor | None = None
+    text_token: Tensor | None = None
+    text_factors: Tensor | None = None
+
+    def part(self, low: int, high: int) -> "ImageSide":
+        """The same of images `low` to `high`."""
+        values = (self.token, self.factors, self.text_token, self.text_factors)
+        return ImageSide(*(None if value is None else value[low:high] for value in values))
+
+
+@dataclass
+class Pairs:
+    """B pairs of an image and a person.
+
+    Attributes:
+        people: rows `(n, row_size)` of the pairs' people.
+        network_rows: the part of them that the networks and the link take.
+        demographics, metadata: ids `(n, fields)` of the pairs' people and images, 0 = unknown.
+        image_index: `(B,)` which of N images a pair is about; `None`: pair i is about image i.
+        has_prompt: `(N,)` bool, which images have a prompt; `None`: no image has.
+        prompt_mask: `(B,)` bool, pairs whose prompt is used; `None`: all.
+    """
+
+    people: PairTokens
+    network_rows: PairTokens
+    demographics: PairTokens
+    metadata: PairTokens
+    image_index: Tensor | None = None
+    has_prompt: Tensor | None = None
+    prompt_mask: Tensor | None = None
+
+    def with_prompts(self, image: Tensor, text: Tensor | None) -> Tensor:
+        """Values of the pairs' images `(N, …)`, with what the images' prompts add, `text (N, …)`, unless masked."""
+        if text is None:
+            return PairTokens(image, self.image_index).pairs()
+        if self.prompt_mask is None:
+            return PairTokens(image + text, self.image_index).pairs()
+        text = PairTokens(text, self.image_index).pairs() * self.prompt_mask.unsqueeze(-1)
+        return PairTokens(image, self.image_index).pairs() + text
+
+
 class PamelaFusionBlock(nn.Module):
     """Pre-norm transformer block over a pair's tokens."""
 
@@ -114,75 +161,56 @@ class PamelaFusion(nn.Module):
             if config.text_embed_dim:
                 self.interaction_text = nn.Linear(config.text_embed_dim, rank, bias=False)
 
-    def image_side(self, image: Tensor, text: Tensor | None) -> dict[str, Tensor]:
-        """All that depends on the image, or on its prompt, alone: tokens and factors, `(N, …)`."""
+    def image_side(self, image: Tensor, text: Tensor | None) -> ImageSide:
+        """What depends on the images `(N, D)`, or on their prompts `(N, Dt)`, alone."""
         image = F.dropout(image, self.config.image_dropout, self.training)
-        features = {"image": image}
+        side = ImageSide(self.image_proj(image))
+        if self.config.interaction_rank:
+            side.factors = self.interaction_image(image)
         if text is not None:
-            features["text"] = F.dropout(text, self.config.text_dropout, self.training)
-        return {
-            f"{name}_{what}": getattr(self, module)(value)
-            for name, value in features.items()
-            for what, module in (
-                ("token", f"{name}_proj"),
-                ("factors", f"interaction_{name}"),
-            )
-            if hasattr(self, module)
-        }
+            text = F.dropout(text, self.config.text_dropout, self.training)
+            side.text_token = self.text_proj(text)
+            if self.config.interaction_rank:
+                side.text_factors = self.interaction_text(text)
+        return side
 
-    def forward(
-        self,
-        side: dict[str, Tensor],
-        image_index: Tensor | None,
-        has_prompt: Tensor | None,
-        prompt_mask: Tensor | None,
-        rows: PairTokens,
-        demographics: PairTokens,
-        metadata: PairTokens,
-    ) -> Tensor:
-        """Utilities `(B,)`.
+    def forward(self, side: ImageSide, pairs: Pairs) -> Tensor:
+        """Utilities `(B,)` of pairs that are about the N images of `side`."""
+        rows = pairs.network_rows
+        tokens = self._tokens(side, pairs, rows)
+        for block in self.blocks[:-1]:
+            tokens = block(tokens)
+        utility = self.head(self.norm(self.blocks[-1].read_out(tokens))).squeeze(-1)
+        if self.config.interaction_rank:
+            theirs = PairTokens(self.interaction_user(rows.distinct), rows.index).pairs()
+            text = None if pairs.has_prompt is None else side.text_factors * pairs.has_prompt.unsqueeze(-1)
+            factors = theirs * pairs.with_prompts(side.factors, text)
+            utility = utility + factors.sum(-1) * (3 / math.sqrt(self.config.interaction_rank))
+        return utility
 
-        `side`, `has_prompt (N,)`: of N images, of which pair i is about `image_index[i]`; `prompt_mask (B,)`: pairs
-        whose prompt is used; `rows`: people's rows; `demographics`, `metadata`: ids of fields `(n, fields)`.
-        """
+    def _tokens(self, side: ImageSide, pairs: Pairs, rows: PairTokens) -> list[PairTokens]:
         device = self.score_token.device
         zero = torch.zeros(1, dtype=torch.long, device=device)
         tokens = [
             PairTokens(self.score_token, zero),
-            PairTokens(side["image_token"], image_index),
+            PairTokens(side.token, pairs.image_index),
             PairTokens(self.user_proj(rows.distinct), rows.index),
         ]
-        if self.config.text_embed_dim and has_prompt is None:
+        if self.config.text_embed_dim and pairs.has_prompt is None:
             tokens.append(PairTokens(self.no_prompt, zero))
         elif self.config.text_embed_dim:
-            token = torch.where(has_prompt.unsqueeze(-1), side["text_token"], self.no_prompt)
-            if prompt_mask is None:
-                tokens.append(PairTokens(token, image_index))
+            token = torch.where(pairs.has_prompt.unsqueeze(-1), side.text_token, self.no_prompt)
+            if pairs.prompt_mask is None:
+                tokens.append(PairTokens(token, pairs.image_index))
             else:
-                which = torch.arange(len(token), device=device) if image_index is None else image_index
-                which = torch.where(prompt_mask, which, len(token))
+                which = pairs.image_index
+                which = torch.arange(len(token), device=device) if which is None else which
+                which = torch.where(pairs.prompt_mask, which, len(token))
                 tokens.append(PairTokens(torch.cat([token, self.no_prompt]), which))
-        for tables, fields in ((self.demographics, demographics), (self.metadata, metadata)):
+        for tables, fields in ((self.demographics, pairs.demographics), (self.metadata, pairs.metadata)):
             for table, ids in zip(tables, fields.distinct.unbind(-1)):
                 by_value = fields.index is None  # then the table's few rows are the distinct tokens
                 tokens.append(PairTokens(table.weight, ids) if by_value else PairTokens(table(ids), fields.index))
         for token, kind in zip(tokens, self.token_type):
             token.distinct = token.distinct + kind
-        for block in self.blocks[:-1]:
-            tokens = block(tokens)
-        utility = self.head(self.norm(self.blocks[-1].read_out(tokens))).squeeze(-1)
-
-        def with_prompt(what: str) -> Tensor:
-            value = side[f"image_{what}"]
-            if has_prompt is None:
-                return PairTokens(value, image_index).pairs()
-            text = side[f"text_{what}"] * has_prompt.unsqueeze(-1)
-            if prompt_mask is None:
-                return PairTokens(value + text, image_index).pairs()
-            value, text = PairTokens(value, image_index).pairs(), PairTokens(text, image_index).pairs()
-            return value + text * prompt_mask.unsqueeze(-1)
-
-        if self.config.interaction_rank:
-            factors = PairTokens(self.interaction_user(rows.distinct), rows.index).pairs() * with_prompt("factors")
-            utility = utility + factors.sum(-1) * (3 / math.sqrt(self.config.interaction_rank))
-        return utility
+        return tokens

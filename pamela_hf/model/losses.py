@@ -1,10 +1,18 @@
-"""Losses of the reward: an ordinal link between a utility and a rating, and a pairwise loss within each person."""
+"""Losses of the reward: an ordinal link between a utility and a rating, and a pairwise loss within each person.
+
+[`pamela_hf.heads.fitting.level_gradients`] is the same link in numpy, with the same constants.
+"""
+
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-CUTPOINT_PAD = 1e4  # logits; far beyond any utility
+CUTPOINT_PAD = 1e4
+"""Logits, far beyond any utility: cutpoints of scales with fewer levels are padded with multiples of it."""
+MAX_STRETCH = 1.6
+"""Bound of the log-stretch of a person's cutpoints."""
 
 
 def log_sub_sigmoid(upper: Tensor, lower: Tensor) -> Tensor:
@@ -24,11 +32,15 @@ def ordinal_log_probs(utility: Tensor, cutpoints: Tensor) -> Tensor:
             the padded levels then have probability 0 (exactly, in float32) and finite gradients.
 
     Returns:
-        `(..., K)` in float32.
+        `(..., K)` in float32, or in float64 where an argument is.
     """
-    z = cutpoints.float() - utility.float().unsqueeze(-1)
+    z = _full_precision(cutpoints) - _full_precision(utility).unsqueeze(-1)
     first, last = F.logsigmoid(z[..., :1]), F.logsigmoid(-z[..., -1:])
     return torch.cat([first, log_sub_sigmoid(z[..., 1:], z[..., :-1]), last], dim=-1)
+
+
+def _full_precision(x: Tensor) -> Tensor:
+    return x if x.dtype == torch.float64 else x.float()
 
 
 def ordinal_nll(log_probs: Tensor, labels: Tensor) -> Tensor:
@@ -54,3 +66,54 @@ def pairwise_logistic(utility: Tensor, preferred: Tensor, other: Tensor) -> Tens
 def preference_probability(utility_a: Tensor, utility_b: Tensor) -> Tensor:
     """`P(a ≻ b)` for one person from that person's utilities, in [0, 1]."""
     return torch.sigmoid(utility_a - utility_b)
+
+
+@dataclass
+class RatingTargets:
+    """Ratings of B pairs, and how their loss is taken.
+
+    Attributes:
+        labels: `(B,)` level indices on the asked scale.
+        group_ids: `(B,)` one number per person and scale: the pairwise loss compares within it.
+        weights: `(B,)` weight of each rating; default: 1.
+        row_penalty: `(B,)` what the squared length of a pair's row adds: a Gaussian prior on rows; default: 0.
+        pairwise_weight: λ of the within-person pairwise loss; 0 = off.
+        squared_error: squared error of the expected rating in place of the ordinal likelihood (an ablation).
+        normalizers: total weight of ratings and of pairs to divide by; default: those of this batch.
+    """
+
+    labels: Tensor
+    group_ids: Tensor
+    weights: Tensor | None = None
+    row_penalty: Tensor | None = None
+    pairwise_weight: float = 0.0
+    squared_error: bool = False
+    normalizers: tuple[Tensor, Tensor] | None = None
+
+    def loss(self, utilities: Tensor, log_probs: Tensor, levels: Tensor, squared_rows: Tensor) -> Tensor:
+        """The scalar loss of M members: each member's own, so that members stay different, which is what their average
+        lives from.
+
+        Args:
+            utilities: `(M, B)`.
+            log_probs: `(M, B, K)` of the levels.
+            levels: `(B, K)` their values, NaN beyond a scale's own.
+            squared_rows: `(B,)` squared length of each pair's row.
+        """
+        labels = self.labels
+        weights = torch.ones_like(labels, dtype=torch.float32) if self.weights is None else self.weights
+        total_ratings, total_pairs = self.normalizers if self.normalizers is not None else (weights.sum(), None)
+        if self.squared_error:
+            error = (log_probs.exp() * levels.nan_to_num(0.0)).sum(-1) - levels.gather(-1, labels[:, None]).T
+            rating_loss = error.square().mean(0)
+        else:
+            rating_loss = ordinal_nll(log_probs, labels.expand(len(utilities), -1)).mean(0)
+        if self.row_penalty is not None:
+            rating_loss = rating_loss + squared_rows * self.row_penalty
+        loss = (rating_loss * weights).sum() / total_ratings
+        if self.pairwise_weight:
+            preferred, other = within_group_pairs(labels, self.group_ids)
+            pairs = pairwise_logistic(utilities.T, preferred, other).mean(-1)
+            total_pairs = weights[preferred].sum() if total_pairs is None else total_pairs
+            loss = loss + self.pairwise_weight * (pairs * weights[preferred]).sum() / total_pairs.clamp_min(1e-9)
+        return loss

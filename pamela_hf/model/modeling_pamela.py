@@ -6,25 +6,36 @@ utility. An ordinal link turns the utility into the probability of every level o
 (Maerten et al., *Personalizing Text-to-Image Generation to Individual Taste*, arXiv 2604.07427.)
 """
 
-import hashlib
 import math
 import os
-import posixpath
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import AutoModel, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers import initialization as init
+from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import ModelOutput
 
-from .configuration_pamela import LOCAL_ENCODER, PamelaConfig
+from .configuration_pamela import LOCAL_ENCODER, PamelaConfig, check_encoder_kind
+from .encoder_pamela import (
+    LOADING,
+    NO_ADAPTER,
+    TOKEN_INPUTS,
+    encode_images,
+    encode_prompts,
+    encoder_place,
+    encoding_with_gradients,
+    load_encoder,
+)
 from .features_pamela import PamelaFeatures
-from .fusion_pamela import PairTokens, PamelaFusion, PamelaFusionBlock
-from .losses import CUTPOINT_PAD, ordinal_log_probs, ordinal_nll, pairwise_logistic, within_group_pairs
+from .fusion_pamela import ImageSide, Pairs, PairTokens, PamelaFusion, PamelaFusionBlock
+from .losses import RatingTargets
+from .scales_pamela import RatingScalesMixin, equal_cutpoints, scale_key
+from .weights_pamela import base_hash, cast_hashes, checkpoint_hash, content_hash
 
 
 @dataclass
@@ -48,21 +59,30 @@ class PamelaRewardOutput(ModelOutput):
     level_values: Tensor | None = None
 
 
-def encode_images(backbone: nn.Module, **pixel_inputs: Tensor) -> Tensor:
-    """Pooled image features `(B, D)`; `pixel_inputs` are what the encoder's image processor returned."""
-    return _pooled(backbone.get_image_features(**pixel_inputs))
+@dataclass
+class ReadImages:
+    """What the model makes of N images before it looks at people.
+
+    Attributes:
+        sides: of each member, to be gone through once unless it is a list.
+        readings: `(N, kinds × (taste_factors + 1))` of [`PamelaFeatures.read`].
+        prompt_readings: what the images' prompts add to them; `None` = no prompts.
+        has_prompt: `(N,)` bool; `None` = no prompts.
+    """
+
+    sides: Iterable[ImageSide]
+    readings: Tensor
+    prompt_readings: Tensor | None
+    has_prompt: Tensor | None
+
+    def part(self, low: int, high: int) -> "ReadImages":
+        """The same of images `low` to `high`."""
+        values = (self.readings, self.prompt_readings, self.has_prompt)
+        cut = (None if value is None else value[low:high] for value in values)
+        return ReadImages([side.part(low, high) for side in self.sides], *cut)
 
 
-def encode_prompts(backbone: nn.Module, **token_inputs: Tensor) -> Tensor:
-    """Pooled text features `(B, Dt)`; `token_inputs` are what the encoder's tokenizer returned."""
-    return _pooled(backbone.get_text_features(**token_inputs))
-
-
-def _pooled(output: Any) -> Tensor:
-    return output if isinstance(output, Tensor) else output.pooler_output
-
-
-class PamelaRewardModel(PreTrainedModel):
+class PamelaRewardModel(RatingScalesMixin, PreTrainedModel):
     r"""Predicts a person's rating of an image.
 
     A person is one vector of `row_size`, the deviation from everyone's taste: row 0 of `user_embedding`, the
@@ -73,22 +93,20 @@ class PamelaRewardModel(PreTrainedModel):
     config_class = PamelaConfig
     base_model_prefix = "pamela"
     main_input_name = "image_embeds"
+    supports_gradient_checkpointing = True
     _keys_to_ignore_on_load_missing = [r"^backbone\."]
 
     def __init__(self, config: PamelaConfig):
         super().__init__(config)
         self._where: dict[str, Any] = {}  # how from_pretrained reached the model's own repository
-        self._own_hashes: set[str] = set()  # of the weights that config.base_identity names, in each precision
-        self.backbone: nn.Module | None = None  # loaded when pixels first need it, see load_backbone
+        # Loaded when pixels first need it, see load_backbone. Its place is there from the start: other threads may go
+        # through the modules meanwhile.
+        self.register_module("backbone", None)
         self.user_embedding = nn.Embedding(len(config.users) + 1, config.row_size, padding_idx=0)
         self.style = nn.Linear(config.hidden_size, 2, bias=False)  # shift and log-stretch of a person's scale use
         self.unknown_stretch = nn.Parameter(torch.zeros(1))  # log-stretch of an unknown person's predictions
         self.members = nn.ModuleList(PamelaFusion(config) for _ in range(config.num_fusion_members))
-        self.cutpoints = nn.ParameterDict(
-            {_key(name): torch.zeros(len(values) - 1) for name, values in config.rating_scales.items()}
-        )
-        if len(self.cutpoints) < len(config.rating_scales):
-            raise ValueError(f"rating_scales={list(config.rating_scales)}: names must differ in more than '.' and '·'.")
+        self._add_cutpoints(config)
         self.features = PamelaFeatures(config)
         self.post_init()
 
@@ -133,42 +151,38 @@ class PamelaRewardModel(PreTrainedModel):
 
     # -- the frozen encoder ------------------------------------------------------------------------------------
     def load_backbone(self, **kwargs: Any) -> nn.Module:
-        """Loads the frozen encoder named in the config, once; `forward` calls it when pixels first need it.
+        """Loads the frozen encoder named in the config, once for all threads; `forward` calls it when pixels or prompts
+        first need it.
+
+        Args:
+            kwargs: for `from_pretrained`, such as `config`.
 
         Raises:
-            ValueError: the config names no encoder.
+            ValueError: the config names no encoder, or one of a kind without image and text features.
+            OSError: it cannot be loaded.
         """
         if self.backbone is None:
-            config = self.config
-            if config.backbone is None:
-                raise ValueError(
-                    "This model was trained from embeddings and its config names no encoder (backbone=None): pass "
-                    "image_embeds= instead of pixel_values=."
-                )
-            local = config.backbone == LOCAL_ENCODER
-            where = dict(self._where)
-            subfolder = where.pop("subfolder", "")
-            if local:
-                where["subfolder"] = posixpath.join(subfolder, LOCAL_ENCODER[2:])
-            else:
-                where["revision"] = config.backbone_revision
-            name = self.name_or_path if local else config.backbone
-            kwargs = {"dtype": self.dtype, "use_safetensors": True, **where, **kwargs}
-            self.set_backbone(AutoModel.from_pretrained(name, **kwargs))
+            with LOADING:
+                if self.backbone is None:
+                    name, where = encoder_place(self.config, self.name_or_path, self._where)
+                    self.set_backbone(load_encoder(name, **{"dtype": self.dtype, **where, **kwargs}))
         return self.backbone
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> "PamelaRewardModel":
-        """As in transformers, but whole or not at all, and from safetensors only: a pickle can run code when loaded.
+        """As in transformers, but whole, unchanged and alone: from safetensors only (a pickle can run code when
+        loaded), and without any adapter that lies beside the weights.
 
         Raises:
-            ValueError: the weights lack some of this model's tensors; transformers would fill them with random numbers.
+            ValueError: the weights lack some of this model's tensors (transformers would fill them with random
+                numbers), or are not those that were saved with the config.
         """
         if kwargs.setdefault("use_safetensors", True) is not True:
             raise ValueError("use_safetensors must stay True: weights are read from safetensors files only.")
         asked = kwargs.pop("output_loading_info", False)
         keep = ("cache_dir", "local_files_only", "token", "revision", "subfolder")
         where = {k: v for k, v in kwargs.items() if k in keep and v is not None}
+        kwargs["adapter_kwargs"] = NO_ADAPTER
         model, info = super().from_pretrained(pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs)
         if missing := sorted(info["missing_keys"]):
             raise ValueError(
@@ -177,7 +191,13 @@ class PamelaRewardModel(PreTrainedModel):
                 "the model again."
             )
         model._where = where
-        model._own_hashes = model._hashes()
+        # other variants of the weights are saved beside those that the config speaks of
+        if pretrained_model_name_or_path is not None and model.config.weights_sha256 and not kwargs.get("variant"):
+            if checkpoint_hash(pretrained_model_name_or_path, **where) != model.config.weights_sha256:
+                raise ValueError(
+                    f"{pretrained_model_name_or_path}: the weights are not those that were saved with its config.json "
+                    "(weights_sha256 differs): a file is damaged or was changed. Train or download the model again."
+                )
         return (model, info) if asked else model
 
     @classmethod
@@ -234,14 +254,15 @@ class PamelaRewardModel(PreTrainedModel):
         for parameter in model.members.parameters():  # the networks say nothing
             parameter.zero_()
         model.style.weight.copy_(torch.eye(2))
-        shares = torch.arange(1, len(levels)) / len(levels)
-        model.cutpoints[_key(scale)].copy_(_from_cutpoints(torch.logit(shares)))
+        model.cutpoints[scale_key(scale)].copy_(equal_cutpoints(len(levels)))
         if encoder is not None:
             model.set_backbone(encoder)
         return model
 
     def set_backbone(self, backbone: nn.Module) -> None:
-        """Takes an encoder as it is, frozen; it is never saved with the model's own weights."""
+        """Takes an encoder as it is, frozen; it is never saved with the model's own weights. Raises ValueError if it is
+        of a kind without image and text features."""
+        check_encoder_kind(backbone.config.model_type, "backbone")
         if self.config.backbone_config is None:
             self.config.backbone_config = backbone.config
         self.backbone = backbone.to(self.device).requires_grad_(False).eval()
@@ -251,35 +272,62 @@ class PamelaRewardModel(PreTrainedModel):
         super().train(mode)
         if self.backbone is not None:
             self.backbone.eval()
+            self._mark_checkpointed_layers()
         return self
 
+    def gradient_checkpointing_enable(
+        self, gradient_checkpointing_kwargs: dict[str, Any] | None = None, **kwargs: Any
+    ) -> None:
+        """Gradients to pixels with less memory: the encoder's layers are computed again on the way back.
+
+        Args:
+            gradient_checkpointing_kwargs: for `torch.utils.checkpoint.checkpoint`.
+            kwargs: further ones of transformers' method.
+        """
+        backbone = self.load_backbone()
+        if hasattr(backbone, "activation_checkpointing_enable"):  # its name in newer transformers
+            backbone.activation_checkpointing_enable(gradient_checkpointing_kwargs, **kwargs)
+        else:
+            backbone.gradient_checkpointing_enable(gradient_checkpointing_kwargs)
+        self._mark_checkpointed_layers()
+
+    def gradient_checkpointing_disable(self) -> None:
+        """Undoes [`gradient_checkpointing_enable`]."""
+        if self.backbone is not None:
+            if hasattr(self.backbone, "activation_checkpointing_disable"):
+                self.backbone.activation_checkpointing_disable()
+            else:
+                self.backbone.gradient_checkpointing_disable()
+            self.backbone.eval()
+
+    def _mark_checkpointed_layers(self) -> None:
+        # transformers checkpoints layers in training mode only; what is in a layer, dropout for one, stays in eval mode
+        for module in self.backbone.modules():
+            if isinstance(module, GradientCheckpointingLayer) and module.gradient_checkpointing:
+                module.training = True
+
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
-        """As in transformers; writes the base identity, and the encoder when it has no home but this model's folder."""
+        """As in transformers; writes the base identity and a hash over the weights into the config, and the encoder
+        when it has no home but this model's folder."""
+        tensors = {k: v for k, v in self.state_dict().items() if not k.startswith("backbone.")}
         identity = self.base_identity()
         if identity != self.config.base_identity:  # else the weights may be a cast of those that the name was made from
-            self.config.base_identity, self._own_hashes = identity, self._hashes()
+            self.config.base_identity, *self.config.cast_identities = cast_hashes(tensors)
+        self.config.weights_sha256 = content_hash(sorted(tensors.items()))
         super().save_pretrained(save_directory, **kwargs)
         if self.config.backbone == LOCAL_ENCODER:
             self.load_backbone().save_pretrained(os.path.join(save_directory, LOCAL_ENCODER[2:]))
 
     def base_identity(self) -> str:
         """The base identity: the config's as long as the weights are those that were loaded or saved with it, cast or
-        not; of weights that were changed since, their own."""
+        not; of weights that were changed since, their own. Hashes all weights at each call."""
         own = self.compute_base_identity()
-        return self.config.base_identity or own if own in self._own_hashes else own
+        return self.config.base_identity or own if own in self.config.cast_identities else own
 
-    def _hashes(self) -> set[str]:
-        return {self.compute_base_identity(dtype) for dtype in (torch.float32, torch.bfloat16, torch.float16)}
-
-    def compute_base_identity(self, dtype: torch.dtype = torch.float32) -> str:
-        """sha256 over all that gives a person's row its meaning, as `dtype` holds it: every tensor but the rows
-        themselves, the encoder and the rating scales' cutpoints."""
-        digest = hashlib.sha256()
-        for name, tensor in sorted(self.state_dict().items()):
-            if not name.startswith(("backbone.", "user_embedding.", "cutpoints.")):
-                digest.update(name.encode())
-                digest.update(tensor.detach().cpu().to(dtype).float().contiguous().numpy().tobytes())
-        return digest.hexdigest()
+    def compute_base_identity(self) -> str:
+        """sha256 over all that gives a person's row its meaning: every tensor but the rows themselves, the encoder and
+        the rating scales' cutpoints, in float32."""
+        return base_hash(self.state_dict())
 
     @torch.no_grad()
     def set_tastes(self, tastes: Tensor) -> None:
@@ -300,61 +348,13 @@ class PamelaRewardModel(PreTrainedModel):
             return
         was_training, share = self.training, self.config.linear_share
         self.eval()
-        image, text, has_prompt = self.encode(image_embeds, text_embeds, {})
-        read = self._with_prompts(*self.features.read(image, text, has_prompt), None, None)
-        linear = read[:, self.config.taste_factors].float()  # alike for all kinds of images
+        images = self.read_images(image_embeds, text_embeds)
+        linear = images.readings if images.prompt_readings is None else images.readings + images.prompt_readings
+        linear = linear[:, self.config.taste_factors].float()  # alike for all kinds of images
         utility = self.score_matrix(image_embeds, text_embeds).utility[:, 0].float()
         self.train(was_training)
         networks = (utility - share * (linear + self.features.linear_offset)) / (1 - share)
         self.features.match_linear(linear, networks)
-
-    @torch.no_grad()
-    def fit_cutpoints(self, scale: str, labels: Tensor) -> None:
-        """Starts a scale's cutpoints at its ratings' shares: `labels (n,)` are training level indices.
-
-        The shares' logits are widened by 1.3: one person's ratings of one image spread less than everybody's of all.
-        """
-        raw = self.cutpoints[_key(scale)]
-        counts = torch.bincount(labels, minlength=len(raw) + 1).float() + 1
-        points = 1.3 * torch.logit(counts.cumsum(0)[:-1] / counts.sum())
-        raw.copy_(_from_cutpoints(points))
-
-    # -- rating scales -----------------------------------------------------------------------------------------
-    def add_rating_scale(self, name: str, level_values: list[float]) -> None:
-        """Adds a scale to train on or to answer on. Raises ValueError if the name is taken.
-
-        `scale_ids` count the scales in the order of their names, so they may move: `PamelaProcessor.scale_id(name)`
-        of a processor that shares this model's config.
-        """
-        if name in self.config.rating_scales:
-            raise ValueError(f"Rating scale {name!r} exists already, with levels {self.config.rating_scales[name]}.")
-        if _key(name) in self.cutpoints:
-            raise ValueError(f"Rating scale {name!r}: names must differ in more than '.' and '·'; choose another.")
-        values = [float(v) for v in level_values]
-        PamelaConfig(rating_scales={name: values})  # the config's own check of level values
-        self.config.rating_scales = dict(sorted({**self.config.rating_scales, name: values}.items()))
-        # equal shares of a standard logistic: right for a scale of which nothing is known yet
-        share = torch.arange(1, len(values)) / len(values)
-        raw = _from_cutpoints(torch.logit(share))
-        self.cutpoints[_key(name)] = nn.Parameter(raw.to(self.device, self.dtype))
-
-    def scale_cutpoints(self) -> Tensor:
-        """`(S, K - 1)` float32 ascending cutpoints of every scale, padded for [`ordinal_log_probs`]."""
-        longest = max(len(p) for p in self.cutpoints.values())
-        out = []
-        for name in self.config.rating_scales:
-            raw = self.cutpoints[_key(name)].float()
-            points = raw[0] + F.pad(F.softplus(raw[1:]).cumsum(0), (1, 0))
-            pad = CUTPOINT_PAD * torch.arange(1, longest - len(raw) + 1, device=raw.device)
-            out.append(torch.cat([points, pad]))
-        return torch.stack(out)
-
-    def scale_levels(self) -> Tensor:
-        """`(S, K)` level values of every scale, NaN beyond a scale's own."""
-        values = list(self.config.rating_scales.values())
-        longest = max(len(v) for v in values)
-        padded = [v + [math.nan] * (longest - len(v)) for v in values]
-        return torch.tensor(padded, device=self.device)
 
     # -- scoring -----------------------------------------------------------------------------------------------
     def embed_users(self, user_ids: Tensor | None, user_embeds: Tensor | None, n: int) -> Tensor:
@@ -382,30 +382,47 @@ class PamelaRewardModel(PreTrainedModel):
         distinct, index = torch.unique(user_ids, return_inverse=True)
         return PairTokens(self.embed_users(distinct, None, len(distinct)), index.to(self.device))
 
-    def encode(
-        self, image_embeds: Tensor | None, text_embeds: Tensor | None, inputs: dict[str, Tensor]
-    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Standardized features `(N, D)`, `(N, Dt)` and which images have a prompt `(N,)`, from pixels and token ids
-        where no features are given."""
-        token_names = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
-        tokens = {k: inputs.pop(k) for k in token_names if inputs.get(k) is not None}
-        pixels = {k: v for k, v in inputs.items() if v is not None}
+    def read_images(
+        self,
+        image_embeds: Tensor | None,
+        text_embeds: Tensor | None,
+        encoder_inputs: Mapping[str, Tensor | None] | None = None,
+        prompt_mask: Tensor | None = None,
+    ) -> ReadImages:
+        """What the model makes of N images, from features, or from pixels and token ids where none are given.
+
+        Args:
+            image_embeds: `(N, image_embed_dim)`.
+            text_embeds: `(N, text_embed_dim)`, a row of zeros = no prompt.
+            encoder_inputs: what the encoder's image processor and tokenizer returned.
+            prompt_mask: `(N,)` bool, False = as if there were no prompt.
+
+        Raises:
+            ValueError: neither or both of features and pixels.
+        """
+        given = {key: value for key, value in (encoder_inputs or {}).items() if value is not None}
+        tokens = {key: given.pop(key) for key in TOKEN_INPUTS if key in given}
         if image_embeds is None:
-            if not pixels:
+            if not given:
                 raise ValueError("Pass pixel_values= (from PamelaProcessor) or image_embeds=.")
             backbone = self.load_backbone()
-            with torch.no_grad():
-                image_embeds = encode_images(backbone, **_to(pixels, backbone))
-        elif pixels:
-            raise ValueError(f"image_embeds= and {next(iter(pixels))}= were both given; pass one of the two.")
+            with encoding_with_gradients(given):
+                image_embeds = encode_images(backbone, **given)
+        elif given:
+            raise ValueError(f"image_embeds= and {next(iter(given))}= were both given; pass one of the two.")
         if text_embeds is None and tokens and self.config.text_embed_dim:
             backbone = self.load_backbone()
             with torch.no_grad():
-                text_embeds = encode_prompts(backbone, **_to(tokens, backbone))
-        image = self.features.standardize("image", image_embeds)
-        if text_embeds is None or not self.config.text_embed_dim:
-            return image, None, None
-        return image, self.features.standardize("text", text_embeds), text_embeds.to(self.device).any(dim=-1)
+                text_embeds = encode_prompts(backbone, **tokens)
+        image, text, has_prompt = self.features.standardize("image", image_embeds), None, None
+        if text_embeds is not None and self.config.text_embed_dim:
+            text = self.features.standardize("text", text_embeds)
+            has_prompt = text_embeds.to(self.device).any(dim=-1)
+            if prompt_mask is not None:
+                has_prompt = has_prompt & prompt_mask.to(self.device)
+        # one after the other as they are asked for, so that dropout is drawn member by member
+        sides = (member.image_side(image, text) for member in self.members)
+        return ReadImages(sides, *self.features.read(image, text, has_prompt), has_prompt)
 
     def forward(
         self,
@@ -448,102 +465,76 @@ class PamelaRewardModel(PreTrainedModel):
         Returns:
             [`PamelaRewardOutput`].
         """
-        image, text, has_prompt = self.encode(image_embeds, text_embeds, encoder_inputs)
-        n = len(image) if image_index is None else len(image_index)
+        images = self.read_images(image_embeds, text_embeds, encoder_inputs)
+        n = len(images.readings) if image_index is None else len(image_index)
         people = self._people(user_ids, user_embeds, n)
-        rows = self._for_networks(people)
         demographic_ids = self._ids(demographic_ids, n, len(self.config.demographics), "demographic_ids")
         metadata_ids = self._ids(metadata_ids, n, len(self.config.metadata), "metadata_ids")
-        if image_index is not None:
-            image_index = image_index.to(self.device)
-        if prompt_mask is not None:
-            prompt_mask = prompt_mask.to(self.device)
-        fields = PairTokens(demographic_ids), PairTokens(metadata_ids)
-        utilities = [
-            member(member.image_side(image, text), image_index, has_prompt, prompt_mask, rows, *fields)
-            for member in self.members
-        ]
-        utilities = torch.stack(utilities).float()  # (members, B)
-        seen = self._with_prompts(*self.features.read(image, text, has_prompt), image_index, prompt_mask)
-        seen = self.features.of_kind(seen, metadata_ids)
-        utilities = self._add_linear(utilities, people, seen)
-        log_probs, levels = self.link(utilities, rows, scale_ids)
-        out = self._summarize(utilities, log_probs, levels)
+        pairs = Pairs(
+            people=people,
+            network_rows=self._for_networks(people),
+            demographics=PairTokens(demographic_ids),
+            metadata=PairTokens(metadata_ids),
+            image_index=None if image_index is None else image_index.to(self.device),
+            has_prompt=images.has_prompt,
+            prompt_mask=None if prompt_mask is None else prompt_mask.to(self.device),
+        )
+        utilities = self._utilities(images, pairs)
+        log_probs, levels = self.link(utilities, pairs.network_rows, scale_ids)
+        # gradients go through scores only to pixels or features that ask for them: what is trained is the loss
+        wanted = images.readings.requires_grad
+        out = self._summarize(utilities, log_probs if wanted else log_probs.detach(), levels)
         if labels is not None:
-            labels = labels.to(self.device)
             if group_ids is None:
                 group_ids = user_ids if user_ids is not None else torch.zeros_like(labels)
-            weights = torch.ones_like(labels, dtype=torch.float32) if weights is None else weights.to(self.device)
-            total_ratings, total_pairs = loss_normalizers if loss_normalizers is not None else (weights.sum(), None)
-            # each member's own loss: members stay different, which is what their average lives from
-            if squared_error:
-                error = (log_probs.exp() * levels.nan_to_num(0.0)).sum(-1) - levels.gather(-1, labels[:, None]).T
-                rating_loss = error.square().mean(0)
-            else:
-                rating_loss = ordinal_nll(log_probs, labels.expand(len(utilities), -1)).mean(0)
-            if row_penalty is not None:
-                rating_loss = rating_loss + rows.pairs(rows.distinct.float().square().sum(-1)) * row_penalty
-            out.loss = (rating_loss * weights).sum() / total_ratings
-            if pairwise_weight:
-                preferred, other = within_group_pairs(labels, group_ids.to(self.device))
-                pairs = pairwise_logistic(utilities.T, preferred, other).mean(-1)
-                total_pairs = weights[preferred].sum() if total_pairs is None else total_pairs
-                out.loss = out.loss + pairwise_weight * (pairs * weights[preferred]).sum() / total_pairs.clamp_min(1e-9)
+            rows = pairs.network_rows
+            targets = RatingTargets(
+                labels=labels.to(self.device),
+                group_ids=group_ids.to(self.device),
+                weights=None if weights is None else weights.to(self.device),
+                row_penalty=row_penalty,
+                pairwise_weight=pairwise_weight,
+                squared_error=squared_error,
+                normalizers=loss_normalizers,
+            )
+            squared_rows = rows.pairs(rows.distinct.float().square().sum(-1))
+            out.loss = targets.loss(utilities, log_probs, levels, squared_rows)
         return out
-
-    @staticmethod
-    def _with_prompts(
-        seen: Tensor, read: Tensor | None, image_index: Tensor | None, prompt_mask: Tensor | None
-    ) -> Tensor:
-        """Readings of B pairs: of their images and, unless masked, of the images' prompts."""
-        if read is None:
-            return PairTokens(seen, image_index).pairs()
-        if prompt_mask is None:
-            return PairTokens(seen + read, image_index).pairs()
-        read = PairTokens(read, image_index).pairs() * prompt_mask.unsqueeze(-1)
-        return PairTokens(seen, image_index).pairs() + read
 
     def _for_networks(self, people: PairTokens) -> PairTokens:
         """The part of people's rows that the fusion networks and the link take."""
         return PairTokens(people.distinct[:, : self.config.hidden_size], people.index)
 
-    def _add_linear(self, utilities: Tensor, people: PairTokens, seen: Tensor) -> Tensor:
-        """Utilities `(members, B)` with what is linear in the readings `(B, taste_factors + 1)`.
+    def _utilities(self, images: ReadImages, pairs: Pairs) -> Tensor:
+        """Utilities `(members, B)` float32: the networks', and what is linear in the images' readings.
 
         Linear taste takes its share at inference only: it is fitted to the very ratings that the networks learn from,
         and networks trained on what it leaves over would learn from errors that it makes on no new image.
         """
+        utilities = torch.stack([member(side, pairs) for member, side in zip(self.members, images.sides)]).float()
         share = 0.0 if self.training else self.config.linear_share
         if not share:
             return utilities
-        linear = seen[:, -1].float() + self.features.linear_offset
+        readings = self._pair_readings(images, pairs)
+        linear = readings[:, -1].float() + self.features.linear_offset
         if self.config.taste_factors:
-            tastes = people.pairs(people.distinct[:, self.config.hidden_size :])
-            linear = linear + (tastes * seen[:, :-1]).sum(-1).float()
+            tastes = pairs.people.pairs(pairs.people.distinct[:, self.config.hidden_size :])
+            linear = linear + (tastes * readings[:, :-1]).sum(-1).float()
         return (1 - share) * utilities + share * linear
 
-    def link(self, utilities: Tensor, rows: PairTokens, scale_ids: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Ordinal link of B pairs' utilities `(…, B)`: log-probabilities `(…, B, K)` and level values `(B, K)`.
-
-        A scale's cutpoints are shared by all who use it, shifted and stretched by the person's row: people use the
-        same scale differently. The less is known of a person (the nearer the row is to 0), the wider the prediction:
-        utility and cutpoints shrink together, which leaves the order of images as it is.
-        """
-        if scale_ids is None:
-            default = list(self.config.rating_scales).index(self.config.default_scale)
-            scale_ids = torch.full((utilities.shape[-1],), default, device=self.device)
-        scale_ids = scale_ids.to(self.device)
-        style = rows.pairs(self.style(rows.distinct).float())
-        shift, stretch = style[:, :1], style[:, 1:].clamp(-1.6, 1.6).exp()
-        cutpoints = self.scale_cutpoints()[scale_ids] * stretch + shift
-        known = rows.distinct.float().square().sum(-1, keepdim=True) / (2 * self.config.unknown_width**2)
-        width = rows.pairs((self.unknown_stretch.float() * (-known).exp()).exp())
-        log_probs = ordinal_log_probs(utilities * width.squeeze(-1), cutpoints * width)
-        return log_probs, self.scale_levels()[scale_ids]
+    def _pair_readings(self, images: ReadImages, pairs: Pairs) -> Tensor:
+        """Readings `(B, taste_factors + 1)` of the pairs' images as the kind of image that they are."""
+        if pairs.metadata.index is pairs.image_index and pairs.prompt_mask is None:  # then once for each image
+            readings = images.readings
+            if images.prompt_readings is not None:
+                readings = readings + images.prompt_readings
+            return PairTokens(self.features.of_kind(readings, pairs.metadata.distinct), pairs.image_index).pairs()
+        readings = pairs.with_prompts(images.readings, images.prompt_readings)
+        return self.features.of_kind(readings, pairs.metadata.pairs())
 
     @staticmethod
     def _summarize(utilities: Tensor, log_probs: Tensor, levels: Tensor) -> PamelaRewardOutput:
-        probs = log_probs.detach().exp().mean(0)
+        probs = log_probs.exp().mean(0)
         values = levels.nan_to_num(0.0)
         mean = (probs * values).sum(-1)
         std = (probs * (values - mean.unsqueeze(-1)).pow(2)).sum(-1).clamp_min(0).sqrt()
@@ -581,62 +572,32 @@ class PamelaRewardModel(PreTrainedModel):
         Returns:
             [`PamelaRewardOutput`] with `scores`, `std` and `utility` of shape `(N, U)`.
         """
-        image, text, has_prompt = self.encode(image_embeds, text_embeds, encoder_inputs)
-        if prompt_mask is not None and has_prompt is not None:
-            has_prompt = has_prompt & prompt_mask.to(self.device)
-        n = len(image)
+        images = self.read_images(image_embeds, text_embeds, encoder_inputs, prompt_mask)
+        images.sides = list(images.sides)
+        n = len(images.readings)
         u = len(user_embeds) if user_embeds is not None else 1 if user_ids is None else len(user_ids)
         rows = self.embed_users(user_ids, user_embeds, u)
         demographic_ids = self._ids(demographic_ids, u, len(self.config.demographics), "demographic_ids")
         metadata_ids = self._ids(metadata_ids, n, len(self.config.metadata), "metadata_ids")
-        sides = [member.image_side(image, text) for member in self.members]
-        seen = self._with_prompts(*self.features.read(image, text, has_prompt), None, None)
-        seen = self.features.of_kind(seen, metadata_ids)
         out = {name: torch.empty(n * u, device=self.device) for name in ("utility", "scores", "std")}
         scale_ids = None if scale is None else torch.full((max_pairs,), scale, device=self.device)
         for start in range(0, n * u, max_pairs):
             pair = torch.arange(start, min(start + max_pairs, n * u), device=self.device)
-            i, j = pair // u, pair % u
-            low, high = int(i[0]), int(i[-1]) + 1
-            i = i - low
-            whole, demographics = PairTokens(rows, j), PairTokens(demographic_ids, j)
-            people = self._for_networks(whole)
-            metadata = PairTokens(metadata_ids[low:high], i)
-            prompted = None if has_prompt is None else has_prompt[low:high]
-            utilities = [
-                member(
-                    {name: value[low:high] for name, value in side.items()},
-                    i,
-                    prompted,
-                    None,
-                    people,
-                    demographics,
-                    metadata,
-                )
-                for member, side in zip(self.members, sides)
-            ]
+            image, person = pair // u, pair % u
+            low, high = int(image[0]), int(image[-1]) + 1
+            image = image - low
+            part, people = images.part(low, high), PairTokens(rows, person)
+            pairs = Pairs(
+                people=people,
+                network_rows=self._for_networks(people),
+                demographics=PairTokens(demographic_ids, person),
+                metadata=PairTokens(metadata_ids[low:high], image),
+                image_index=image,
+                has_prompt=part.has_prompt,
+            )
             asked = None if scale_ids is None else scale_ids[: len(pair)]
-            utilities = self._add_linear(torch.stack(utilities).float(), whole, seen[low:high][i])
-            part = self._summarize(utilities, *self.link(utilities, people, asked))
+            utilities = self._utilities(part, pairs)
+            scored = self._summarize(utilities, *self.link(utilities, pairs.network_rows, asked))
             for name, value in out.items():
-                value[start : start + len(pair)] = part[name]
+                value[start : start + len(pair)] = scored[name]
         return PamelaRewardOutput(**{name: value.view(n, u) for name, value in out.items()})
-
-
-_TAKEN = frozenset(dir(nn.ParameterDict()))
-
-
-def _key(scale: str) -> str:
-    """A parameter's name for a scale: it may hold no dot, not be empty, and not be that of another attribute."""
-    key = scale.replace(".", "·")
-    return f"{key}·" if not key or key in _TAKEN else key
-
-
-def _from_cutpoints(points: Tensor) -> Tensor:
-    """`(K - 1,)` the parameters of ascending cutpoints: the first, then what softplus makes their distances."""
-    return torch.cat([points[:1], torch.log(torch.expm1(points.diff()))])
-
-
-def _to(inputs: dict[str, Tensor], backbone: nn.Module) -> dict[str, Tensor]:
-    like = next(backbone.parameters())
-    return {k: v.to(like.device, like.dtype if v.is_floating_point() else v.dtype) for k, v in inputs.items()}

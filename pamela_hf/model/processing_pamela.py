@@ -3,63 +3,49 @@
 Vocabularies and the encoder's name are read from the model's `config.json`, so that they are written in one place.
 """
 
-import hashlib
-import json
+import numbers
 import os
-import posixpath
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer, BatchFeature
+from transformers import BatchFeature
 from transformers.processing_utils import ProcessorMixin
 from transformers.utils import logging
 
 from .configuration_pamela import LOCAL_ENCODER, PamelaConfig
+from .encoder_pamela import LOADING, encoder_place, load_encoder_config, load_preprocessors, tokenize_prompts
+from .pixels_pamela import preprocess_pixels
 
 logger = logging.get_logger(__name__)
 
 
-def load_preprocessors(
-    backbone: str, revision: str | None = None, subfolder: str = "", **kwargs: Any
-) -> tuple[Any, Any]:
-    """Image processor (PIL backend: the same pixels wherever torchvision happens to be installed) and tokenizer."""
-    # AutoTokenizer and AutoImageProcessor never run code of the encoder's repository: trust_remote_code stays off.
-    where = {"revision": revision, "subfolder": subfolder, **kwargs}
-    return (
-        AutoImageProcessor.from_pretrained(backbone, backend="pil", **where),
-        AutoTokenizer.from_pretrained(backbone, **where),
-    )
+def is_missing(value: Any) -> bool:
+    """Whether a value is how people and tables write "not known": `None`, NaN, `pd.NA`, `pd.NaT`, empty text."""
+    if value is None or isinstance(value, str):
+        return not (value and value.strip())
+    if isinstance(value, (Mapping, Sequence)) or getattr(value, "ndim", 0):
+        return False
+    unequal = value != value  # NaN and NaT differ from themselves; of pd.NA even that is unknown
+    return unequal is value or bool(unequal)
 
 
-def tokenize_prompts(tokenizer: Any, prompts: Sequence[str], text_config: Any, model_type: str) -> dict[str, Any]:
-    """Token ids of prompts as the encoder was trained on them, as PyTorch tensors `(B, L)`.
+def align(name: str, value: Any, n: int) -> list[Any]:
+    """One value for each of n images, from one for all (a text, a mapping, a head, a number, or nothing) or one each.
 
-    The SigLIP family was trained on lower-cased text padded on the right to a fixed length and without an attention
-    mask (big_vision's text transformer); other encoders get the mask of their own tokenizer.
+    Args:
+        name: of the argument, for errors.
+
+    Raises:
+        ValueError: another number of values than n.
     """
-    siglip = model_type.startswith("siglip")
-    length = getattr(text_config, "max_position_embeddings", None) or tokenizer.model_max_length
-    encoded = tokenizer(
-        [p.lower() for p in prompts] if siglip else list(prompts),
-        padding="max_length" if siglip else True,
-        padding_side="right",
-        truncation=True,
-        max_length=min(length, tokenizer.model_max_length),
-        return_tensors="pt",
-    )
-    return {"input_ids": encoded["input_ids"]} if siglip else dict(encoded)
-
-
-def preprocessing_fingerprint(image_processor: Any, tokenizer: Any) -> str:
-    """First 16 hex digits of the sha256 over what fixes an encoder's inputs: the image processor's settings and the
-    tokenizer's vocabulary and rules. Two caches with different fingerprints hold features that don't compare."""
-    # version stamps and class names differ between releases that give the same pixels; settings don't
-    named = ("transformers_version", "image_processor_type", "processor_class", "_processor_class")
-    settings = {k: v for k, v in image_processor.to_dict().items() if k not in named}
-    rules = tokenizer.backend_tokenizer.to_str() if hasattr(tokenizer, "backend_tokenizer") else repr(tokenizer)
-    text = json.dumps(settings, sort_keys=True, default=str) + hashlib.sha256(rules.encode()).hexdigest()
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    one = value is None or isinstance(value, (str, Mapping)) or hasattr(value, "row")
+    if one or not isinstance(value, Iterable):
+        return [value] * n
+    values = list(value)
+    if len(values) != n:
+        raise ValueError(f"{name}= has {len(values)} entries for {n} images; give one for all, or one each.")
+    return values
 
 
 class PamelaProcessor(ProcessorMixin):
@@ -78,13 +64,11 @@ class PamelaProcessor(ProcessorMixin):
         self._image_processor, self._tokenizer = image_processor, tokenizer
         self._encoder_config: Any = None
         self._source: tuple[str, dict[str, Any]] | None = None  # where from_pretrained found it
-        self._rows = {
-            field: {value: i + 1 for i, value in enumerate(values)}
-            for field, values in {
-                "user": self.config.users,
-                **self.config.demographics,
-                **self.config.metadata,
-            }.items()
+        # by what each vocabulary is of: a field may be called "user"
+        self._user_rows = _rows(self.config.users)
+        self._field_rows = {
+            kind: {field: _rows(values) for field, values in getattr(self.config, kind).items()}
+            for kind in ("demographics", "metadata")
         }
 
     @classmethod
@@ -97,32 +81,25 @@ class PamelaProcessor(ProcessorMixin):
         if self.config.backbone_config is not None:
             return self.config.backbone_config
         if self._encoder_config is None:
-            name, where = self._encoder_place()
-            self._encoder_config = AutoConfig.from_pretrained(name, **where)
+            with LOADING:
+                if self._encoder_config is None:
+                    name, where = self._encoder_place()
+                    self._encoder_config = load_encoder_config(name, **where)
         return self._encoder_config
 
     # -- the encoder's own preprocessors, loaded when pixels or prompts first need them -------------------------
     def _load(self) -> None:
-        if self._image_processor is not None and self._tokenizer is not None:
-            return
-        name, where = self._encoder_place()
-        loaded = load_preprocessors(name, **where)
-        self._image_processor = self._image_processor or loaded[0]
-        self._tokenizer = self._tokenizer or loaded[1]
+        if self._image_processor is None or self._tokenizer is None:
+            with LOADING:
+                if self._image_processor is None or self._tokenizer is None:
+                    name, where = self._encoder_place()
+                    image_processor, tokenizer = load_preprocessors(name, config=self.config.backbone_config, **where)
+                    self._image_processor = self._image_processor or image_processor
+                    self._tokenizer = self._tokenizer or tokenizer
 
     def _encoder_place(self) -> tuple[str, dict[str, Any]]:
-        if self.config.backbone is None:
-            raise ValueError(
-                "This model was trained from embeddings and names no encoder, so it takes no pixels and no prompt "
-                "text. Pass image_embeds= (and text_embeds=) made by the encoder of its training data."
-            )
-        if self.config.backbone != LOCAL_ENCODER:
-            where = {k: v for k, v in (self._source or ("", {}))[1].items() if k != "subfolder"}
-            return self.config.backbone, {**where, "revision": self.config.backbone_revision}
-        if self._source is None:
-            raise ValueError("The encoder lies in the model's own folder: load the processor with from_pretrained.")
-        name, where = self._source
-        return name, {**where, "subfolder": posixpath.join(where.get("subfolder", ""), LOCAL_ENCODER[2:])}
+        source, where = self._source or (None, {})
+        return encoder_place(self.config, source, where)
 
     @property
     def image_processor(self) -> Any:
@@ -180,8 +157,8 @@ class PamelaProcessor(ProcessorMixin):
         Args:
             images: upright RGB PIL images or arrays `(H, W, 3)` uint8, as `pamela_hf.scoring.open_image` makes them of
                 anything; or give `image_embeds` `(B, image_embed_dim)` instead.
-            prompts: what an image was made from; `None` or "" = unknown.
-            user: trained participants' ids; `None` = a person the model has not met.
+            prompts: what an image was made from; a missing value ([`is_missing`]) = unknown.
+            user: trained participants' ids; a missing value = a person the model has not met.
             demographics: `{"age": 34, "gender": "female", …}` (fields: `config.demographics`; `age` in years finds
                 its bin).
             metadata: `{"group": "animal", "type": "Art", …}` (fields: `config.metadata`).
@@ -214,46 +191,71 @@ class PamelaProcessor(ProcessorMixin):
         if text_embeds is not None:
             data["text_embeds"] = torch.atleast_2d(torch.as_tensor(text_embeds)).expand(n, -1)
         elif prompts is not None:
-            texts = self._align("prompts", prompts, n)
-            data["prompt_mask"] = torch.tensor([bool(t and t.strip()) for t in texts])
+            texts = clean_prompts(prompts, n)
+            data["prompt_mask"] = torch.tensor([text is not None for text in texts])
             if data["prompt_mask"].any():
-                config = self.encoder_config
-                data.update(
-                    tokenize_prompts(
-                        self.tokenizer,
-                        [t or "" for t in texts],
-                        getattr(config, "text_config", config),
-                        config.model_type,
-                    )
-                )
+                data.update(tokenize_prompts(self.tokenizer, [t or "" for t in texts], self.encoder_config))
         data.update(self.encode_people(n, user, demographics))
-        data["metadata_ids"] = self._field_ids("metadata", self._align("metadata", metadata, n))
-        data["scale_ids"] = torch.tensor([self.scale_id(s) for s in self._align("scale", scale, n)])
+        data["metadata_ids"] = self.field_ids("metadata", metadata, n)
+        data["scale_ids"] = torch.tensor([self.scale_id(s) for s in align("scale", scale, n)])
         return BatchFeature(data)
 
+    def preprocess_tensor(self, pixels: torch.Tensor) -> BatchFeature:
+        """Model inputs of images given as a tensor, differentiable: gradients of a score reach the pixels.
+
+        The same as a call gives of the same images up to the rounding to 8 bits that PIL images go through (scores of
+        photographs differ by less than .01 of a rating unit on a scale of five levels).
+
+        Args:
+            pixels: `(N, 3, H, W)` floats in 0..1, RGB, upright.
+
+        Returns:
+            `BatchFeature` with `pixel_values`, and what else the encoder takes, on the device of `pixels`.
+
+        Raises:
+            ValueError: another shape, values outside 0..1, an encoder whose preprocessing has no counterpart.
+
+        Example:
+
+        ```python
+        pixels = pixels.requires_grad_()
+        model(**processor.preprocess_tensor(pixels), user_ids=torch.tensor([1])).scores.sum().backward()
+        ```
+        """
+        return BatchFeature(preprocess_pixels(self.image_processor, pixels))
+
     def encode_people(self, n: int, user: Any = None, demographics: Any = None) -> dict[str, torch.Tensor]:
-        """`user_ids (n,)` and `demographic_ids (n, F)` of `n` people."""
+        """`user_ids (n,)` and `demographic_ids (n, F)` of `n` people; arguments as in a call."""
         return {
-            "user_ids": torch.tensor([self.user_id(u) for u in self._align("user", user, n)]),
-            "demographic_ids": self._field_ids("demographics", self._align("demographics", demographics, n)),
+            "user_ids": torch.tensor([self.user_id(u) for u in align("user", user, n)]),
+            "demographic_ids": self.field_ids("demographics", demographics, n),
         }
 
-    def user_id(self, user: str | None) -> int:
-        """Row of a trained participant; `None` is row 0. Raises ValueError for a name the model does not know."""
-        if user is None:
+    def user_id(self, user: str | int | None) -> int:
+        """Row of a trained participant.
+
+        Args:
+            user: the participant's id (a whole number stands for its digits); a missing value is row 0, everyone.
+
+        Raises:
+            ValueError: a name the model does not know, or something else than a name.
+        """
+        if is_missing(user):
             return 0
-        try:
-            return self._rows["user"][user]
-        except KeyError:
+        name = str(user) if isinstance(user, numbers.Integral) and not isinstance(user, bool) else user
+        row = self._user_rows.get(name) if isinstance(name, str) else None
+        if row is None:
             raise ValueError(
                 f"user={user!r} is not among the {len(self.config.users)} people this model was trained on"
                 f"{_examples(self.config.users)}. Pass None for the generic score, or fit a head for a new person."
-            ) from None
+            )
+        return row
 
     def scale_id(self, scale: str | None) -> int:
-        """Index of a rating scale; `None` is the default one. Raises ValueError for one the model does not have."""
+        """Index of a rating scale; a missing value is the default one. Raises ValueError for one the model does not
+        have."""
         names = list(self.config.rating_scales)
-        scale = self.config.default_scale if scale is None else scale
+        scale = self.config.default_scale if is_missing(scale) else scale
         if scale not in names:
             raise ValueError(
                 f"scale={scale!r} is not a rating scale of this model; it has {names}. "
@@ -262,47 +264,92 @@ class PamelaProcessor(ProcessorMixin):
         return names.index(scale)
 
     def field_id(self, kind: str, field: str, value: Any) -> int:
-        """Row of one demographic (`kind="demographics"`) or metadata value; unknown values are row 0, said once."""
-        if value is None or value != value:  # NaN is how tables spell a missing value
+        """Row of a field's value.
+
+        Args:
+            kind: "demographics" or "metadata".
+            field: one of the config's fields of that kind.
+            value: a missing one is row 0, and so is one that did not occur in training, which is said once.
+        """
+        if is_missing(value):
             return 0
-        row = self._rows[field].get(str(value))
+        row = self._field_rows[kind][field].get(str(value))
         if row is None:
             logger.warning_once(f"{kind}: {field}={value!r} did not occur in training; it is taken as unknown.")
         return row or 0
 
-    def _field_ids(self, kind: str, rows: Sequence[Mapping[str, Any] | None]) -> torch.Tensor:
-        fields = list(getattr(self.config, kind))
-        ids = []
-        for row in rows:
-            row = dict(row or {})
-            if kind == "demographics" and "age" in row and "age_binned" in fields:
-                age = row.pop("age")
-                row.setdefault("age_binned", _age_bin(age, self.config.demographics["age_binned"]))
-            if extra := [k for k in row if k not in fields]:
-                raise ValueError(f"{kind}: {extra[0]!r} is not a field of this model; it has {fields}.")
-            ids.append([self.field_id(kind, field, row.get(field)) for field in fields])
-        return torch.tensor(ids, dtype=torch.long).reshape(len(rows), len(fields))
+    def field_ids(self, kind: str, values: Any, n: int) -> torch.Tensor:
+        """Rows `(n, fields)` of what is known of n people or images.
 
-    @staticmethod
-    def _align(name: str, value: Any, n: int) -> list[Any]:
-        if value is None or isinstance(value, (str, Mapping)):
-            return [value] * n
-        values = list(value)
-        if len(values) != n:
-            raise ValueError(f"{name}= has {len(values)} entries for {n} images; give one for all, or one each.")
-        return values
+        Args:
+            kind: "demographics" or "metadata".
+            values: one mapping field → value for all, or one each; a missing mapping = nothing is known. Of people,
+                `age` in years, or as one of the model's bins, stands for `age_binned`.
+
+        Raises:
+            ValueError: no mapping, a field that the model does not have, an age that is no number.
+        """
+        fields = list(getattr(self.config, kind))
+        ids = [self._ids_of(kind, fields, given) for given in align(kind, values, n)]
+        return torch.tensor(ids, dtype=torch.long).reshape(n, len(fields))
+
+    def _ids_of(self, kind: str, fields: Sequence[str], given: Any) -> list[int]:
+        if not isinstance(given, Mapping):
+            if not is_missing(given):
+                raise ValueError(f"{kind}={given!r}: give a mapping of fields to values; this model has {fields}.")
+            given = {}
+        row = dict(given)
+        if kind == "demographics" and "age" in row and "age" not in fields and "age_binned" in fields:
+            age = row.pop("age")
+            if is_missing(row.get("age_binned")):
+                row["age_binned"] = age_bin(age, self.config.demographics["age_binned"])
+        if extra := [field for field in row if field not in fields]:
+            raise ValueError(f"{kind}: {extra[0]!r} is not a field of this model; it has {fields}.")
+        return [self.field_id(kind, field, row.get(field)) for field in fields]
+
+
+def clean_prompts(prompts: Any, n: int) -> list[str | None]:
+    """The prompts of n images, from one for all or one each: texts, and `None` for missing ones.
+
+    Raises:
+        ValueError: another number of prompts, or one that is no text.
+    """
+    texts = [None if is_missing(text) else text for text in align("prompts", prompts, n)]
+    for text in texts:
+        if not isinstance(text, (str, type(None))):
+            raise ValueError(f"prompts={text!r}: a prompt is a text, or None where an image has none.")
+    return texts
+
+
+def age_bin(age: Any, bins: Sequence[str]) -> str | None:
+    """The bin that an age is in.
+
+    Args:
+        age: years, as a number or its digits, or one of `bins`; a missing value has no bin.
+        bins: such as "30-39" or "60+".
+
+    Returns:
+        One of `bins`, or `None` where none holds the age.
+
+    Raises:
+        ValueError: the age is neither years nor a bin.
+    """
+    if is_missing(age) or age in bins:
+        return None if is_missing(age) else age
+    try:
+        years = float(age)
+    except (TypeError, ValueError):
+        raise ValueError(f"demographics: age={age!r}: give years such as 34, or one of {list(bins)}.") from None
+    for name in bins:
+        low, _, high = name.replace("–", "-").rstrip("+").partition("-")
+        if low.strip().isdigit() and float(low) <= years <= (float(high) if high.strip().isdigit() else 200):
+            return name
+    return None
+
+
+def _rows(values: Sequence[str]) -> dict[str, int]:
+    return {value: i + 1 for i, value in enumerate(values)}
 
 
 def _examples(values: Sequence[str]) -> str:
     return f" (such as {', '.join(repr(v) for v in values[:3])})" if values else ""
-
-
-def _age_bin(age: Any, bins: Sequence[str]) -> str | None:
-    """The bin such as '30-39' or '60+' that holds an age in years; None where no bin does."""
-    if age is None or age != age:
-        return None
-    for name in bins:
-        low, _, high = name.replace("–", "-").rstrip("+").partition("-")
-        if low.strip().isdigit() and float(low) <= float(age) <= (float(high) if high.strip().isdigit() else 200):
-            return name
-    return None

@@ -32,10 +32,10 @@ def load_options(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """What to load and what to call it with: a YAML file, `key=value` texts on top, flags that are not None above all.
 
-    What the file holds and the rest makes pointless, such as the chat model of another refiner, is dropped.
+    Values of the file that the rest leaves without effect, such as the chat model of another refiner, are dropped.
 
     Raises:
-        ValueError: a file that is no mapping, an override without "=", a key or value that cannot be given this way.
+        ValueError: a file that is not a mapping, an override without "=", a key or value that cannot be given this way.
     """
     file: Any = {}
     if config is not None:
@@ -54,7 +54,7 @@ def load_options(
     values = {key: value for key, value in file.items() if key not in dropped} | typed
     for key in values:
         if key in _FLAGS:
-            raise ValueError(f"{key}={values[key]!r} is no key; give it as --{key}.")
+            raise ValueError(f"{key}={values[key]!r} is not a key; give it as --{key}.")
         if key in _PYTHON_ONLY:
             raise ValueError(f"{key}={values[key]!r} can be given in Python only, to PamelaPromptPipeline.")
         if key in ("demographics", "metadata") and not isinstance(values[key], (dict, type(None))):
@@ -73,7 +73,7 @@ def _read(text: str, source: Any) -> Any:
     try:
         return yaml.load(text, NumberLoader)
     except yaml.YAMLError as error:
-        raise ValueError(f"{source} is no YAML: {' '.join(str(error).split())}") from None
+        raise ValueError(f"{source} is not YAML: {' '.join(str(error).split())}") from None
 
 
 def _pointless(values: Mapping[str, Any]) -> set[str]:
@@ -120,7 +120,7 @@ def load_prompt_pipeline(
     if dtype not in _DTYPES:
         raise ValueError(f"dtype={dtype!r} does not exist; there are {', '.join(_DTYPES)}.")
     weights, device = getattr(torch, dtype), usable_device(device)
-    # made before anything large is loaded, so that a bad name or address is told at once
+    # made before anything large is loaded, so that a bad name or address is reported at once
     made = load_refiner(refiner, **({"model": refiner_model, "base_url": refiner_url} if refiner == "endpoint" else {}))
     scorer = PamelaScorer.from_pretrained(reward, device="cpu")
     judging = PamelaScorer.from_pretrained(judge, device=device) if judge else None
@@ -129,8 +129,10 @@ def load_prompt_pipeline(
         name = refiner_model or DEFAULT_CHAT_MODEL
         with folder_or_repository(name):
             chat = {
-                "refiner_model": AutoModelForCausalLM.from_pretrained(name, dtype=weights, use_safetensors=True),
-                "refiner_tokenizer": AutoTokenizer.from_pretrained(name),
+                "refiner_model": AutoModelForCausalLM.from_pretrained(
+                    name, dtype=weights, use_safetensors=True, trust_remote_code=False
+                ),
+                "refiner_tokenizer": AutoTokenizer.from_pretrained(name, trust_remote_code=False),
             }
     if pipeline == "procedural":
         nested = SimulatedPipeline()

@@ -274,8 +274,7 @@ class PamelaPromptPipeline(DiffusionPipeline):
         if user is not None and not isinstance(user, str) and not hasattr(user, "row"):
             raise ValueError(f"user={user!r} must be a trained participant's name, a head, or None = everyone's taste.")
         scorer.encode_people(1, user, demographics)
-        if metadata is not None:
-            self.processor(image_embeds=torch.zeros(1, self.reward_model.config.image_embed_dim), metadata=metadata)
+        self.processor.field_ids("metadata", metadata, 1)
         levels = self.reward_model.config.rating_scales
         self.processor.scale_id(scale)
         levels = levels[scale or self.reward_model.config.default_scale]

@@ -4,6 +4,7 @@ much of the unoptimized prompt is still in the image. Whatever goes wrong with a
 
 import inspect
 import math
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from functools import cache
 from itertools import chain
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -18,8 +20,7 @@ import torch.nn.functional as F
 from diffusers import DiffusionPipeline
 from PIL import Image
 
-from ..model.modeling_pamela import encode_images, encode_prompts
-from ..model.processing_pamela import tokenize_prompts
+from ..encoder import in_halves
 from ..refiners import prompt_parts
 from .run_folder import RunFolder
 from .search import PromptSearch
@@ -83,10 +84,10 @@ class CandidateImages:
         usable = [k for k, pixels in enumerate(prepared) if pixels is not None]
 
         def score(part: list[int]) -> list[tuple[float, float, float]]:
-            embeds = encode_pixels(self.pipe, [prepared[k] for k in part])
+            embeds = self.scorer.encoder.encode_prepared([prepared[k] for k in part])
             return self._score(embeds, [images[k] for k in part], None if text_embeds is None else text_embeds[part])
 
-        figures = _halving(score, usable)
+        figures = in_halves(score, usable, join_lists) if usable else []
         out = [(math.nan, math.nan, math.nan)] * len(pairs)
         for k, values in zip(usable, figures):
             out[k] = values
@@ -102,7 +103,7 @@ class CandidateImages:
         missing = [pair for pair in pairs if pair not in images]
         for start in range(0, len(missing), self.batch_size):
             part, began = missing[start : start + self.batch_size], time.perf_counter()
-            rendered = _halving(self._render, part)
+            rendered = in_halves(self._render, part, join_lists)
             seconds = (time.perf_counter() - began) / len(part)
             for pair, image in zip(part, rendered):
                 images[pair] = image
@@ -112,14 +113,14 @@ class CandidateImages:
         return [images[pair] for pair in pairs], [waiting[pair].result() for pair in pairs]
 
     def _prepare(self, image: Image.Image) -> dict[str, torch.Tensor] | None:
-        return None if _is_blank(image) else prepare_picture(self.pipe, image)
+        return None if _is_blank(image) else self.scorer.encoder.prepare_images([image])
 
     def _render(self, pairs: Sequence[tuple[str, int]]) -> list[Image.Image]:
         pipeline = self.pipe.pipeline
         arguments = {**self.rendering, **({"output_type": "pil"} if _knows_output_type(type(pipeline)) else {})}
         # such as negative_prompt and prompt_2: pipelines want as many as prompts
         arguments |= {k: [v] * len(pairs) for k, v in arguments.items() if "prompt" in k and isinstance(v, str)}
-        with _quiet(pipeline):
+        with rendering_alone(pipeline), _quiet(pipeline):
             out = pipeline(
                 prompt=[prompt for prompt, _ in pairs],
                 generator=[torch.Generator("cpu").manual_seed(seed) for _, seed in pairs],
@@ -152,7 +153,7 @@ class CandidateImages:
     def _text_embeds(self, prompts: Sequence[str]) -> torch.Tensor | None:
         """What the reward is told of the prompts, `(n, text_embed_dim)`; each distinct one is encoded once."""
         if self._texts is None and self.adherence is None:
-            self._texts = self._encode_texts([self.prompt, *UNRELATED_PROMPTS])
+            self._texts = self.scorer.encoder.encode_prompts([self.prompt, *UNRELATED_PROMPTS])
         if self.reward_prompt == "none" or not self.pipe.reward_model.config.text_embed_dim:
             return None
         told = prompts if self.reward_prompt == "candidate" else [self.prompt] * len(prompts)
@@ -161,17 +162,7 @@ class CandidateImages:
 
     def _encode_all(self, texts: Sequence[str]) -> dict[str, torch.Tensor]:
         parts = [texts[start : start + 64] for start in range(0, len(texts), 64)]
-        return {text: value for part in parts for text, value in zip(part, self._encode_texts(part))}
-
-    @torch.inference_mode()
-    def _encode_texts(self, texts: Sequence[str]) -> torch.Tensor:
-        backbone = self.pipe.reward_model.load_backbone()
-        config = self.pipe.processor.encoder_config
-        tokens = tokenize_prompts(
-            self.pipe.processor.tokenizer, texts, getattr(config, "text_config", config), config.model_type
-        )
-        device = next(backbone.parameters()).device
-        return encode_prompts(backbone, **{name: value.to(device) for name, value in tokens.items()}).float()
+        return {text: value for part in parts for text, value in zip(part, self.scorer.encoder.encode_prompts(part))}
 
     def text_features(self, prompts: Sequence[str]) -> np.ndarray:
         """`(n, D)`: for each prompt the sum of the encoder's features, of length 1, of its comma-separated parts.
@@ -193,21 +184,6 @@ class CandidateImages:
         """The images of a prompt at every seed: the unoptimized one or the winner."""
         pairs = [(prompt, seed) for seed in self.search.config.seeds]
         return [self.folder.load_image(*pair) if self.folder is not None else self.kept[pair] for pair in pairs]
-
-
-def prepare_picture(pipe: Any, image: Image.Image) -> dict[str, torch.Tensor]:
-    """The image's pixels, `(1, …)`, as the encoder of a `PamelaPromptPipeline`'s reward takes them."""
-    return dict(pipe.processor.image_processor(image, return_tensors="pt"))
-
-
-@torch.inference_mode()
-def encode_pixels(pipe: Any, prepared: Sequence[Mapping[str, torch.Tensor]]) -> torch.Tensor:
-    """Features `(B, D)` of images ([`prepare_picture`]), in one forward."""
-    backbone = pipe.reward_model.load_backbone()
-    like = next(backbone.parameters())
-    inputs = {name: torch.cat([pixels[name] for pixels in prepared]) for name in prepared[0]}
-    inputs = {k: v.to(like.device, like.dtype if v.is_floating_point() else v.dtype) for k, v in inputs.items()}
-    return encode_images(backbone, **inputs)
 
 
 def encoder_adherence(image_embeds: torch.Tensor, text_embeds: torch.Tensor) -> torch.Tensor:
@@ -234,6 +210,19 @@ def one_each(name: str, answer: Any, n: int) -> list[float]:
     return scores.ravel().tolist()
 
 
+_PLACES = threading.Lock()
+_turns: "WeakKeyDictionary[DiffusionPipeline, threading.Lock]" = WeakKeyDictionary()
+
+
+@contextmanager
+def rendering_alone(pipeline: DiffusionPipeline) -> Iterator[None]:
+    """Lets one thread at a time render with a pipeline: its scheduler keeps the steps of a single call."""
+    with _PLACES:
+        turn = _turns.setdefault(pipeline, threading.Lock())
+    with turn:
+        yield
+
+
 @contextmanager
 def _quiet(pipeline: DiffusionPipeline) -> Iterator[None]:
     """Hides the nested pipeline's bars, of which a run would draw hundreds, unless they were set up on purpose."""
@@ -252,20 +241,9 @@ def _knows_output_type(pipeline: type) -> bool:
     return "output_type" in inspect.signature(pipeline.__call__).parameters
 
 
-def _halving(function: Callable[[list], list], items: Sequence) -> list:
-    """`function(items)`, in halves where memory runs out: every item once, in order."""
-    if not items:
-        return []
-    try:
-        return list(function(list(items)))
-    except torch.OutOfMemoryError:
-        if len(items) == 1:
-            raise
-    # outside the handler, so that the failed attempt's tensors are free
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    middle = len(items) // 2
-    return _halving(function, items[:middle]) + _halving(function, items[middle:])
+def join_lists(parts: Sequence[list]) -> list:
+    """One list of several, in order."""
+    return list(chain(*parts))
 
 
 def _as_image(image: Any, maker: str, blanked: bool) -> Image.Image:

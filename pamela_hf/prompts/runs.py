@@ -20,7 +20,6 @@ from ..files.writing import write_json
 from ..refiners import prompt_key, prompt_parts
 from .comparison import write_comparison
 from .pipeline_pamela import PamelaPromptOutput, PamelaPromptPipeline
-from .rendering import encode_pixels, prepare_picture
 
 SEED_STEP = 1_000  # between runs: far more than one run has seeds
 
@@ -169,4 +168,4 @@ def _cosine(a: torch.Tensor, b: torch.Tensor) -> float:
 
 @torch.no_grad()
 def _features(pipe: PamelaPromptPipeline, images: Sequence[Any]) -> torch.Tensor:
-    return F.normalize(encode_pixels(pipe, [prepare_picture(pipe, image) for image in images]).float(), dim=-1)
+    return F.normalize(pipe.scorer.encoder.encode_images(images), dim=-1)

@@ -299,7 +299,7 @@ class PromptSearch:
             if isinstance(answer, str):
                 answer = [answer]
             elif not isinstance(answer, Iterable) or isinstance(answer, Mapping):
-                answer = []  # no list of prompts is no answer
+                answer = []  # anything but a list of prompts is no answer
             for text in islice(answer, 10 * wanted):
                 prompt = clean_prompt(text)
                 if prompt and prompt_key(prompt) not in seen and len(found[k]) < shares[k]:
@@ -336,5 +336,5 @@ def _is_integer(value: Any) -> bool:
 
 
 def _finite(value: float | None) -> float:
-    """The number, or NaN for whatever is none: infinity wins as little as NaN does."""
+    """The number, or NaN for anything else: infinity wins as little as NaN does."""
     return float(value) if value is not None and math.isfinite(value) else math.nan

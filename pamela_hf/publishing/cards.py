@@ -1,83 +1,18 @@
-"""The texts of model and ratings repositories: YAML for the Hub and a page for people, from templates and figures."""
+"""The cards of models and pipelines: their figures and facts, for the templates of [`pamela_hf.hub.cards`]."""
 
 import math
-import sys
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-from huggingface_hub import DatasetCard, DatasetCardData, EvalResult, ModelCard, ModelCardData
+from huggingface_hub import EvalResult, ModelCardData
 
+from ..hub.cards import license_fields, render_card
+from ..metrics import METRICS
 from ..model.configuration_pamela import LOCAL_ENCODER, PamelaConfig
-from ..ratings.table import RatingData
 
 LIBRARY = "transformers"
-METRICS = {"user_srocc": "SROCC", "user_plcc": "PLCC", "user_pairwise_0": "pairwise", "rmse": "rmse"}
+HEADINGS = {name: metric.card for name, metric in METRICS.items() if metric.card}
 REPORTED = ("test_seen", "test_unseen", "val_seen", "val_unseen")
-MOST_COLUMNS = 11  # of a histogram; finer scales are shown in ten bins
-
-
-def card_template(name: str) -> str:
-    """The template of a card, such as "model_card/template.md": from the checkout, or beside an installed package.
-
-    Raises:
-        FileNotFoundError: it is in neither place.
-    """
-    for root in (Path(__file__).parents[2], Path(sys.prefix) / "share" / "pamela_hf"):
-        if (root / name).is_file():
-            return (root / name).read_text(encoding="utf-8")
-    raise FileNotFoundError(f"{name} is not installed with the package. Push from a checkout of the repository.")
-
-
-def ratings_card(ratings: RatingData, data: DatasetCardData, **context: Any) -> str:
-    """README.md of a ratings repository.
-
-    Args:
-        ratings: what it holds.
-        data: the YAML.
-        context: for the template: `repo_id`, `n_images`, `release`, `pseudonymous`, `without_demographics`.
-    """
-    people = {person for table in ratings.splits.values() for person in table.participant_id.unique()}
-    counts = {
-        split: {"people": table.participant_id.nunique(), "images": table.image_id.nunique()}
-        for split, table in ratings.splits.items()
-    }
-    return str(
-        DatasetCard.from_template(
-            data,
-            template_str=card_template("dataset_card/template.md"),
-            name=ratings.name,
-            splits={split: len(table) for split, table in ratings.splits.items()},
-            counts=counts,
-            n_ratings=sum(map(len, ratings.splits.values())),
-            n_participants=len(people),
-            scales=ratings.level_values,
-            histograms=[_histogram(ratings, scale) for scale in ratings.level_values],
-            has_images=ratings.open_image is not None,
-            has_embeddings=ratings.embeddings is not None,
-            **context,
-        )
-    )
-
-
-def _histogram(ratings: RatingData, scale: str) -> dict[str, Any]:
-    """Shares of a scale's levels in each split, in ten bins where there are too many levels for columns."""
-    levels = np.array(ratings.level_values[scale])
-    if len(levels) <= MOST_COLUMNS:
-        edges = np.append(levels, np.inf)
-        labels = [f"{level:g}" for level in levels]
-    else:
-        edges = np.linspace(levels[0], levels[-1], 11)
-        labels = [f"{low:g}–{high:g}" for low, high in pairwise(edges)]
-    rows = []
-    for split, table in ratings.splits.items():
-        scores = table.score[table.rating_scale == scale].to_numpy()
-        if len(scores):
-            shares = np.histogram(scores, edges)[0] / len(scores)
-            rows.append({"split": split, "mean": float(scores.mean()), "shares": shares.tolist()})
-    return {"scale": scale, "labels": labels, "rows": rows}
 
 
 def model_card(
@@ -103,10 +38,12 @@ def model_card(
     tested = [split for split in splits if split.startswith("test")] or splits
     simulated = config.simulated or bool(report and report["meta"].get("simulated"))
     hub_encoder = config.backbone not in (None, LOCAL_ENCODER)
+    releases = config.releases or {}
+    only = next(iter(releases.values())) if len(releases) == 1 else None
     data = ModelCardData(
         library_name=LIBRARY,
-        license=license,
-        base_model=config.backbone if hub_encoder else None,
+        **license_fields(license, f"https://huggingface.co/{repo_id}", only),
+        **({"base_model": config.backbone, "base_model_relation": "adapter"} if hub_encoder else {}),
         datasets=list(datasets) or None,
         metrics=sorted({"spearmanr", "pearsonr", "accuracy"}) if tested else None,
         tags=["pamela", "personalization", "reward-model", "image-preference", *(["simulated"] if simulated else [])],
@@ -121,29 +58,28 @@ def model_card(
         ),
         None,
     )
-    return str(
-        ModelCard.from_template(
-            data,
-            template_str=card_template("model_card/template.md"),
-            name=repo_id.rpartition("/")[2],
-            repo_id=repo_id,
-            n_people=len(config.users),
-            example_user=repr(config.users[0]) if config.users else None,
-            simulated=simulated,
-            scales=config.rating_scales,
-            default_scale=config.default_scale,
-            encoder=config.backbone,
-            encoder_revision=config.backbone_revision,
-            image_embed_dim=config.image_embed_dim,
-            text_embed_dim=config.text_embed_dim,
-            demographics=config.demographics,
-            metadata=config.metadata,
-            releases=config.releases or {},
-            datasets=list(datasets),
-            coverage=coverage,
-            tables=[_table(report, split) for split in tested],
-            groups=groups,
-        )
+    return render_card(
+        "model_card/template.md",
+        data,
+        name=repo_id.rpartition("/")[2],
+        repo_id=repo_id,
+        n_people=len(config.users),
+        example_user=repr(config.users[0]) if config.users else None,
+        simulated=simulated,
+        scales=config.rating_scales,
+        default_scale=config.default_scale,
+        encoder=config.backbone,
+        encoder_revision=config.backbone_revision,
+        image_embed_dim=config.image_embed_dim,
+        text_embed_dim=config.text_embed_dim,
+        demographics=config.demographics,
+        metadata=config.metadata,
+        releases=releases,
+        datasets=list(datasets),
+        coverage=coverage,
+        tables=[_table(report, split) for split in tested],
+        license=license,
+        groups=groups,
     )
 
 
@@ -161,33 +97,31 @@ def pipeline_card(config: PamelaConfig, repo_id: str, *, license: str, renderer:
     data = ModelCardData(
         library_name="diffusers",
         pipeline_tag="text-to-image",
-        license=license,
-        base_model=config.backbone if hub_encoder else None,
+        **license_fields(license, f"https://huggingface.co/{repo_id}"),
+        **({"base_model": config.backbone, "base_model_relation": "adapter"} if hub_encoder else {}),
         tags=["pamela", "personalization", "prompt-optimization", *(["simulated"] if config.simulated else [])],
     )
     parts = {k: v[1] for k, v in sorted(index.items()) if k[0] != "_" and isinstance(v, list) and v[1]}
-    return str(
-        ModelCard.from_template(
-            data,
-            template_str=card_template("model_card/pipeline.md"),
-            name=repo_id.rpartition("/")[2],
-            repo_id=repo_id,
-            n_people=len(config.users),
-            example_user=repr(config.users[0]) if config.users else None,
-            simulated=config.simulated,
-            renderer=renderer,
-            parts=parts,
-            encoder=config.backbone,
-            encoder_revision=config.backbone_revision,
-            license=license,
-        )
+    return render_card(
+        "model_card/pipeline.md",
+        data,
+        name=repo_id.rpartition("/")[2],
+        repo_id=repo_id,
+        n_people=len(config.users),
+        example_user=repr(config.users[0]) if config.users else None,
+        simulated=config.simulated,
+        renderer=renderer,
+        parts=parts,
+        encoder=config.backbone,
+        encoder_revision=config.backbone_revision,
+        license=license,
     )
 
 
 def _eval_results(report: Mapping[str, Any] | None, splits: Sequence[str], datasets: Sequence[str]) -> list[EvalResult]:
     results = []
     for split in splits:
-        for metric, name in METRICS.items():
+        for metric, name in HEADINGS.items():
             cell = report["splits"][split]["pamela"].get(metric) or {}
             if _is_number(cell.get("value")):
                 results.append(
@@ -209,10 +143,10 @@ def _table(report: Mapping[str, Any], split: str) -> dict[str, Any]:
     scorers = report["splits"][split]
     counts = report["meta"]["counts"][split]
     rows = [
-        {"scorer": f"`{scorer}`", "cells": [_shown(values.get(metric)) for metric in METRICS]}
+        {"scorer": f"`{scorer}`", "cells": [_shown(values.get(metric)) for metric in HEADINGS]}
         for scorer, values in scorers.items()
     ]
-    names = list(METRICS.values())
+    names = list(HEADINGS.values())
     return {"split": split, "metrics": names, "rows": rows, **{k: counts[k] for k in ("ratings", "participants")}}
 
 

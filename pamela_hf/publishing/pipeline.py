@@ -1,16 +1,17 @@
 """A saved `PamelaPromptPipeline` on the Hub: renderer, reward and chat model in one repository that diffusers loads.
 
 `DiffusionPipeline.from_pretrained(repo, trust_remote_code=True)` works with this package and without it: see
-:mod:`pamela_hf.publishing.pipeline_entry`. With it, `PamelaPromptPipeline.from_pretrained(repo)` needs no flag.
+[`pamela_hf.publishing.pipeline_entry`]. With it, `PamelaPromptPipeline.from_pretrained(repo)` needs no flag.
 """
 
 import json
 import os
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
+from ..files.writing import scratch_folder
+from ..hub.cards import DATASET_TEMPLATE, MODEL_TEMPLATES, card_template
 from ..hub.transfer import REFUSED_SUFFIXES, HubError, PushResult, push_folder
 from ..model.modeling_pamela import PamelaRewardModel
 from ..model.processing_pamela import PamelaProcessor
@@ -23,9 +24,11 @@ from .repositories import MODEL_FILES, forget_places, link_or_copy, make_publish
 ENTRY = "pipeline_entry"  # the module that model_index.json names
 INDEX = "model_index.json"
 PACKAGE = Path(__file__).parents[1]
+TEMPLATES = (*MODEL_TEMPLATES, DATASET_TEMPLATE)
 _COPIED = ("*.json", "*.safetensors", "*.jinja", "*.txt", "*.model")  # of a renderer's or a chat model's folder
 PIPELINE_FILES = (
     "README.md", INDEX, f"{ENTRY}.py", f"{CODE}/*.py", f"{CODE}/*/*.py", f"{CODE}/*/*/*.py",
+    *(f"{CODE}/{name}" for name in TEMPLATES),
     f"pipeline/{INDEX}", f"pipeline/{ENTRY}.py", *(f"pipeline/*/{pattern}" for pattern in _COPIED),
     *(f"{part}/{pattern}" for part in ("refiner_model", "refiner_tokenizer") for pattern in _COPIED),
     *(f"reward_model/{pattern}" for pattern in MODEL_FILES),
@@ -45,13 +48,13 @@ def push_pipeline(
     keep_ids: bool = False,
     pseudonyms: Pseudonyms | None = None,
 ) -> PushResult:
-    """Pushes a saved pipeline: renderer and chat model as they are, the reward as :func:`publishing.push_model` does.
+    """Pushes a saved pipeline: renderer and chat model as they are, the reward as [`publishing.push_model`] does.
 
     Args:
         folder: what `PamelaPromptPipeline.save_pretrained` wrote.
-        repo_id, private, dry_run, token: as in :func:`pamela_hf.hub.transfer.push_folder`.
+        repo_id, private, dry_run, token: as in [`pamela_hf.hub.transfer.push_folder`].
         license: as the Hub writes it, of the whole, the renderer's weights included; default: "other".
-        keep_ids, pseudonyms: as in :func:`publishing.push_model`.
+        keep_ids, pseudonyms: as in [`publishing.push_model`].
 
     Raises:
         HubError: no saved pipeline, pickles in it or links out of it; and what `push_model` raises.
@@ -69,8 +72,7 @@ def push_pipeline(
     model = PamelaRewardModel.from_pretrained(folder / "reward_model")
     processor = PamelaProcessor.from_pretrained(folder / "processor")
     private_values = make_publishable(model, processor, token, dry_run, keep_ids, pseudonyms)
-    with tempfile.TemporaryDirectory(prefix="pamela-pipeline-") as place:
-        staged = Path(place)
+    with scratch_folder("pamela-pipeline") as staged:
         for part in ("pipeline", "refiner_model", "refiner_tokenizer"):
             _copy(folder / part, staged / part)
         model.save_pretrained(staged / "reward_model")
@@ -79,6 +81,10 @@ def push_pipeline(
             target = staged / CODE / file.relative_to(PACKAGE)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, target)
+        for name in TEMPLATES:  # a head that is saved with this copy needs its card
+            target = staged / CODE / name
+            target.parent.mkdir(exist_ok=True)
+            target.write_text(card_template(name), encoding="utf-8")
         own = [part for part, named in index.items() if isinstance(named, list) and named[1] in OWN_MODULES]
         for part in ("", *own):
             shutil.copyfile(Path(__file__).with_name(f"{ENTRY}.py"), staged / part / f"{ENTRY}.py")
@@ -109,7 +115,7 @@ def _index(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError):
         name = None
     if (name[-1] if isinstance(name, list) else name) != "PamelaPromptPipeline":
-        raise HubError(f"{folder} holds no PamelaPromptPipeline. Make its folder with pipe.save_pretrained(DIR).")
+        raise HubError(f"{folder} holds no PamelaPromptPipeline. Make one with pipe.save_pretrained(DIR).")
     return index
 
 

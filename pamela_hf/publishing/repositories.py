@@ -1,7 +1,7 @@
 """What goes to the Hub and how it is made ready: a trained model, a prepared ratings folder, a person's head.
 
 Each is put together anew in a fresh folder, one's own raters under pseudonyms, and pushed by
-:mod:`pamela_hf.hub.transfer`.
+[`pamela_hf.hub.transfer`].
 """
 
 import io
@@ -9,30 +9,30 @@ import json
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import datasets
 import pyarrow.parquet as pq
 import torch
-from huggingface_hub import DatasetCardData, HfApi
+from huggingface_hub import HfApi
 from PIL import Image
 from transformers.utils import logging
 
 from ..embeddings import load_embeddings
-from ..evaluation.groups import group_figures
+from ..evaluation.groups import group_summary
+from ..files.writing import scratch_folder
 from ..hub.transfer import HubError, PushResult, push_folder
 from ..model.configuration_pamela import LOCAL_ENCODER, PamelaConfig
 from ..model.modeling_pamela import PamelaRewardModel
 from ..model.processing_pamela import PamelaProcessor
-from ..ratings.builder import IMAGE_FEATURES, IMAGE_SPLIT, RATING_FEATURES, load_ratings
+from ..ratings.builder import RATING_FEATURES, load_ratings
+from ..ratings.card import ratings_card
 from ..ratings.sources.prepared import write_ratings
-from ..ratings.table import DEMOGRAPHIC_FIELDS, RatingData, digest_files
+from ..ratings.table import DEMOGRAPHIC_FIELDS, RatingData
 from ..scoring import PamelaScorer
-from .cards import model_card, ratings_card
+from .cards import model_card
 from .pseudonyms import Pseudonyms
 
 logger = logging.get_logger(__name__)
@@ -48,7 +48,6 @@ MODEL_FILES = (
 RATINGS_FILES = ("README.md", "ratings/*.parquet", "images/*.parquet", "embeddings.safetensors")
 GPS_TAG = 0x8825  # of EXIF: where a photograph was taken
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
 
 def push_model(
@@ -69,7 +68,7 @@ def push_model(
 
     Args:
         folder: what training wrote.
-        repo_id, private, dry_run, token: as in :func:`pamela_hf.hub.transfer.push_folder`.
+        repo_id, private, dry_run, token: as in [`pamela_hf.hub.transfer.push_folder`].
         report: report.json of `pamela evaluate` on this very model; default: the one in `folder`, or in `eval/`
             inside or beside it, if there is one.
         trained_on: ids of its ratings on the Hub, for the card.
@@ -94,11 +93,10 @@ def push_model(
         tested = load_ratings(data)
         if tested.embeddings is None:
             raise HubError(f"{data} has no embeddings.safetensors. Make it once: pamela embed --data {data}.")
-        groups = group_figures(PamelaScorer(model, processor), tested, load_embeddings(tested.embeddings))
+        groups = group_summary(PamelaScorer(model, processor), tested, load_embeddings(tested.embeddings))
     private_values = make_publishable(model, processor, token, dry_run, keep_ids, pseudonyms)
     licenses = {release["license"] for release in (config.releases or {}).values()}
-    with tempfile.TemporaryDirectory(prefix="pamela-model-") as place:
-        staged = Path(place)
+    with scratch_folder("pamela-model") as staged:
         model.save_pretrained(staged)
         processor.save_pretrained(staged)
         forget_places(staged)
@@ -166,7 +164,7 @@ def push_ratings(
 
     Args:
         folder: what `pamela prepare-ratings` wrote.
-        repo_id, private, dry_run, token: as in :func:`pamela_hf.hub.transfer.push_folder`.
+        repo_id, private, dry_run, token: as in [`pamela_hf.hub.transfer.push_folder`].
         license: as the Hub writes it; default: that of the release, "unknown" for one's own ratings.
         keep_ids: publish one's own raters under the names they have, to which they must have agreed.
         with_demographics: publish their age, gender and nationality, to which they must have agreed.
@@ -179,14 +177,13 @@ def push_ratings(
     """
     folder = Path(folder)
     if not any((folder / "ratings").glob("*.parquet")):
-        raise HubError(f"{folder} is no prepared ratings folder. Make one: pamela prepare-ratings SOURCE OUT.")
+        raise HubError(f"{folder} is not a prepared ratings folder. Make one: pamela prepare-ratings SOURCE OUT.")
     ratings = load_ratings(folder, source="prepared")
     release = ratings.releases.get("")
     own = release is None
     names = {} if keep_ids or not own else {p: None for t in ratings.splits.values() for p in t.participant_id.unique()}
     dropped = () if with_demographics or not own else ("age", *DEMOGRAPHIC_FIELDS)
-    with tempfile.TemporaryDirectory(prefix="pamela-ratings-") as place:
-        staged = Path(place)
+    with scratch_folder("pamela-ratings") as staged:
         for part in ("ratings", "images"):
             (staged / part).mkdir()
             for file in sorted((folder / part).glob("*.parquet")):
@@ -205,14 +202,11 @@ def push_ratings(
             private_values = _distinctive(names, mapping.values())
         if own:
             _refuse_locations(sorted((staged / "images").iterdir()))
-        n_images = sum(pq.read_metadata(file).num_rows for file in (staged / "images").iterdir())
-        data = _ratings_metadata(ratings, staged, license or (release.license if release else "unknown"))
         card = ratings_card(
             ratings,
-            data,
+            staged,
             repo_id=repo_id,
-            n_images=n_images,
-            release=release,
+            license=license or (release.license if release else "unknown"),
             pseudonymous=bool(names),
             without_demographics=bool(dropped),
         )
@@ -254,8 +248,8 @@ def _report(folder: Path, path: str | os.PathLike | None, config: PamelaConfig) 
     try:
         report = json.loads(Path(path).read_text(encoding="utf-8"))
         identity = report["meta"]["scorers"]["pamela"]["identity"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise HubError(f"{path} is no report of an evaluation ({error!r}). Run: pamela evaluate.") from None
+    except (OSError, ValueError, KeyError, TypeError):
+        raise HubError(f"{path} is not a report of an evaluation. Run: pamela evaluate.") from None
     if identity != config.base_identity:
         raise HubError(
             f"{path} judges another model (its identity is {str(identity)[:12]}…, this model's is "
@@ -335,61 +329,6 @@ def _refuse_locations(files: Iterable[Path]) -> None:
                         f"Nothing was pushed: image {row['image_id']!r} says where it was taken (EXIF GPS). Remove "
                         "that from the file, for example by saving it anew, and prepare the ratings again."
                     )
-
-
-def _ratings_metadata(ratings: RatingData, folder: Path, license: str) -> DatasetCardData:
-    """The YAML of a ratings repository: what `load_dataset` reads, and what the Hub shows."""
-    configs, infos = [], {}
-    for config, features, splits, pattern in (
-        ("ratings", RATING_FEATURES, {split: f"{split}-*.parquet" for split in ratings.splits}, "ratings"),
-        ("images", IMAGE_FEATURES, {IMAGE_SPLIT: "all-*.parquet"}, "images"),
-    ):
-        files = {split: sorted((folder / pattern).glob(glob)) for split, glob in splits.items()}
-        everything = [file for of_split in files.values() for file in of_split]
-        configs.append(
-            {
-                "config_name": config,
-                **({"default": True} if config == "ratings" else {}),
-                # only a hash in the YAML makes datasets read a local folder anew whose files have changed
-                "description": f"content sha256 {digest_files(everything)}",
-                "data_files": [{"split": split, "path": f"{pattern}/{glob}"} for split, glob in splits.items()],
-            }
-        )
-        infos[config] = datasets.DatasetInfo(
-            config_name=config,
-            features=features,
-            splits=datasets.SplitDict(
-                {split: datasets.SplitInfo(split, *_size(of_split)) for split, of_split in files.items()}
-            ),
-            download_size=sum(file.stat().st_size for file in everything),
-            dataset_size=sum(_size(of_split)[0] for of_split in files.values()),
-        )
-    count = sum(map(len, ratings.splits.values()))
-    release = ratings.releases.get("")
-    data = DatasetCardData(
-        pretty_name=f"{ratings.name} ratings",
-        license=license,
-        tags=["pamela", "personalization", "image-preference"],
-        annotations_creators=["crowdsourced"],
-        size_categories=[next((name for limit, name in SIZES if count < limit), "1M<n<10M")],
-        source_datasets=["extended" if release else "original"],
-        configs=configs,
-        rating_source=ratings.name,
-        rating_scales={scale: [int(x) if x % 1 == 0 else x for x in v] for scale, v in ratings.level_values.items()},
-        **({"rating_release": asdict(release)} if release else {}),
-    )
-    datasets.info.DatasetInfosDict(infos).to_dataset_card_data(data)
-    return data
-
-
-def _size(files: Iterable[Path]) -> tuple[int, int]:
-    """(bytes uncompressed, rows) of Parquet files."""
-    bytes_, rows = 0, 0
-    for file in files:
-        metadata = pq.read_metadata(file)
-        bytes_ += sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
-        rows += metadata.num_rows
-    return bytes_, rows
 
 
 def link_or_copy(source: Path, target: Path) -> None:

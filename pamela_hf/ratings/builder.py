@@ -95,14 +95,22 @@ def read_source(
     quarantine: str | Path | None = None,
     splits: Iterable[str] | None = None,
     split_seed: int | None = None,
+    check_images: bool = False,
 ) -> RatingData:
+    """The checked ratings of an opened source; see [`load_ratings`].
+
+    Args:
+        source: where they are.
+        quarantine, splits, split_seed: as in [`load_ratings`].
+        check_images: a row whose image file cannot be read is a bad row.
+    """
     wanted = list(SPLITS) if splits is None else list(splits)
     if unknown := [split for split in wanted if split not in SPLITS]:
         raise RatingError(f"splits has {unknown}; allowed: {', '.join(SPLITS)}.")
     there = [split for split in source.rows if split in wanted or split == UNSPLIT]
     if splits is not None and UNSPLIT not in source.rows and (missing := [s for s in wanted if s not in there]):
         raise RatingError(f"{source.name} has no split {', '.join(missing)}; it has {', '.join(source.rows)}.")
-    checker = RowChecker(source, quarantine=quarantine)
+    checker = RowChecker(source, quarantine=quarantine, check_image=verify_image if check_images else None)
     try:
         tables = read_tables(checker, there)
     except BaseException:

@@ -2,19 +2,16 @@
 
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import datasets
-from huggingface_hub import DatasetCard, DatasetCardData
 from tqdm.auto import tqdm
 
 from ..files.images import open_image_checked
 from ..files.writing import recover, replacing_folder
 from .builder import (
     IMAGE_FEATURES,
-    IMAGE_SPLIT,
     RATING_FEATURES,
     file_name,
     find_source,
@@ -22,10 +19,11 @@ from .builder import (
     read_source,
     rename_source,
 )
+from .card import ratings_card
 from .near_duplicates import difference_hash, near_duplicate_groups
 from .sources.prepared import write_images, write_ratings
 from .splits import split_ratings
-from .table import SPLIT_BY, UNSPLIT, RatingData, RatingError, digest_files
+from .table import SPLIT_BY, UNSPLIT, RatingData, RatingError
 
 
 def prepare(
@@ -50,9 +48,9 @@ def prepare(
     with one. It is written beside `out` under another name and renamed at the end: `out` is whole or absent.
 
     Args:
-        data, source, name, rating_min, rating_max, quarantine, options: as in :func:`load_ratings`.
+        data, source, name, rating_min, rating_max, quarantine, options: as in [`load_ratings`].
         out: folder to write; it may not exist, or be empty.
-        split_by: how ratings that come without splits are divided, see :func:`split_ratings`: ``user+image``
+        split_by: how ratings that come without splits are divided, see [`split_ratings`]: ``user+image``
             (unseen people and unseen images), ``image`` (all people are seen) or ``none`` (all is train).
             Near-duplicate images, by pixels or else by embedding, stay together. Splits that the source has
             are kept as they are.
@@ -65,7 +63,8 @@ def prepare(
 
     Raises:
         RatingError: bad ratings, or `out` exists.
-        ImageError: an image that is missing, damaged, too large, or not PNG, JPEG or WEBP.
+        ImageError: an image that is damaged, too large or in a format that is not read; with `quarantine` its rows are
+            set aside instead.
     """
     out = Path(out)
     if split_by not in SPLIT_BY:
@@ -75,7 +74,7 @@ def prepare(
         if not overwrite:
             raise RatingError(f"{out} exists. Give another folder, or replace it with overwrite=True (--overwrite).")
         if not (out / "ratings").is_dir() or not (out / "README.md").is_file():
-            raise RatingError(f"{out} is no prepared ratings folder and will not be overwritten. Give another folder.")
+            raise RatingError(f"{out} is not a prepared ratings folder and will not be overwritten. Give another.")
     opened = find_source(data, source, rating_min=rating_min, rating_max=rating_max, **options)
     opened = rename_source(opened, name)
     unsplit = UNSPLIT in opened.rows
@@ -83,7 +82,7 @@ def prepare(
         split: (lambda rows=rows, split=split: tqdm(rows(), split, unit=" ratings", disable=not progress))
         for split, rows in opened.rows.items()
     }
-    ratings = read_source(replace(opened, rows=counted), quarantine=quarantine)
+    ratings = read_source(replace(opened, rows=counted), quarantine=quarantine, check_images=quarantine is not None)
     if unsplit and split_by != "none":
         groups = _near_duplicates(ratings, progress)
         unseen = {} if split_by == "user+image" else {"unseen": 0.0}
@@ -94,10 +93,10 @@ def prepare(
         for split, table in ratings.splits.items():
             write_ratings(table, staged / "ratings" / f"{split}-00000-of-00001.parquet", RATING_FEATURES.arrow_schema)
         images = tqdm(_image_rows(ratings), "images", unit=" images", disable=not progress)
-        n_images = write_images(images, staged / "images", IMAGE_FEATURES.arrow_schema)
+        write_images(images, staged / "images", IMAGE_FEATURES.arrow_schema)
         if ratings.embeddings is not None:
             shutil.copyfile(ratings.embeddings, staged / "embeddings.safetensors")
-        (staged / "README.md").write_text(_card(ratings, n_images, staged), encoding="utf-8")
+        (staged / "README.md").write_text(ratings_card(ratings, staged), encoding="utf-8")
     return ratings
 
 
@@ -124,53 +123,3 @@ def _image_rows(ratings: RatingData) -> Iterator[dict[str, Any]]:
     images = ratings.images().astype(object)
     for row in images.where(images.notna(), None).to_dict("records"):
         yield {**row, "image": image_record(ratings.open_image, row["image_id"])}
-
-
-def _card(ratings: RatingData, n_images: int, folder: Path) -> str:
-    """The folder's README.md: YAML for `load_dataset` and for reading it back, and a text from the template."""
-
-    def described(config: str) -> str:
-        # datasets caches a local folder by what its YAML says, never looking at the data files' content or time:
-        # only a hash that stands in the YAML makes it read a folder anew that was prepared again.
-        return f"content sha256 {digest_files((folder / config).iterdir())}"
-
-    info = {"ratings": RATING_FEATURES, "images": IMAGE_FEATURES}
-    metadata = DatasetCardData(
-        pretty_name=f"{ratings.name} ratings",
-        tags=["pamela", "personalization", "image-preference"],
-        configs=[
-            {
-                "config_name": "ratings",
-                "default": True,
-                "description": described("ratings"),
-                "data_files": [{"split": split, "path": f"ratings/{split}-*.parquet"} for split in ratings.splits],
-            },
-            {
-                "config_name": "images",
-                "description": described("images"),
-                "data_files": [{"split": IMAGE_SPLIT, "path": "images/all-*.parquet"}],
-            },
-        ],
-        rating_source=ratings.name,
-        rating_scales={scale: [int(x) if x % 1 == 0 else x for x in v] for scale, v in ratings.level_values.items()},
-        **({"rating_release": asdict(ratings.releases[""])} if "" in ratings.releases else {}),
-    )
-    datasets.info.DatasetInfosDict(
-        {config: datasets.DatasetInfo(config_name=config, features=features) for config, features in info.items()}
-    ).to_dataset_card_data(metadata)
-    people = {person for table in ratings.splits.values() for person in table.participant_id.unique()}
-    text = Path(__file__).parents[2] / "dataset_card" / "template.md"  # not there in a plain pip install
-    template = text.read_text(encoding="utf-8") if text.is_file() else "---\n{{ card_data }}\n---\n\n# {{ name }}\n"
-    card = DatasetCard.from_template(
-        metadata,
-        template_str=template,
-        name=ratings.name,
-        splits={split: len(table) for split, table in ratings.splits.items()},
-        n_ratings=sum(map(len, ratings.splits.values())),
-        n_images=n_images,
-        n_participants=len(people),
-        scales=ratings.level_values,
-        has_images=ratings.open_image is not None,
-        has_embeddings=ratings.embeddings is not None,
-    )
-    return str(card)

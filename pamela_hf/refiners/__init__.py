@@ -7,7 +7,7 @@ A module `refiners/<name>.py` has one class `Refiner`; an instance has a `name` 
 prompt: the text to vary. history: what was tried so far ([`Trial`]), oldest first; `history[0]` is the unoptimized
 prompt, whose subject has to stay. n: how many variants are wanted. rng: a numpy Generator, the only source of chance.
 A refiner may answer too little, too much or nonsense: the search cleans ([`clean_prompt`]), drops repetitions and fills
-up. It sees predicted scores; it is never told who they are for, what anyone rated, or anyone's demographics.
+up. It sees predicted scores; it never sees whom they are for, anybody's ratings or demographics.
 """
 
 import re

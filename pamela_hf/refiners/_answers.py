@@ -1,4 +1,4 @@
-"""What is said to a language model, and what is made of its answer; shared by the refiners that use one."""
+"""Messages to a language model, and the variants in its answer; shared by the refiners that use one."""
 
 import json
 import re
@@ -41,10 +41,10 @@ def digest(history: Sequence[Trial], best: int = 6, worst: int = 4) -> str:
 def messages(prompt: str, history: Sequence[Trial], n: int) -> list[dict[str, str]]:
     """The chat that asks for `n` variants."""
     original = history[0].prompt if history else prompt
-    told = digest(history)
+    examples = digest(history)
     text = (
-        REQUEST.format(original=original, prompt=prompt, digest=told, n=n)
-        if told
+        REQUEST.format(original=original, prompt=prompt, digest=examples, n=n)
+        if examples
         else FIRST_REQUEST.format(original=original, n=n)
     )
     return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": text}]
@@ -53,7 +53,7 @@ def messages(prompt: str, history: Sequence[Trial], n: int) -> list[dict[str, st
 def parse_variants(answer: Any) -> list[str]:
     """The prompts in a model's answer, however it chose to write them: JSON, JSON cut off, a list, or lines.
 
-    Never raises; whatever is no prompt is left out, and what comes back still has to be cleaned.
+    Never raises; whatever is not a prompt is left out, and what comes back still has to be cleaned.
     """
     if not isinstance(answer, str):
         return []

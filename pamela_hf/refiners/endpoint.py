@@ -44,7 +44,7 @@ class Refiner:
         wait: seconds before the first of these, doubled each time. timeout: seconds for one request, whole.
 
     Raises:
-        ValueError: `base_url` is no http(s) address.
+        ValueError: `base_url` is not an http(s) address.
     """
 
     name = "endpoint"

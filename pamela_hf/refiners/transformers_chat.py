@@ -110,5 +110,6 @@ class Refiner:
 
         device = "cuda" if torch.cuda.is_available() else "cpu"
         dtype = torch.bfloat16 if device == "cuda" else torch.float32
-        self.tokenizer = AutoTokenizer.from_pretrained(self.model_id)
-        self.model = AutoModelForCausalLM.from_pretrained(self.model_id, dtype=dtype, use_safetensors=True).to(device)
+        self.tokenizer = AutoTokenizer.from_pretrained(self.model_id, trust_remote_code=False)
+        safe = {"use_safetensors": True, "trust_remote_code": False}
+        self.model = AutoModelForCausalLM.from_pretrained(self.model_id, dtype=dtype, **safe).to(device)

@@ -217,7 +217,7 @@ def train_tiny_encoder(
 
 def _warm_start(embeddings, pixels) -> None:
     """Patch filters that whiten the patches of `pixels`, and sines and cosines of row and column as
-    positions: from random numbers a vision transformer takes far longer than a minute to tell where something
+    positions: from random numbers a vision transformer takes far longer than a minute to learn where something
     is."""
     import torch
 
@@ -269,9 +269,9 @@ def simulated_features(
     import torch
     from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
 
-    model = AutoModel.from_pretrained(encoder_dir).eval()
-    tokenizer = AutoTokenizer.from_pretrained(encoder_dir)
-    image_processor = AutoImageProcessor.from_pretrained(encoder_dir, backend="pil")
+    model = AutoModel.from_pretrained(encoder_dir, trust_remote_code=False).eval()
+    tokenizer = AutoTokenizer.from_pretrained(encoder_dir, trust_remote_code=False)
+    image_processor = AutoImageProcessor.from_pretrained(encoder_dir, backend="pil", trust_remote_code=False)
     with torch.no_grad():
         seen = [
             model.get_image_features(pixel_values=_pixels(images[k : k + 256], image_processor)).pooler_output

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 from .shapes import BACKDROPS, PROPS, SHAPES, Shape
 from .traits import Traits, traits_from_prompt
 
-# Colours of each role at warmth 0, .5 and 1; the middle is no mixture of the ends, which would be grey.
+# Colours of each role at warmth 0, .5 and 1; the middle is not a mixture of the ends, which would be grey.
 _COLD = {
     "sky": (58, 110, 190), "haze": (170, 205, 235), "ground": (62, 106, 118), "far": (88, 122, 168),
     "a": (52, 84, 176), "b": (64, 170, 190), "c": (120, 96, 190), "g": (38, 120, 104), "n": (86, 108, 140),

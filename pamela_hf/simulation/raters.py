@@ -139,7 +139,7 @@ class SimulatedRater:
     def true_liking(self, prompt_or_traits: str | Traits, seed: int = 0) -> float:
         """How much they like the image of this prompt and seed, in rating units: about 1..5, unbounded,
         without noise and before their way of using the scale. Higher is better."""
-        return float(_liking_matrix([self], [_as_traits(prompt_or_traits, seed)])[0, 0])
+        return float(liking_matrix([self], [_as_traits(prompt_or_traits, seed)])[0, 0])
 
     def rate(self, prompt_or_traits: str | Traits, seed: int = 0, occasion: int = 0) -> int:
         """Their rating, 1..5. The same image on the same `occasion` gets the same rating; another occasion,
@@ -148,7 +148,8 @@ class SimulatedRater:
         return int(rate_matrix([self], [traits], [seed], occasion=occasion)[0, 0])
 
 
-def _liking_matrix(people: Sequence[SimulatedRater], traits: Sequence[Traits]) -> np.ndarray:
+def liking_matrix(people: Sequence[SimulatedRater], traits: Sequence[Traits]) -> np.ndarray:
+    """`SimulatedRater.true_liking` of N images by U people, shape (U, N)."""
     features = _features(traits)
     consensus = _consensus(traits, features)
     agreement = np.array([person.agreement for person in people])[:, None]
@@ -163,7 +164,7 @@ def rate_matrix(
 
     `seeds (N,)` are the images' seeds, from which (with the person and `occasion`) the rating noise follows.
     """
-    liking = _liking_matrix(people, traits)
+    liking = liking_matrix(people, traits)
     center = CALIBRATION["mean_rating"]
     shift = np.array([person.shift for person in people])[:, None]
     stretch = np.array([person.stretch for person in people])[:, None]
@@ -174,7 +175,19 @@ def rate_matrix(
 
 def population_liking(people: Sequence[SimulatedRater], traits: Sequence[Traits]) -> np.ndarray:
     """The images' true mean: liking without noise, cut to 1..5, averaged over `people`; shape (N,)."""
-    return np.clip(_liking_matrix(people, traits), 1.0, 5.0).mean(axis=0)
+    return np.clip(liking_matrix(people, traits), 1.0, 5.0).mean(axis=0)
+
+
+def taste_weights(person: SimulatedRater) -> tuple[dict[str, float], dict[str, float], dict[str, float]]:
+    """What a person adds to the consensus, in rating units: by scalar trait (from one end to the other), by group, by
+    style family. Their weights of products and squares of traits are left out."""
+    weights = person.weights.tolist()
+    groups = len(SCALARS) + len(_PRODUCTS) + len(_SQUARES)
+    return (
+        dict(zip(SCALARS, weights)),
+        dict(zip(GROUPS, weights[groups:])),
+        dict(zip(FAMILIES, weights[groups + len(GROUPS) :])),
+    )
 
 
 def _person(participant_id: str, key: int) -> SimulatedRater:

@@ -12,7 +12,7 @@ from .analysis import Choices, bootstrap_weights, interval
 
 
 def _answers(choices: Choices) -> tuple[str | None, dict[tuple, dict[str, list[int]]]]:
-    """What tells pairs apart, and each pair's answers by person in their order: 1 the first image, −1 the second, 0."""
+    """What identifies pairs, and each pair's answers by person in their order: 1 the first image, −1 the second, 0."""
     by = "pair" if choices.pair is not None else "images" if choices.left_image is not None else None
     if by is None and choices.prompt is not None:
         by = "prompt and conditions"
@@ -21,7 +21,7 @@ def _answers(choices: Choices) -> tuple[str | None, dict[tuple, dict[str, list[i
     a, b = (choices.left, choices.right) if choices.left_image is None else (choices.left_image, choices.right_image)
     label = choices.pair if by == "pair" else choices.prompt if choices.prompt is not None else a
     found: dict[tuple, dict[str, list[int]]] = {}
-    for row in np.flatnonzero(a != b):  # two unnamed images of one condition cannot be told apart
+    for row in np.flatnonzero(a != b):  # two unnamed images of one condition cannot be distinguished
         ends = sorted((a[row], b[row]))
         key = (label[row] if label is not a else "", *ends)
         answer = round(2 * choices.choice[row] - 1) * (1 if a[row] == ends[0] else -1)
@@ -50,7 +50,7 @@ def agreement(choices: Choices) -> dict[str, Any]:
     """Do people agree? `alpha` over pairs that several people judged (each person's first answer), `pairs` of these.
 
     1: all choose alike, 0: as if by chance, below 0: they differ by system. alpha is None where no pair was judged
-    twice. pairs_by: what tells pairs apart, "pair", "images" or "prompt and conditions" (None: nothing does).
+    twice. pairs_by: what identifies pairs, "pair", "images" or "prompt and conditions" (None: nothing does).
     """
     by, found = _answers(choices)
     units = [[answers[0] for answers in people.values()] for people in found.values() if len(people) > 1]

@@ -1,7 +1,7 @@
 """A user study: which of two images do people choose, and what does that say about how the images were made?
 
 Choices become Bradley–Terry strengths on an Elo scale, with ties as Davidson has them: of conditions i and j with
-strengths π_i and π_j, i is chosen with probability π_i / (π_i + π_j + ν √(π_i π_j)) and nobody with
+strengths π_i and π_j, i is chosen with probability π_i / (π_i + π_j + ν √(π_i π_j)) and neither with
 ν √(π_i π_j) / (same sum). So the odds of i against j, ties aside, are π_i / π_j whatever ν is, a tie counts as half a
 choice of each, and without ties it is the plain model. Elo is 400 · log10 π, shifted so that the conditions' mean is
 1000, as the paper's five values are (arXiv 2604.07427: 1065, 1038, 1016, 959, 922).
@@ -42,7 +42,7 @@ class Choices:
         participant: who chose. left, right: the conditions of the two images, such as "self", "none" or "hpsv3".
         choice: 1. the left image, 0. the right one, .5 neither. prompt: what both were made from, or None.
         left_image, right_image: ids of the images, both or neither. pair: an id that two rows share if they show the
-            same two images, or None: then the images' ids tell, or else prompt and conditions.
+            same two images, or None: then the images' ids identify the pair, or else prompt and conditions.
 
     Raises:
         StudyError: arrays of different lengths, none at all, or a choice that is none of these.
@@ -147,7 +147,7 @@ def score_and_information(
     c = theta.shape[-1]
     information = np.zeros((*gradient.shape, c + 1))
     information[..., :c, :c] = -between
-    information[..., range(c), range(c)] = between.sum(-1)  # the diagonal of `between` is 0: nobody meets himself
+    information[..., range(c), range(c)] = between.sum(-1)  # the diagonal of `between` is 0: no condition meets itself
     with_ties = (n * tie * (0.5 - expected)).sum(-1)
     information[..., :c, c] = information[..., c, :c] = with_ties
     information[..., c, c] = (n * tie * (1 - tie)).sum((-1, -2)) / 2
@@ -180,7 +180,7 @@ def fit(wins: np.ndarray, ties: np.ndarray, prior_sd: float = PRIOR_SD) -> tuple
         gradient, information = score_and_information(theta, log_nu, wins, ties)
         gradient[..., :c] -= penalty * theta
         information[..., range(c), range(c)] += penalty
-        # log ν is no parameter without ties, nor where all are tied; a floor keeps the solve regular close to that.
+        # log ν is not estimated without ties, nor where all are tied; a floor keeps the solve regular close to that.
         information[..., c, c] = np.where(free, information[..., c, c] + 1e-6, 1.0)
         gradient[..., c] = np.where(free, gradient[..., c] - 1e-6 * np.where(free, log_nu, 0), 0.0)
         step = np.linalg.solve(information, gradient[..., None])[..., 0]
@@ -337,7 +337,7 @@ def spread(choices: Choices, elo: np.ndarray, log_nu: float) -> dict[str, float 
     A variance-components estimate from the scores U of each person p and prompt q at the joint fit: with information
     H, E|U|² = tr H + σ² tr H². What a person's prompts have in common is the person's (`person_sd`), the rest that
     chance does not explain is the image's (`image_sd`; None without prompts, then it is in person_sd). Estimates below
-    0 are 0; few people give a rough figure. None for fewer than two people, or where nobody compared twice.
+    0 are 0; few people give a rough figure. None for fewer than two people, or where no one compared twice.
     What is averaged over people is flatter than for each (Zeger, Liang & Albert 1988, Biometrics 44:1049: by
     √(1 + .346 · variance)); that is undone.
     """
@@ -361,7 +361,7 @@ def spread(choices: Choices, elo: np.ndarray, log_nu: float) -> dict[str, float 
     by_image, by_person = (information**2).sum() - alone, (information.sum(1) ** 2).sum() - alone
     within = (score**2).sum() - trace  # ≈ (person² / shrunk + image²) · by_image
     common = (score.sum(1) ** 2).sum() * shrunk - trace  # ≈ person² · by_person + image² · by_image
-    if by_person < 1e-6 * trace:  # nobody compared twice
+    if by_person < 1e-6 * trace:  # no one compared twice
         return {"person_sd": None, "image_sd": None}
     if (
         by_image < 1e-6 * trace or by_person - by_image < 1e-6 * trace
@@ -374,5 +374,5 @@ def spread(choices: Choices, elo: np.ndarray, log_nu: float) -> dict[str, float 
 
 def _unshrunk(variance: float, total: float) -> float:
     """Elo, from a variance at the joint fit, where logistic curves of differing people average to a flatter one."""
-    total = min(max(total, 0.0), 1.0)  # beyond 1, chance and people cannot be told apart
+    total = min(max(total, 0.0), 1.0)  # beyond 1, chance and people cannot be separated
     return float(ELO_PER_LOGIT * np.sqrt(max(variance, 0.0) / (1 - 2 * 0.346 * total)))

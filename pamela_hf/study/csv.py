@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..files.csv import read_header, read_rows
+from ..files.csv import Table, open_table
 from .analysis import Choices, StudyError
 
 CHOICES = {"left": 1.0, "right": 0.0, "tie": 0.5}
@@ -39,10 +39,11 @@ def read_choices(path: str | os.PathLike, ignore: Iterable[str] = ()) -> Choices
         OSError: there is no such file.
     """
     path, ignore = Path(path), {name.strip().lower() for name in ignore}
-    sides = _columns(path, read_header(path, StudyError)[0], ignore)
+    table = _opened(path, ignore)
+    sides = _columns(path, table.names, ignore)
     rows: dict[str, list] = {}
     pairs: dict[str, tuple[set[str], str]] = {}
-    for number, cells in read_rows(path, StudyError):
+    for number, cells in table.rows():
         where = f"{path}, row {number}"
         if None in cells:
             raise StudyError(f"{where}: {cells[None]} Put cells that hold a separator in quotes.")
@@ -70,6 +71,14 @@ def read_choices(path: str | os.PathLike, ignore: Iterable[str] = ()) -> Choices
     return Choices(**{name: np.array(values) for name, values in rows.items()})
 
 
+def _opened(path: Path, ignore: set[str]) -> Table:
+    """The table, its columns found by their synonyms; what is wrong with a header is for `_columns` to say."""
+    needed = [("participant", *_FORMS[0]), ("participant", *_FORMS[1][:2])]
+    images = (f"{side}_image" for form in _FORMS for side in form[:2])
+    optional = (*_SHARED, "tie", *images)
+    return open_table(path, needed, [name for name in optional if name not in ignore], StudyError, enforce=False)
+
+
 def _listed(names: Iterable[str]) -> str:
     return " and ".join(sorted(names))
 
@@ -87,9 +96,6 @@ def _columns(path: Path, names: list[str], ignore: set[str]) -> tuple[str, str]:
                 f"{path}, row 1: unknown column {name!r}; {hint}Known are {', '.join(allowed)}. "
                 f"Skip a column with --ignore {name or 'NAME'}."
             )
-    doubled = [name for name in names if names.count(name) > 1]
-    if doubled:
-        raise StudyError(f"{path}, row 1: column {doubled[0]!r} stands there twice.")
     needed = ["participant", *form[:2], *(["choice"] if form is _FORMS[0] else [])]
     needed += images if set(images) & set(names) else []
     missing = [name for name in needed if name not in names]

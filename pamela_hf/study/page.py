@@ -2,14 +2,14 @@
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 
-from ..files.writing import write_json, write_text
-from ..reports.charts import curves, number, rows_chart, signed
-from ..reports.page import CSS, ENVIRONMENT
+from ..reports.charts import curves, rows_chart
+from ..reports.files import write_report
+from ..reports.numbers import number, signed
+from ..reports.page import Card, template
 from .agreement import agreement, retest
 from .analysis import Choices, analyse
 from .power import PAPER_ELO, PAPER_SIZE, Design, coverage, power, simulate_choices
@@ -123,80 +123,89 @@ def _counted(counts: Mapping[str, Any]) -> str:
 
 def _sentences(report: Mapping[str, Any]) -> list[str]:
     """What the study says beside its Elo values, in words."""
-    told, agreed, again = [], report["agreement"], report["retest"]
+    sentences, agreed, again = [], report["agreement"], report["retest"]
     if agreed["alpha"] is None:
-        told.append("Agreement between people: no pair of images was judged by two of them.")
+        sentences.append("Agreement between people: no pair of images was judged by two of them.")
     else:
-        told.append(
+        sentences.append(
             f"Agreement between people: Krippendorff's α = {number(agreed['alpha'], 2)} over {agreed['pairs']:,} "
-            f"pairs (told apart by {agreed['pairs_by']}); 1 is full agreement, 0 chance."
+            f"pairs (distinguished by {agreed['pairs_by']}); 1 is full agreement, 0 chance."
         )
     if again["same"] is None:
-        told.append("Test–retest: nobody judged a pair twice.")
+        sentences.append("Test–retest: nobody judged a pair twice.")
     else:
         same = {key: None if value is None else 100 * value for key, value in again["same"].items()}
-        told.append(
+        sentences.append(
             f"Test–retest: the same answer {same['value']:.0f} % of the time ({_span(same) or 'one person'}; α = "
             f"{number(again['alpha'], 2)}) over {again['pairs']:,} pairs judged again by {again['people']:,} people."
         )
     fewest, most = report["counts"]["per_person"]
     if most > 4 * fewest:
-        told.append(
+        sentences.append(
             f"People judged unequally often, {fewest:,} to {most:,} comparisons: who judged most counts most, and the "
             "intervals may be too narrow."
         )
     spread = report["spread"]
     if spread["person_sd"] is not None:
         image = "" if spread["image_sd"] is None else f", and from image to image by {spread['image_sd']:.0f}"
-        told.append(f"Conditions differ from person to person by {spread['person_sd']:.0f} Elo (sd){image}.")
+        sentences.append(f"Conditions differ from person to person by {spread['person_sd']:.0f} Elo (sd){image}.")
     if report["power"]:
-        told.append(f"{report['power']['sentence']}, if people and images differ that much.")
+        sentences.append(f"{report['power']['sentence']}, if people and images differ that much.")
     if report.get("coverage"):
         tried = report["coverage"]
-        told.append(
+        sentences.append(
             f"In {tried['studies']:,} simulated studies the 95 % interval of a difference held the truth "
             f"{100 * tried['interval']['coverage']:.1f} % of the time (mean width {tried['interval']['width']:.0f} "
             f"Elo); the percentiles of the draws would have {100 * tried['percentile']['coverage']:.1f} % "
             f"({tried['percentile']['width']:.0f} Elo)."
         )
-    return told
+    return sentences
 
 
 def write_study(report: Mapping[str, Any], output: str | os.PathLike, title: str) -> None:
-    """Writes report.json and report.html into the folder `output`, which is made if need be."""
-    output = Path(output)
-    write_json(output / "report.json", report)
-    write_text(output / "report.html", _html(report, title))
+    """Writes report.json and report.html.
+
+    Args:
+        report: of [`study_report`] or [`simulated_paper`].
+        output: the folder, made if it does not exist.
+        title: of the page.
+    """
+    write_report(report, output, lambda plain: _html(plain, title))
 
 
 def _html(report: Mapping[str, Any], title: str) -> str:
+    return _PAGE.render(
+        title=title, report=report, cards=_cards(report), counted=_counted(report["counts"]),
+        sentences=_sentences(report),
+    )  # fmt: skip
+
+
+def _cards(report: Mapping[str, Any]) -> list[Card]:
     elo = [(name, row["elo"], "s0") for name, row in report["conditions"].items()]
     contrasts = [(" − ".join(row["between"]), row["elo"], "s0") for row in report["contrasts"].values()]
     met = [row for row in report["contrasts"].values() if row["win_rate"]]
     rates = [(" over ".join(row["between"]), row["win_rate"], "s0") for row in met]
-    charts = [
-        (
+    cards = [
+        Card(
             "How much each condition is liked",
             "Elo, mean 1000. 400 more is being chosen ten times as often; 50 more is 57 to 43.",
             rows_chart("Elo by condition", elo, 1000.0, "dot", (990.0, 1010.0), 0),
         ),
-        (
+        Card(
             "What makes the difference",
             "Difference in Elo, paired over the same people. An interval clear of 0 is a real difference.",
             rows_chart("differences in Elo", contrasts, 0.0, "difference", (), 0),
         ),
-        (
+        Card(
             "How often the first is chosen over the second",
             "Share of their direct comparisons, a tie counting half. .5 is no preference.",
             rows_chart("win rates", rates, 0.5, "dot", (0.45, 0.55)),
         ),
     ]
     if report["power"]:
-        charts.append(("What such a study can see", report["power"]["sentence"] + ".", _power_chart(report["power"])))
-    return _PAGE.render(
-        title=title, report=report, charts=charts, counted=_counted(report["counts"]),
-        sentences=_sentences(report), css=Markup(CSS),
-    )  # fmt: skip
+        text, chart = report["power"]["sentence"] + ".", _power_chart(report["power"])
+        cards.append(Card("What such a study can see", text, chart))
+    return cards
 
 
 def _power_chart(found: Mapping[str, Any]) -> Markup:
@@ -208,32 +217,20 @@ def _power_chart(found: Mapping[str, Any]) -> Markup:
     )
 
 
-_PAGE = ENVIRONMENT.from_string("""\
-<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{{ title }}: user study</title>
-<style>{{ css }}</style>
-</head>
-<body><main>
-<h1>Which images do people choose?
-{% if report.meta.simulated %}<span class="badge">simulated</span>{% endif %}</h1>
+_PAGE = template("""\
+{% extends "frame.html" %}{% import "kit.html" as kit %}
+{% block title %}{{ title }}: user study{% endblock %}
+{% block content %}
+{{ kit.heading("Which images do people choose?", report.meta.simulated) }}
 <p class="soft">{{ title }}: {{ counted }}.</p>
 {% for sentence in sentences %}<p>{{ sentence }}</p>
 {% endfor %}
-<div class="cards">
-{% for heading, text, chart in charts %}
-<div class="card"><h3>{{ heading }}</h3><p>{{ text }}</p>{{ chart }}</div>
-{% endfor %}
-</div>
+{{ kit.cards(cards) }}
 <footer class="soft">
 <p>Bradley–Terry strengths with ties after Davidson (1970), 400 · log10 of the odds, shifted to a mean of 1000.
-Intervals (95 %) resample people, {{ report.meta.bootstrap | thousands }} draws, and are widened for few people: value ±
+Intervals (95 %) resample people, {{ report.meta.bootstrap | count }} draws, and are widened for few people: value ±
 t(people − 1) · √(people / (people − 1)) · sd of the draws. They speak about other people judging the same prompts, each
 by itself, without correction for looking at several. Seed {{ report.meta.seed }}.</p>
 </footer>
-</main></body>
-</html>
+{% endblock %}
 """)

@@ -102,7 +102,7 @@ def write_checkpoint(
 
 
 def latest_checkpoint(folder: Path) -> Checkpoint | None:
-    """The newest checkpoint whose every file is the one that was written; `None` if there is none at all.
+    """The newest checkpoint whose every file is the one that was written; `None` if there is none.
 
     Raises:
         CheckpointError: there are checkpoints, but each is damaged; the message names what is wrong with each.

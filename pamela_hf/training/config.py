@@ -95,13 +95,13 @@ class TrainingConfig:
                 )
         for piece in self.without:
             if piece not in PIECES:
-                raise ValueError(f"without: {piece!r} is no piece of the model; choose from {', '.join(PIECES)}.")
+                raise ValueError(f"without: {piece!r} is not a piece of the model; choose from {', '.join(PIECES)}.")
         if self.mixed_precision not in ("no", "bf16"):
             raise ValueError(f"mixed_precision={self.mixed_precision!r} must be 'no' or 'bf16'.")
         known = {f.name for f in dataclasses.fields(PamelaConfig)}
         for key in self.model:
             if key not in known:
-                raise ValueError(f"model.{key} is no field of PamelaConfig{_did_you_mean(key, known)}.")
+                raise ValueError(f"model.{key} is not a field of PamelaConfig{_did_you_mean(key, known)}.")
 
     def _number(self, name: str, kind: type, low: float, high: float = math.inf) -> None:
         value = getattr(self, name)

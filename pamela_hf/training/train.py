@@ -20,16 +20,16 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from tqdm.auto import tqdm
-from transformers import AutoModel
 
 from ..embeddings import Embeddings, join_embeddings, load_embeddings
 from ..encoder import check_encoder_folder
 from ..files.writing import adding_files
 from ..metrics import user_metrics
 from ..model.configuration_pamela import LOCAL_ENCODER, PamelaConfig
+from ..model.encoder_pamela import load_encoder, load_preprocessors
 from ..model.factors_pamela import Ratings
 from ..model.modeling_pamela import PamelaRewardModel
-from ..model.processing_pamela import PamelaProcessor, load_preprocessors
+from ..model.processing_pamela import PamelaProcessor
 from ..ratings.builder import load_ratings
 from ..ratings.table import DEMOGRAPHIC_FIELDS, METADATA_FIELDS, RatingData, join_ratings, standardized_scores
 from ..scoring import PamelaScorer, RatingArrays, encode_ratings
@@ -169,7 +169,7 @@ def train(
         InUseError: another run is at work in `output`.
         WriteError: the disk is full or read-only; the checkpoints that are there are whole.
         FloatingPointError: a loss that is not finite; nothing was updated with it.
-        ValueError: no train split, ratings that are no level of their scale, features of another encoder than
+        ValueError: no train split, ratings that are not levels of their scale, features of another encoder than
             `encoder` or the configuration's, a weight for a source that is not there.
     """
     output = Path(output)
@@ -272,7 +272,7 @@ def _informative_ratings(train: pd.DataFrame, arrays: RatingArrays, used: np.nda
     `used`, by people in the order of their rows."""
     value = standardized_scores(train).to_numpy()
     kept = np.isfinite(value)
-    person = np.maximum(arrays.user_ids[kept] - 1, 0)  # all are one person where the model is to know nobody
+    person = np.maximum(arrays.user_ids[kept] - 1, 0)  # all are one person where the model has no participants
     image = np.searchsorted(used, arrays.image_rows[kept])
     return Ratings(*(torch.from_numpy(a) for a in (person, image, value[kept])), max(arrays.user_ids.max(), 1))
 
@@ -465,7 +465,7 @@ def save_model(model: PamelaRewardModel, output: str | os.PathLike, encoder: str
     model.config.base_identity = None  # these are new weights
     preprocessors: tuple[Any, ...] = ()
     if encoder is not None and model.config.backbone == LOCAL_ENCODER:
-        model.set_backbone(AutoModel.from_pretrained(encoder))
+        model.set_backbone(load_encoder(str(encoder)))
         preprocessors = load_preprocessors(str(encoder))
     with adding_files(output, last="config.json") as staged:
         model.save_pretrained(staged)

@@ -14,7 +14,8 @@ from pamela_hf.evaluation import evaluate as evaluation
 from pamela_hf.evaluation.evaluate import evaluate, with_wrong_user, without_user
 from pamela_hf.evaluation.page import render_html
 from pamela_hf.evaluation.table import metric_table
-from pamela_hf.metrics import METRICS, judge
+from pamela_hf.experiments.ablation_page import shown_metrics
+from pamela_hf.metrics import METRICS, Metric, judge
 from pamela_hf.reports import files as report_files
 from pamela_hf.reports.files import write_report
 from pamela_hf.scoring import Predictions
@@ -67,8 +68,32 @@ def test_contract_names(report):
     }  # fmt: skip
     assert set(report["splits"]["test_unseen"]) == {"pamela", "pamela@k=0", "consensus", "<i>last</i>"}
     for scorer in report["splits"]["test_seen"].values():
-        assert tuple(scorer) == METRICS
+        assert list(scorer) == list(METRICS)
         assert all(set(cell) == {"value", "ci_low", "ci_high", "n_users"} for cell in scorer.values())
+
+
+def test_a_metric_added_to_the_table_alone_is_everywhere(data, features, tmp_path, monkeypatch):
+    def miss(person):
+        return float(np.abs(person.predictions - person.ratings).max())
+
+    def raters(table, weights):
+        return float(table.shape[0]), weights.sum(1), np.ones(table.shape[0], bool)
+
+    monkeypatch.setitem(METRICS, "miss", Metric("The largest error.", "miss", best=0.0, of_person=miss,
+                                                in_differences=True, in_ablation=True))  # fmt: skip
+    monkeypatch.setitem(METRICS, "raters", Metric("How many people there are.", "raters", best=1.0, of_people=raters))
+    found = evaluate([Oracle(data), Oracle(data, name="mean", personal=False)], data, features, bootstrap=20)
+    stored, page = write_report(found, tmp_path, render_html)
+    own, mean = (json.loads(stored.read_text())["splits"]["test_seen"][name] for name in ("pamela", "mean"))
+    people = data.splits["test_seen"].participant_id.nunique()
+    assert own["miss"]["value"] == 0 < mean["miss"]["ci_low"] and own["raters"]["value"] == people
+    assert "The largest error." in page.read_text() and "How many people there are." in page.read_text()
+    console = metric_table(found)
+    compared = sum(bool(pairs) for pairs in found["differences"].values())
+    assert console.count("  miss") == len(found["splits"]) + compared
+    row = next(line for line in console.partition("test_seen:")[2].splitlines() if line.startswith("pamela  "))
+    assert row.split()[1 + list(METRICS).index("miss")] == ".000*"  # lower is better
+    assert "miss" in shown_metrics()
 
 
 def test_controls_show_what_the_person_is_worth(report):
@@ -198,7 +223,7 @@ def test_few_shot_is_compared_on_the_same_people_and_ratings(data, features):
     assert untold["user_srocc"]["value"] == pytest.approx(np.mean(wanted))
     assert difference["user_srocc"]["value"] == pytest.approx(np.mean(wanted) - told["user_srocc"]["value"])
     page, text = render_html(report_files._without_nan(report)), metric_table(report)
-    assert "the same, told none" in page and "pamela@k=5, consensus@k=5: judged on other people" in page
+    assert "the same, none given" in page and "pamela@k=5, consensus@k=5: judged on other people" in page
     assert "pamela@k=5, consensus@k=5: judged on other people" in text
     starred = [line.split()[0] for line in text.splitlines() if "*" in line.split("best;")[0]]
     assert starred and not any("@k=5" in name for name in starred)
@@ -206,7 +231,7 @@ def test_few_shot_is_compared_on_the_same_people_and_ratings(data, features):
     everybody = {"k=5": [(np.arange(len(table)), Predictions(table.score.to_numpy()))]}
     report = evaluate([oracle], unseen, features, splits=["val_unseen"], few_shot=lambda *_: everybody, bootstrap=0)
     assert report["few_shot"]["val_unseen"] == {}
-    assert "the same, told none" not in render_html(report_files._without_nan(report))
+    assert "the same, none given" not in render_html(report_files._without_nan(report))
 
 
 def test_numbers_of_ratings_that_nobody_has_are_named(trained_folder, ratings_folder, tmp_path):

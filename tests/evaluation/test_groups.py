@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from pamela_hf.embeddings import load_embeddings
-from pamela_hf.evaluation.groups import FEW, LEAST, group_figures, group_tables
+from pamela_hf.evaluation.groups import FEW, LEAST, group_summary, group_tables
 from pamela_hf.metrics import bootstrap_ci, user_metrics
 from pamela_hf.publishing.pseudonyms import Pseudonyms
 from pamela_hf.publishing.repositories import push_model
@@ -18,7 +18,7 @@ from pamela_hf.scoring import PamelaScorer
 def test_figures_are_means_over_the_people_of_a_group(trained_folder, ratings_folder):
     ratings = load_ratings(ratings_folder)
     scorer, embeddings = PamelaScorer.from_pretrained(trained_folder), load_embeddings(ratings.embeddings)
-    found = group_figures(scorer, ratings, embeddings)
+    found = group_summary(scorer, ratings, embeddings)
     assert found["split"] == "test_seen" and found["least"] == LEAST
     # 7 people, all of one nationality; by gender and age there are fewer than 5, who would be pointed at
     assert [(row["field"], row["value"], row["people"]) for row in found["rows"]] == [("nationality", "Belgium", 7)]
@@ -31,7 +31,7 @@ def test_figures_are_means_over_the_people_of_a_group(trained_folder, ratings_fo
     bias = np.mean([(scores - table.score)[people == p].mean() for p in people.unique()])
     assert float(found["rows"][0]["bias"]) == pytest.approx(bias, abs=6e-3)
     ratings.splits = {"train": ratings.splits["train"]}
-    assert group_figures(scorer, ratings, embeddings) is None
+    assert group_summary(scorer, ratings, embeddings) is None
 
 
 def test_a_model_from_embeddings_gets_a_card_with_figures(trained_folder, ratings_folder, tmp_path, monkeypatch):

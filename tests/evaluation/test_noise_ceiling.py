@@ -29,7 +29,7 @@ def test_second_ratings_are_judged_against_the_first(data, tmp_path):
     repeats = read_repeats(written(tmp_path / "again.csv", rng.permutation(rows)), data)
     ceiling = noise_ceiling(repeats, data.level_values, bootstrap=50)
     assert ceiling["ratings"] == len(rows) and ceiling["participants"] == 3
-    assert tuple(ceiling["metrics"]) == METRICS
+    assert list(ceiling["metrics"]) == list(METRICS)
     each = []
     for person in ("p00", "p01", "p08"):
         here = (first.participant_id == person).to_numpy()
@@ -46,9 +46,9 @@ def test_second_ratings_are_judged_against_the_first(data, tmp_path):
     [
         ([("p00", "img001", 3), ("p00", "img999", 3)], "row 3: participant 'p00', image 'img999'.*no first rating"),
         ([("nobody", "img001", 3)], "row 2: participant 'nobody'.*no first rating"),
-        ([("p00", "img001", 3), ("p00", "img001", 4)], "row 3: .*there twice"),
-        ([("p00", "img001", 7)], "score '7': no level of the rating scale"),
-        ([("p00", "img001", "good")], "score 'good': no level"),
+        ([("p00", "img001", 3), ("p00", "img001", 4)], "row 3: .*occurs twice"),
+        ([("p00", "img001", 7)], "score '7': not a level of the rating scale"),
+        ([("p00", "img001", "good")], "score 'good': not a level"),
         ([("p00", "img001", "")], "a field is empty"),
     ],
 )
@@ -58,8 +58,8 @@ def test_wrong_rows_are_named(rows, message, data, tmp_path):
 
 
 def test_wrong_files_are_named(data, tmp_path):
-    with pytest.raises(RatingError, match=r"row 1: the header \['user', 'image', 'score'\] lacks participant"):
-        read_repeats(written(tmp_path / "again.csv", [("p00", "img001", 3)], "user,image,score"), data)
+    with pytest.raises(RatingError, match=r"row 1: the header \['whose', 'image', 'score'\] lacks participant"):
+        read_repeats(written(tmp_path / "again.csv", [("p00", "img001", 3)], "whose,image,score"), data)
     (tmp_path / "empty.csv").write_text("")
     with pytest.raises(RatingError, match=r"empty\.csv, row 1: the header \[\] lacks participant"):
         read_repeats(tmp_path / "empty.csv", data)

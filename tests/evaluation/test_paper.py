@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from pamela_hf.evaluation import paper as paper_figures
+from pamela_hf.evaluation import paper
 from pamela_hf.evaluation.paper import HELD_OUT, RELEASED_MEANS, RELEASED_RATINGS, is_papers_release, paper_table
 from pamela_hf.metrics import METRICS
 from pamela_hf.ratings.builder import load_ratings
@@ -16,8 +16,8 @@ def release(ratings_folder, monkeypatch):
     data = load_ratings(ratings_folder)
     train = data.splits["train"]
     means = {("type", kind): float(train.score[train.type == kind].mean()) for kind in ("Art", "Photorealism")}
-    monkeypatch.setattr(paper_figures, "RELEASED_MEANS", means)
-    monkeypatch.setattr(paper_figures, "RELEASED_RATINGS", {split: len(table) for split, table in data.splits.items()})
+    monkeypatch.setattr(paper, "RELEASED_MEANS", means)
+    monkeypatch.setattr(paper, "RELEASED_RATINGS", {split: len(table) for split, table in data.splits.items()})
     return data
 
 

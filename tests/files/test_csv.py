@@ -1,9 +1,10 @@
 """The one reader of CSV files: every command takes what spreadsheets write, and refuses the rest in the same words."""
 
+import pandas as pd
 import pytest
 
 from pamela_hf.evaluation.noise_ceiling import read_repeats
-from pamela_hf.files.csv import read_number
+from pamela_hf.files.csv import SYNONYMS, open_table, read_number
 from pamela_hf.heads.csv import read_choices_csv, read_ratings_csv
 from pamela_hf.ratings.builder import load_ratings
 from pamela_hf.study.csv import read_choices
@@ -62,7 +63,7 @@ def test_a_full_path_below_a_folder_named_relatively(tmp_path, monkeypatch):
     (tmp_path / "mine.csv").write_text(f"image,score\n{tmp_path}/a.png,4\n")
     monkeypatch.chdir(tmp_path)
     ((image, _),) = read_ratings_csv("mine.csv")[0]
-    assert image == tmp_path / "a.png"
+    assert image.resolve() == tmp_path / "a.png"
 
 
 def test_ratings_may_be_likes_and_come_with_prompts_and_metadata(written):
@@ -77,3 +78,102 @@ def test_ratings_may_be_likes_and_come_with_prompts_and_metadata(written):
 def test_numbers_have_a_point_or_a_comma():
     assert [read_number(text) for text in ("4", "4.50", "4,5", "-1,25", "1e1", "3.0")] == [4, 4.5, 4.5, -1.25, 10, 3]
     assert {read_number(text) for text in ("1,000", "", "nan", "inf", "1_0", "4,", "four", "٣")} == {None}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "image,score,prompt\na.png,4,\"one, two\"\n",
+        'image;score;"prompt, in English"\na.png;4;x\n',
+        "image\tscore\tprompt, in English\na.png\t4\tone, two\n",
+        "image;score;a,b,c,d,e\na.png;4;x\n",
+        "image=score\na.png=4\n",
+        "sep=;\nimage;score\na.png;4\n",
+        "image,score,,\na.png,4,,\n",
+        "File Name;Rating\na.png;4\n",
+        "file-name,STARS\na.png,4\n",
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_the_separator_is_the_one_that_gives_the_needed_columns(tmp_path, text, encoding):
+    (tmp_path / "mine.csv").write_text(text, encoding=encoding)
+    ((number, row),) = open_table(tmp_path / "mine.csv", ("image", "score")).rows()
+    assert (row["image"], row["score"], None in row) == ("a.png", "4", False) and number == 2 + text.startswith("sep")
+    assert read_ratings_csv(tmp_path / "mine.csv")[0] == [(tmp_path / "a.png", 4)]
+
+
+def test_every_synonym_means_the_same_and_two_readings_are_refused(tmp_path):
+    for name, others in SYNONYMS.items():
+        for other in others:
+            frame = pd.DataFrame({other.replace("_", " ").title(): ["x"]})
+            assert open_table(frame, (name,)).names == [name]
+    path = tmp_path / "mine.csv"
+    for text, message in {
+        "image,score,user,rater\n": "columns 'user' and 'rater', and each could be the participant",
+        "image,file,score\n": "columns 'image' and 'file', and each could be the image",
+        "image,score;stars\n": "could be separated|lacks",
+        "image,score,score\n": "has score twice",
+    }.items():
+        path.write_text(text + "1,2,3,4\n")
+        for read in (read_ratings_csv, load_ratings):
+            with pytest.raises(ValueError, match=message):
+                read(path)
+
+
+def test_two_participants_are_not_one_head_and_one_may_be_chosen(tmp_path):
+    path = tmp_path / "mine.csv"
+    path.write_text("image,score,Rater\na.png,4,ann\na.png,1,bob\nb.png,2,bob\n")
+    with pytest.raises(ValueError, match=r"2 participants \('ann', 'bob'\).*--user NAME \(participant=NAME\)"):
+        read_ratings_csv(path)
+    assert [score for _, score in read_ratings_csv(path, participant="bob")[0]] == [1, 2]
+    with pytest.raises(ValueError, match="no row of participant 'cem'"):
+        read_ratings_csv(path, participant="cem")
+    for name in "ab":
+        (tmp_path / f"{name}.png").touch()
+    assert load_ratings(path).splits["train"].participant_id.tolist() == ["ann", "bob", "bob"]
+
+
+def test_a_name_means_the_same_file_at_every_door(tmp_path):
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "e\u0301.png").touch()
+    path = tmp_path / "mine.csv"
+    for written in ("deep/e\u0301.png", "./deep/\u00e9.png", "deep\\\u00e9.png", f"{tmp_path}/deep/\u00e9.png"):
+        path.write_text(f"image,score\n{written},4\nx.png,5\n", encoding="utf-8")
+        assert read_ratings_csv(path)[0][0][0] == tmp_path / "deep" / "e\u0301.png"
+        table = load_ratings(path, quarantine=tmp_path / "bad.jsonl", rating_min=1, rating_max=5).splits["train"]
+        assert table.image_id.tolist() == ["deep/e\u0301.png"]
+
+
+def test_bounds_come_before_memory(tmp_path):
+    path = tmp_path / "wide.csv"
+    path.write_text(",".join(f"column{i}" for i in range(100_000)) + "\n")
+    with pytest.raises(ValueError, match=r"65,536 characters or more.*'column0'") as refused:
+        read_ratings_csv(path)
+    assert len(str(refused.value)) < 400
+    path.write_text(",".join(f"c{i}" for i in range(2_000)) + "\n")
+    with pytest.raises(ValueError, match=r"\(2,000 columns\) has too many columns") as refused:
+        load_ratings(path)
+    assert len(str(refused.value)) < 400
+    path.write_text("image,score\na.png,1\n" + "x" * (2 << 20))
+    with pytest.raises(ValueError, match=r"a line of 1,048,576 characters or more|field larger"):
+        read_ratings_csv(path)
+
+
+def test_a_workbook_and_a_table_in_memory_are_read_as_a_csv_is(tmp_path):
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    for row in (["Image", "Rating", None], ["a.png", 4, None], [None, None, None], ["b.png", 2.5, None]):
+        book.active.append(row)
+    book.save(tmp_path / "mine.xlsx")
+    assert read_ratings_csv(tmp_path / "mine.xlsx")[0] == [(tmp_path / "a.png", 4), (tmp_path / "b.png", 2.5)]
+    frame = pd.DataFrame({"Image": ["a.png", "b.png"], "Rating": [4, pd.NA], "User": ["ann", None]})
+    rows = [row for _, row in open_table(frame, ("image", "score"), ("participant",)).rows()]
+    assert [list(row.values()) for row in rows] == [["a.png", 4, "ann"], ["b.png", "", ""]]
+    (tmp_path / "bad.xlsx").write_bytes(b"PK\x03\x04nonsense")
+    with pytest.raises(ValueError, match=r"bad\.xlsx: not a readable workbook"):
+        read_ratings_csv(tmp_path / "bad.xlsx")
+
+
+def test_cells_that_were_escaped_for_spreadsheets_come_back(tmp_path):
+    (tmp_path / "mine.csv").write_text("image,score\n'=a.png,4\n'-b.png,2\n'c.png,1\n")
+    assert [path.name for path, _ in read_ratings_csv(tmp_path / "mine.csv")[0]] == ["=a.png", "-b.png", "'c.png"]

@@ -1,40 +1,16 @@
 """Image files: what is accepted becomes upright RGB, what isn't is named; near-duplicates are found."""
 
 import io
-import struct
 import subprocess
 import sys
-import zlib
 
 import numpy as np
 import pytest
+from pictures import encoded, huge_png, picture
 from PIL import Image
 
 from pamela_hf.files.images import ImageError, open_image_checked, upright_rgb, verify_image
 from pamela_hf.ratings.near_duplicates import difference_hash, near_duplicate_groups
-
-
-def picture(seed=0, size=(48, 40)):
-    small = np.random.default_rng(seed).integers(0, 255, (6, 7, 3), dtype=np.uint8)
-    return Image.fromarray(small).resize(size, Image.Resampling.BICUBIC)
-
-
-def encoded(image, format="PNG", **options):
-    stream = io.BytesIO()
-    image.save(stream, format, **options)
-    return stream.getvalue()
-
-
-def huge_png(width, height, rows=None):
-    """A PNG of one grey: small as a file whatever its size in pixels."""
-
-    def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    packer = zlib.compressobj(9)
-    data = b"".join(packer.compress(bytes(width + 1)) for _ in range(rows or height)) + packer.flush()
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
 
 
 @pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP"])
@@ -114,8 +90,9 @@ def test_a_thumbnail_does_not_hide_a_truncation():
 
 def test_other_formats_and_missing_files_are_refused(tmp_path):
     for data in (
-        encoded(picture(), "GIF"),
-        encoded(picture(), "BMP"),
+        encoded(picture(), "EPS"),
+        encoded(picture(), "ICO"),
+        encoded(picture(), "PDF"),
         b"<svg/>",
         b"",
         b"%PDF-1.4",

@@ -262,6 +262,20 @@ def test_a_folder_moved_aside_by_a_killed_writer_goes_back(tmp_path):
     assert read_folder(tmp_path / "b") == ({"old"}, 3) and os.listdir(tmp_path) == ["b"]
 
 
+def test_a_scratch_folder_is_private_and_a_killed_process_s_goes(tmp_path, monkeypatch):
+    monkeypatch.setattr(writing.tempfile, "tempdir", str(tmp_path))
+    child = os.fork()
+    if not child:
+        with writing.scratch_folder("pamela-test") as folder:
+            (folder / "copy").write_text("private")
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert len(left := os.listdir(tmp_path)) == 1 and stat.S_IMODE((tmp_path / left[0]).stat().st_mode) == 0o700
+    with writing.scratch_folder("pamela-test") as folder:
+        assert os.listdir(tmp_path) == [folder.parent.name] != left and os.listdir(folder) == []
+    assert os.listdir(tmp_path) == []
+
+
 # -- a full disk ---------------------------------------------------------------------------------------------------
 def test_a_full_disk_is_one_clear_line(tmp_path):
     """On a real file system of 1 MB, in a name space of its own; else by the limit on the size of files."""

@@ -25,7 +25,8 @@ from pamela_hf.heads import folder as head_files
 from pamela_hf.heads.csv import read_choices_csv, read_ratings_csv
 from pamela_hf.heads.folder import ABOUT, CONFIG, FILES, WEIGHTS, HeadError, check_name
 from pamela_hf.heads.head import UserHead
-from pamela_hf.model.processing_pamela import PamelaProcessor, load_preprocessors
+from pamela_hf.model.encoder_pamela import load_preprocessors
+from pamela_hf.model.processing_pamela import PamelaProcessor
 from pamela_hf.scoring import PamelaScorer
 
 
@@ -194,7 +195,7 @@ def test_several_save_and_read_one_head_at_a_time(head, tmp_path):
             try:
                 row = UserHead.load(folder).row
             except HeadError as error:  # not there yet
-                assert not found and "is no folder" in str(error)
+                assert not found and "is not a folder" in str(error)
                 continue
             assert np.array_equal(row, head.row) or np.array_equal(row, other.row)
             found += 1

@@ -63,7 +63,7 @@ def test_prompts_and_metadata_of_chosen_images(command, tmp_path, trained_folder
     row = UserHead.fit(trained_folder, choices=pairs, metadata=metadata, **given).row
     np.testing.assert_allclose(UserHead.load(tmp_path / "head").row, row, atol=1e-6)
     told.write_text("image,weather\nimg001,fair\n")
-    with pytest.raises(SystemExit, match=r"needs image and any of prompt, .*group"):
+    with pytest.raises(SystemExit, match=r"lacks prompt\. Needed: image, prompt or .*group"):
         main([*arguments, "--name", "ann", "--prompts", str(told)])
 
 
@@ -71,9 +71,9 @@ def test_prompts_and_metadata_of_chosen_images(command, tmp_path, trained_folder
     ("text", "extra", "message"),
     [
         ("image,score\nimg001,9\n", [], "allowed: 1..5"),
-        ("image,score\nimg001,good\n", [], "row 2: score 'good' is no number, true or false"),
+        ("image,score\nimg001,good\n", [], "row 2: score 'good' is not a number, true or false"),
         ("image,score\n", [], "holds no answers"),
-        ("picture,score\nimg001,3\n", [], "needs image and score"),
+        ("depicted,score\nimg001,3\n", [], r"lacks image\. Needed: image, score"),
         ("image,score\nimg001,3\n", ["--rating-min", "1"], "Give both"),
         ("image,score\nimg001,3\n", ["--name", "a/b"], "no path"),
     ],
@@ -89,6 +89,6 @@ def test_bad_input_is_one_line_and_writes_nothing(command, tmp_path, text, extra
 def test_a_path_may_not_leave_its_folder(trained_folder, tmp_path):
     csv = tmp_path / "mine.csv"
     csv.write_text("image,score\n../../etc/passwd,3\n")
-    with pytest.raises(SystemExit, match="no path inside"):
+    with pytest.raises(SystemExit, match="leads out of the folder"):
         main(["fit-user", "--model", str(trained_folder), "--ratings", str(csv), "--name", "a", "--output",
               str(tmp_path / "head")])  # fmt: skip

@@ -450,7 +450,7 @@ def test_a_failed_save_keeps_the_old_head(head, tmp_path, monkeypatch, call):
 def test_what_is_no_head_is_not_overwritten(head, tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.txt").write_text("mine")
-    with pytest.raises(HeadError, match="no head and stays"):
+    with pytest.raises(HeadError, match="not a head and stays"):
         head.save(tmp_path / "photos")
     assert (tmp_path / "photos" / "a.txt").read_text() == "mine"
 

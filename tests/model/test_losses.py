@@ -5,6 +5,7 @@ from scipy.special import expit
 
 from pamela_hf.model.losses import (
     CUTPOINT_PAD,
+    MAX_STRETCH,
     ordinal_log_probs,
     ordinal_nll,
     pairwise_logistic,
@@ -50,3 +51,22 @@ def test_pairwise_loss_is_the_negative_log_of_the_preference_probability():
     utility = torch.tensor([0.5, -1.0])
     loss = pairwise_logistic(utility, torch.tensor([0]), torch.tensor([1]))
     torch.testing.assert_close(loss, -preference_probability(utility[:1], utility[1:]).log())
+
+
+def test_the_link_of_the_heads_is_the_link_of_the_model():
+    """[`pamela_hf.heads.fitting.level_gradients`] is the same link in numpy, with the same bounds."""
+    import numpy as np
+
+    from pamela_hf.heads.fitting import level_gradients
+
+    rng = np.random.default_rng(0)
+    utility, shift, stretch = rng.normal(size=(3, 200)) * np.array([[4], [1], [1.5]])
+    cutpoints = np.sort(rng.normal(size=(200, 6)) * 3, axis=1)
+    cutpoints[:100, 4:] = CUTPOINT_PAD * np.array([1, 2])
+    stretch = stretch.clip(-MAX_STRETCH, MAX_STRETCH)
+    ours = torch.from_numpy(cutpoints * np.exp(stretch)[:, None] + shift[:, None])
+    expected = ordinal_log_probs(torch.from_numpy(utility), ours).exp().numpy()
+    for i in range(200):
+        got, *_ = level_gradients(utility[i : i + 1] - shift[i], stretch[i], cutpoints[i : i + 1])
+        np.testing.assert_allclose(got[0], expected[i], atol=1e-9)
+    assert expected.sum(1) == pytest.approx(1)

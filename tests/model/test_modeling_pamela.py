@@ -417,20 +417,36 @@ def test_a_model_in_a_subfolder_finds_its_encoder_there(siglip_encoder, images, 
         torch.testing.assert_close(model(**inputs).scores, torch.from_numpy(whole).float())
 
 
-def test_an_encoder_on_the_hub_is_reached_as_the_model_was(model, tmp_path, monkeypatch):
-    from pamela_hf.model import modeling_pamela
+def test_an_encoder_on_the_hub_is_reached_as_the_model_was_but_without_its_token(model, tmp_path, monkeypatch):
+    from pamela_hf.model import encoder_pamela
 
     model.config.backbone, model.config.backbone_revision = "owner/enc", "abc"
     model.save_pretrained(tmp_path / "model")
     place = {"subfolder": "model", "cache_dir": "cache", "token": "secret"}
-    asked = {"cache_dir": "cache", "token": "secret", "revision": "abc"}
-    assert PamelaProcessor.from_pretrained(tmp_path, **place)._encoder_place() == ("owner/enc", asked)
-    calls = []
+    asked = {"cache_dir": "cache", "revision": "abc"}
     again = PamelaRewardModel.from_pretrained(tmp_path, **place)
-    monkeypatch.setattr(modeling_pamela.AutoModel, "from_pretrained", lambda *a, **k: calls.append((a, k)))
+    processor = PamelaProcessor.from_pretrained(tmp_path, **place)
+    calls = []
+
+    def ask(kind):
+        def from_pretrained(name, **where):
+            calls.append((kind, name, where))
+            return "siglip"
+
+        return from_pretrained
+
+    monkeypatch.setattr(
+        encoder_pamela.PreTrainedConfig, "get_config_dict", lambda *a, **k: ({"model_type": ask("config")(*a, **k)}, {})
+    )
+    for kind in ("AutoModel", "AutoImageProcessor", "AutoTokenizer"):
+        monkeypatch.setattr(getattr(encoder_pamela, kind), "from_pretrained", ask(kind))
     monkeypatch.setattr(again, "set_backbone", lambda backbone: None)
     again.load_backbone()
-    assert calls == [(("owner/enc",), {"dtype": torch.float32, "use_safetensors": True, **asked})]
+    assert processor.tokenizer is not None
+    assert [kind for kind, *_ in calls] == ["config", "AutoModel", "AutoImageProcessor", "AutoTokenizer"]
+    for kind, name, where in calls:
+        assert name == "owner/enc" and asked.items() <= where.items()
+        assert "token" not in where and (kind == "config" or where["trust_remote_code"] is False)
 
 
 def test_encoder_stays_out_of_the_checkpoint_is_loaded_when_needed_and_frozen(any_encoder, images, tmp_path):
@@ -488,3 +504,94 @@ def test_pixels_without_an_encoder_are_refused_with_the_way_out(model):
 def test_bf16_forward_is_finite(model, features):
     out = model.to(torch.bfloat16)(**features, labels=torch.tensor([0, 1, 2, 3, 4]), pairwise_weight=0.2)
     assert out.loss.isfinite() and out.scores.dtype == torch.float32
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_flipped_bit_anywhere_in_the_weights_is_refused_by_name(model, tmp_path, dtype):
+    model.save_pretrained(tmp_path)
+    file = tmp_path / "model.safetensors"
+    whole = file.read_bytes()
+    start = 8 + int.from_bytes(whole[:8], "little")  # behind the header
+    rng = torch.Generator().manual_seed(0)
+    for place in torch.randint(start, len(whole), (30,), generator=rng).tolist():
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << (place % 8)
+        file.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"weights_sha256 differs\): a file is damaged"):
+            PamelaRewardModel.from_pretrained(tmp_path, dtype=dtype)
+    file.write_bytes(whole)
+    PamelaRewardModel.from_pretrained(tmp_path, dtype=dtype)
+
+
+def test_weights_in_several_files_are_checked_too(model, tmp_path):
+    model.save_pretrained(tmp_path, max_shard_size="4KB")
+    files = sorted(tmp_path.glob("model-*.safetensors"))
+    assert len(files) > 1
+    PamelaRewardModel.from_pretrained(tmp_path)
+    damaged = bytearray(files[0].read_bytes())
+    damaged[-1] ^= 1
+    files[0].write_bytes(damaged)
+    with pytest.raises(ValueError, match="weights_sha256 differs"):
+        PamelaRewardModel.from_pretrained(tmp_path)
+
+
+def test_a_cast_of_a_cast_is_still_the_same_base(model, tmp_path):
+    model.save_pretrained(tmp_path)
+    for dtypes in ([torch.bfloat16, torch.float16], [torch.float16, torch.bfloat16], [torch.bfloat16, torch.float32]):
+        cast = PamelaRewardModel.from_pretrained(tmp_path)
+        for dtype in dtypes:
+            cast = cast.to(dtype)
+        assert cast.base_identity() == model.config.base_identity
+
+
+def test_no_adapter_is_picked_up_from_a_models_folder(siglip_encoder, tmp_path, images, monkeypatch):
+    folder = with_encoder(siglip_encoder, tmp_path)
+    expected = PamelaScorer.from_pretrained(folder, device="cpu").score(images, "a cat").scores
+    for place in ("", "/encoder"):
+        with open(f"{folder}{place}/adapter_config.json", "w") as file:
+            json.dump({"base_model_name_or_path": "somebody/else", "peft_type": "LORA"}, file)
+    monkeypatch.setattr(PamelaRewardModel, "load_adapter", lambda *a, **k: pytest.fail("loaded an adapter"))
+    scores = PamelaScorer.from_pretrained(folder, device="cpu").score(images, "a cat").scores
+    assert scores.tolist() == expected.tolist()
+
+
+def test_only_encoders_with_image_and_text_features_are_made(siglip_encoder, tmp_path):
+    from pamela_hf.encoder import FrozenEncoder
+
+    with pytest.raises(ValueError, match="backbone_config is of the kind 'detr'"):
+        tiny_config(backbone_config={"model_type": "detr", "backbone": "resnet50", "use_timm_backbone": True})
+    folder = with_encoder(siglip_encoder, tmp_path)
+    with open(f"{folder}/encoder/config.json", "w") as file:
+        json.dump({"model_type": "detr", "backbone": "somebody/else", "use_pretrained_backbone": True}, file)
+    model = PamelaRewardModel.from_pretrained(folder)
+    with pytest.raises(ValueError, match="of the kind 'detr'"):
+        model.load_backbone()
+    with pytest.raises(ValueError, match="of the kind 'detr'"):
+        FrozenEncoder(f"{folder}/encoder", device="cpu")
+
+
+def test_every_kind_of_encoder_has_both_features_and_no_configuration_of_another_kind():
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+    from transformers.models.auto.modeling_auto import MODEL_MAPPING
+
+    from pamela_hf.model.configuration_pamela import ENCODER_KINDS
+
+    for kind in ENCODER_KINDS:
+        config = CONFIG_MAPPING[kind]
+        assert AutoConfig not in config.sub_configs.values(), kind
+        for feature in ("get_image_features", "get_text_features"):
+            assert hasattr(MODEL_MAPPING[config], feature), kind
+
+
+def test_no_code_from_an_encoders_folder_runs(siglip_encoder, tmp_path, images):
+    folder = with_encoder(siglip_encoder, tmp_path)
+    place = f"{folder}/encoder/config.json"
+    with open(place) as file:
+        values = json.load(file)
+    values["auto_map"] = dict.fromkeys(("AutoConfig", "AutoModel", "AutoImageProcessor"), "evil.Evil")
+    with open(place, "w") as file:
+        json.dump(values, file)
+    with open(f"{folder}/encoder/evil.py", "w") as file:
+        file.write(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    PamelaScorer.from_pretrained(folder, device="cpu").score(images, "a cat")
+    assert not (tmp_path / "ran").exists()

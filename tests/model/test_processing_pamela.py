@@ -4,7 +4,7 @@ import torch
 from transformers import AutoProcessor
 
 from pamela_hf import PamelaConfig, PamelaProcessor
-from pamela_hf.model.processing_pamela import load_preprocessors, preprocessing_fingerprint, tokenize_prompts
+from pamela_hf.model.encoder_pamela import load_preprocessors, preprocessing_fingerprint, tokenize_prompts
 
 
 @pytest.fixture
@@ -67,8 +67,8 @@ def test_neither_or_both_of_images_and_features_is_refused(processor, images):
 def test_prompts_are_lower_cased_padded_right_and_unmasked_for_the_siglip_family(any_encoder):
     _, tokenizer = load_preprocessors(str(any_encoder))
     config = PamelaConfig(backbone_config={"model_type": any_encoder.name.rstrip("0123456789")}).backbone_config
-    upper = tokenize_prompts(tokenizer, ["A CAT"], config.text_config, config.model_type)
-    lower = tokenize_prompts(tokenizer, ["a cat"], config.text_config, config.model_type)
+    upper = tokenize_prompts(tokenizer, ["A CAT"], config)
+    lower = tokenize_prompts(tokenizer, ["a cat"], config)
     assert set(upper) == {"input_ids"} and torch.equal(upper["input_ids"], lower["input_ids"])
     assert upper["input_ids"][0, 0] != tokenizer.pad_token_id and upper["input_ids"][0, -1] == tokenizer.pad_token_id
 

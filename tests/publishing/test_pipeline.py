@@ -13,7 +13,7 @@ from toys import with_encoder
 
 from pamela_hf.hub.transfer import HubError
 from pamela_hf.prompts.pipeline_pamela import PamelaPromptPipeline
-from pamela_hf.publishing.pipeline import push_pipeline
+from pamela_hf.publishing.pipeline import TEMPLATES, push_pipeline
 from pamela_hf.publishing.pseudonyms import Pseudonyms
 from pamela_hf.scoring import PamelaScorer
 from pamela_hf.simulation.pipeline import SimulatedPipeline
@@ -29,11 +29,13 @@ def run(pipe, user, **options):
 """
 # without `import pamela_hf`, whether or not it is installed
 STRANGER = f"""{RUN}
-import json, sys
+import importlib, json, sys
 from diffusers import DiffusionPipeline
 for repo, revision, user, options in json.loads(sys.argv[1]):
     pipe = DiffusionPipeline.from_pretrained(repo, revision=revision, trust_remote_code=True)
     print(json.dumps(run(pipe, user, **options)))
+    copy = type(pipe).__module__.split(".")[0]  # what saves a head there needs its card
+    assert "one person's taste" in importlib.import_module(copy + ".hub.cards").card_template("model_card/head.md")
 try:
     DiffusionPipeline.from_pretrained(repo)
     print("RAN ITS CODE UNASKED")
@@ -91,7 +93,8 @@ def test_a_pushed_pipeline_loads_with_diffusers_in_a_strangers_process(pipes, tm
         files = hub_server.files(f"me/{name}")
         assert_absent([*names, "canary-of-the-notes", str(tmp_path)], files)
         code = [file for file in files if file.startswith("_pamela_hf/")]
-        assert "_pamela_hf/refiners/vocabulary.py" in code and all(file.endswith(".py") for file in code)
+        assert "_pamela_hf/refiners/vocabulary.py" in code
+        assert {f for f in code if not f.endswith(".py")} == {f"_pamela_hf/{template}" for template in TEMPLATES}
         assert not [file for file in files if file.endswith((".bin", ".pkl", ".txt", ".pyc"))]
         card = yaml.safe_load(files["README.md"].decode().split("---")[1])
         assert card["library_name"] == "diffusers" and card["pipeline_tag"] == "text-to-image"

@@ -62,7 +62,7 @@ def make_model(folder: Path, encoder: Path, backbone: str, **changes) -> PamelaR
     torch.nn.init.normal_(model.user_embedding.weight[1:])
     model.set_backbone(encoder_model)
     model.save_pretrained(folder)
-    from pamela_hf.model.processing_pamela import load_preprocessors
+    from pamela_hf.model.encoder_pamela import load_preprocessors
 
     PamelaProcessor(config, *load_preprocessors(str(encoder))).save_pretrained(folder)
     (folder / "checkpoints").mkdir()
@@ -122,10 +122,22 @@ def test_a_pushed_model_loads_in_a_strangers_process(siglip_encoder, tmp_path, f
     card = yaml.safe_load(apart["README.md"].decode().split("---")[1])
     assert card["library_name"] == "transformers" and card["base_model"] == "me/tiny-siglip"
     assert card["datasets"] == ["me/toy-ratings"] and card["license"] == "other" and "pamela" in card["tags"]
+    assert card["license_name"] == "see-license-section" and card["license_link"].endswith("me/apart#license")
+    assert (
+        card["base_model_relation"] == "adapter" and "https://arxiv.org/abs/2604.07427" in apart["README.md"].decode()
+    )
     results = card["model-index"][0]["results"]
     assert {m["type"]: m["value"] for m in results[0]["metrics"]}["user_srocc"] == 0.4
     text = apart["README.md"].decode()
-    for title in ("Scale and calibration", "How to use", "Training data", "Evaluation", "Limits and bias", "Privacy"):
+    for title in (
+        "Scale and calibration",
+        "How to use",
+        "Training data",
+        "Evaluation",
+        "Limits and bias",
+        "Privacy",
+        "License",
+    ):
         assert f"## {title}" in text
     assert "| `consensus` | 0.400 [0.300, 0.500] | 0.500 [0.400, 0.600] | 0.660 [0.560, 0.760] | – |" in text
 
@@ -153,7 +165,7 @@ def test_a_pushed_model_loads_in_a_strangers_process(siglip_encoder, tmp_path, f
 
 
 def _preprocessors(encoder: Path):
-    from pamela_hf.model.processing_pamela import load_preprocessors
+    from pamela_hf.model.encoder_pamela import load_preprocessors
 
     return load_preprocessors(str(encoder))
 
@@ -202,7 +214,9 @@ def test_pushed_ratings_load_as_users_expect(tmp_path, fresh_process, hub_server
 
     text = hub_server.files("me/toy-ratings", "dataset")["README.md"].decode()
     card = yaml.safe_load(text.split("---")[1])
-    assert card["license"] == "cc-by-4.0" and card["size_categories"] == ["n<1K"]
+    assert card["license"] == "cc-by-4.0" and card["size_categories"] == ["n<1K"] and card["language"] == "en"
+    assert card["task_categories"] == ["image-classification", "text-to-image"]
+    assert "https://arxiv.org/abs/2604.07427" in text
     assert card["rating_release"]["url"].endswith("bethgelab/PAMELA")
     assert {c["config_name"]: len(c["data_files"]) for c in card["configs"]} == {"ratings": 4, "images": 1}
     assert "| `train` | 10 | 2 | 5 |" in text and "| `train` | 3.00 | 20.0 % | 20.0 % |" in text
@@ -263,7 +277,7 @@ def test_what_cannot_be_published_is_refused_before_any_request(tmp_path, siglip
     home = Pseudonyms(tmp_path / "home" / "pseudonyms.json")
     with pytest.raises(HubError, match="where it was taken"):
         push_ratings(tmp_path / "prepared", "me/x", pseudonyms=home, dry_run=True)
-    with pytest.raises(HubError, match="no prepared ratings folder"):
+    with pytest.raises(HubError, match="is not a prepared ratings folder"):
         push_ratings(tmp_path, "me/x", dry_run=True)
     with pytest.raises(HubError, match=r"no config\.json"):
         push_model(tmp_path, "me/x", dry_run=True)

@@ -304,7 +304,7 @@ def test_both_forms_of_the_csv_say_the_same(tmp_path):
         ("participant,left,right,choice,time\nann,a,b,left,3\n", "unknown column 'time'.*--ignore time"),
         ("participant,winner,right,choice\nann,a,b,left\n", "unknown column 'right'"),
         ("participant,winner\nann,a\n", "column 'loser' is missing"),
-        ("participant,left,left,right,choice\nann,a,a,b,left\n", "'left' stands there twice"),
+        ("participant,left,left,right,choice\nann,a,a,b,left\n", "has left twice"),
         ("participant,left,right,choice,left_image\nann,a,b,left,1\n", "'right_image' is missing"),
         (GOOD + "bob,self,none,both,p\n", "row 5: choice is 'both'; it is left, right or tie"),
         (GOOD + "bob,self,none,left\n", "row 5: 4 fields; the header has 5"),

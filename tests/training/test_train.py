@@ -328,7 +328,7 @@ def test_a_models_folder_is_left_alone_and_a_damaged_note_is_named(trained_folde
             train(small_config(epochs=1), *sources, tmp_path / "run", progress=False)
     train(small_config(epochs=1), *sources, tmp_path / "run", resume=True, progress=False)
     (tmp_path / "run" / "training_config.yaml").write_text("")
-    with pytest.raises(ValueError, match=r"training_config\.yaml .* is damaged"):
+    with pytest.raises(ValueError, match=r"training_config\.yaml is damaged"):
         train(small_config(epochs=1), *sources, tmp_path / "run", resume=True, progress=False)
 
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import stat
+import struct
 import threading
 import zipfile
 from pathlib import Path, PurePosixPath
@@ -17,6 +18,7 @@ MAX_MEMBERS = 500_000
 MAX_MEMBER_BYTES = 8 << 30
 MAX_TOTAL_BYTES = 256 << 30
 MAX_RATIO = 200  # uncompressed / compressed; annotations reach about 60, a bomb 1,000
+_END_REGION = 22 + (1 << 16) + 76  # the end record with its longest comment, and those of ZIP64 before it
 RATIO_APPLIES_FROM = 1 << 20  # bytes: a small file may well be all zeros
 
 
@@ -73,6 +75,7 @@ class Files:
         # A forked process shares the parent's file offset: it has to open the archive for itself.
         with self._lock:
             if self._zip is None or self._opened_by != os.getpid():
+                _check_directory(self.path)
                 self._zip = zipfile.ZipFile(self.path)
                 self._opened_by = os.getpid()
             return self._zip
@@ -156,6 +159,40 @@ def embedded_ids(embeddings: Path) -> set[str]:
             f"{embeddings}: no embeddings with a header entry image_ids, a JSON list ({error!r}). Write it again "
             "with `pamela embed`, or remove it."
         ) from None
+
+
+def _check_directory(path: Path) -> None:
+    """Refuses an archive whose directory is too large to list, before any of it is parsed.
+
+    The end record says where the directory lies and how long it is (PKWARE APPNOTE 4.3.16; of ZIP64, 4.3.14). Entries
+    are counted by their signature, whatever number the record claims.
+
+    Raises:
+        RatingError: more than `MAX_MEMBERS` members.
+    """
+    with open(path, "rb") as stream:
+        size = stream.seek(0, os.SEEK_END)
+        start = max(0, size - _END_REGION)
+        stream.seek(start)
+        tail = stream.read(_END_REGION)
+        end = tail.rfind(b"PK\x05\x06")
+        if end < 0 or len(tail) < end + 22:
+            return  # zipfile says that this is no archive
+        claimed, length = struct.unpack_from("<H", tail, end + 10)[0], struct.unpack_from("<L", tail, end + 12)[0]
+        stop = start + end
+        large = tail.rfind(b"PK\x06\x06", 0, end)
+        if large >= 0 and len(tail) >= large + 56:
+            claimed, length = struct.unpack_from("<QQ", tail, large + 32)
+            stop = start + large
+        members, overlap = 0, b""
+        if claimed <= MAX_MEMBERS:
+            stream.seek(max(0, stop - length))
+            left = min(length, stop)
+            while left > 0 and members <= MAX_MEMBERS and (block := stream.read(min(left, 1 << 20))):
+                members += (overlap + block).count(b"PK\x01\x02")
+                overlap, left = block[-3:], left - len(block)
+    if max(claimed, members) > MAX_MEMBERS:
+        raise RatingError(f"{max(claimed, members)} members or more; at most {MAX_MEMBERS} are allowed.")
 
 
 def _checked(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:

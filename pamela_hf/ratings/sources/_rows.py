@@ -3,10 +3,10 @@
 import json
 import logging
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -45,18 +45,29 @@ class RowChecker:
         source: where the rows are.
         quarantine: file for bad rows; it is replaced if it exists.
         skip: leave bad rows out without a word (to look at a scale before reading).
+        check_image: what raises ValueError for an image file that cannot be read, given its stream and name; its rows
+            are bad rows then. Default: images are not opened.
 
     Attributes:
         image_paths: image_id → what ``source.locate`` returned, for the rows read so far.
         quarantined: number of rows set aside.
     """
 
-    def __init__(self, source: RatingSource, *, quarantine: str | Path | None = None, skip: bool = False):
+    def __init__(
+        self,
+        source: RatingSource,
+        *,
+        quarantine: str | Path | None = None,
+        skip: bool = False,
+        check_image: Callable[[BinaryIO, str], Any] | None = None,
+    ):
         self.source = source
         self.image_paths: dict[str, Any] = {}
         self.ignored: set[str] = set()
         self.quarantined = 0
         self._skip = skip
+        self._check_file = check_image
+        self._unreadable: dict[str, str] = {}  # image_id → what is wrong with its file
         self._quarantine = Path(quarantine) if quarantine is not None else None
         self._quarantine_part = None
         if self._quarantine is not None:
@@ -302,6 +313,8 @@ class RowChecker:
         return int(value)
 
     def _check_image(self, image_id: str, image_path: Any) -> None:
+        if image_id in self._unreadable:
+            raise ValueError(self._unreadable[image_id])
         known = self._raw_paths.get(image_id, self)
         if known is not self and (known is image_path or known == image_path):
             return
@@ -314,8 +327,20 @@ class RowChecker:
                 "earlier row; an image has one file."
             )
         if known is self:
+            self._check_readable(image_id, located)
             self._raw_paths[image_id] = image_path
             self.image_paths[image_id] = located
+
+    def _check_readable(self, image_id: str, located: Any) -> None:
+        if self._check_file is None or located is None or self.source.open_image is None:
+            return
+        try:
+            with self.source.open_image(located) as stream:
+                name = getattr(stream, "name", None)
+                self._check_file(stream, name if isinstance(name, str) else image_id)
+        except (ValueError, OSError, KeyError) as error:
+            self._unreadable[image_id] = str(error)
+            raise ValueError(self._unreadable[image_id]) from None
 
 
 _TEXT_COLUMNS = ("prompt", *DEMOGRAPHIC_FIELDS, *METADATA_FIELDS)

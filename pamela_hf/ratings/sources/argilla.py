@@ -2,11 +2,15 @@
 
 Argilla is Apache-2.0; the ratings are yours. Format: https://docs.argilla.io/latest/how_to_guides/import_export and the
 client itself, https://github.com/argilla-io/argilla (``datasets/_io/_disk.py``, ``records/_io/_json.py``,
-``Record.to_dict``, ``_models/_settings/``)::
+``Record.to_dict``, ``responses.py``, ``_models/_settings/``)::
 
     .argilla/settings.json    {"questions": [{"name", "settings": {"type": "rating", "options": [{"value": 1}, …]}}],
                                "fields": [{"name", "settings": {"type": "image" | "text" | …}}], …}
     records.json              [{"id", "fields": {name: value}, "responses": {question: [{"value", "user_id"}]}, …}]
+
+A response is ``submitted``, ``draft`` or ``discarded`` (``ResponseStatus`` in ``responses.py``). Only submitted ones
+count; exports without ``status``, as the client writes them, hold nothing to tell by, and all count. Responses may also
+be a list, one for each user, as the server gives them: ``[{"values": {question: {"value"}}, "status", "user_id"}]``.
 
 An image field holds a data URI or a URL; of a URL the file's name is looked for in ``images=FOLDER`` (nothing is
 downloaded). A text field called ``prompt`` is the image's text. One's own raters: published under pseudonyms only.
@@ -28,7 +32,7 @@ from .pamela import read_json_list
 
 RECORDS = "records.json"
 SETTINGS = ".argilla/settings.json"
-_DATA_URI = re.compile(r"data:image/(?:png|jpeg|jpg|webp);base64,", re.ASCII)
+_DATA_URI = re.compile(r"data:image/[\w.+-]+;base64,", re.ASCII)
 MOST_INLINE = 100 << 20  # bytes of an image within records.json
 
 
@@ -120,17 +124,19 @@ def _only(what: str, given: str | None, there: list[str], path: Path) -> str:
 
 
 def _rows(record: Any, question: str, image_field: str) -> Iterator[Any]:
-    """The rows of one record: one for each response to the question."""
+    """The rows of one record: one for each submitted response to the question."""
     if not isinstance(record, dict):
         yield record
         return
-    fields, responses = record.get("fields"), record.get("responses")
+    fields = record.get("fields")
     fields = fields if isinstance(fields, dict) else {}
-    answers = (responses if isinstance(responses, dict) else {}).get(question) or []
+    try:
+        answers = _answers(record.get("responses"), question)
+    except ValueError as error:
+        yield {None: str(error)}
+        return
     for answer in answers:
-        if not isinstance(answer, dict):
-            yield {None: f"a response is {str(answer)[:60]!r}; an object with value and user_id is needed."}
-        else:
+        if answer.get("status") in (None, "submitted"):
             yield {
                 "participant_id": answer.get("user_id"),
                 "image_id": record.get("id"),
@@ -138,3 +144,30 @@ def _rows(record: Any, question: str, image_field: str) -> Iterator[Any]:
                 "prompt": fields.get("prompt"),
                 "score": answer.get("value"),
             }
+
+
+def _answers(responses: Any, question: str) -> list[dict]:
+    """The responses to a question, whatever their state.
+
+    Raises:
+        ValueError: they have neither of the two forms.
+    """
+    if isinstance(responses, list):
+        found = []
+        for response in responses:
+            if not isinstance(response, dict):
+                raise ValueError(f"a response is {str(response)[:60]!r}; an object with values and user_id is needed.")
+            values = response.get("values")
+            if values is not None and not isinstance(values, dict):
+                raise ValueError(f"the values of a response are {str(values)[:60]!r}; an object is needed.")
+            if question in (values or {}):  # else this user did not answer it
+                value = values[question]
+                found.append({**response, "value": value.get("value") if isinstance(value, dict) else value})
+        return found
+    answers = responses.get(question) if isinstance(responses, dict) else responses
+    if answers is not None and not isinstance(answers, list):
+        raise ValueError(f"the responses are {str(answers)[:60]!r}; a list of value and user_id is needed.")
+    for answer in answers or []:
+        if not isinstance(answer, dict):
+            raise ValueError(f"a response is {str(answer)[:60]!r}; an object with value and user_id is needed.")
+    return answers or []

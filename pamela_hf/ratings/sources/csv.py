@@ -1,26 +1,27 @@
-"""Anyone's own ratings: a CSV file with the columns ``image,score[,participant][,prompt][,metadata…]``.
+"""Anyone's own ratings: a table with the columns ``image,score[,participant][,prompt][,metadata…]``.
 
 ``image`` is a path relative to the CSV's folder (or to ``images=FOLDER``), or an id of an
 ``embeddings.safetensors`` in the CSV's folder (or of ``embeddings=FILE``). Metadata columns bear the names of
-`RATING_COLUMNS`. What such a file may look like: :mod:`pamela_hf.files.csv`.
+`RATING_COLUMNS`. What such a file may look like, and what its columns may be called: :mod:`pamela_hf.files.csv`.
 """
 
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ...files.csv import read_header, read_number, read_rows
+from ...files.csv import Table, open_table, read_number
+from ...files.folders import NameFinder
 from ..table import RATING_COLUMNS, UNSPLIT, RatingError, RatingSource, RawRow, digest_files, integer_levels
 from ._files import Files, embedded_ids, inner_path
+from .label_studio import is_csv_export
 
 ALIASES = {"image": "image_id", "participant": "participant_id"}
 
 
 def matches(path: Path) -> bool:
-    """A file whose name ends in .csv or .tsv."""
-    return path.is_file() and path.suffix.lower() in (".csv", ".tsv")
+    """A file whose name ends in .csv, .tsv or .xlsx; not Label Studio's CSV export, which has a source of its own."""
+    return path.is_file() and path.suffix.lower() in (".csv", ".tsv", ".xlsx") and not is_csv_export(path)
 
 
 def open_source(
@@ -54,7 +55,8 @@ def open_source(
         raise RatingError(f"embeddings={str(embeddings)!r} is no file. Give an embeddings.safetensors.")
     embedded = embedded_ids(vectors) if vectors is not None else set()
     files = Files(folder)
-    _check_header(path)
+    finder = NameFinder(folder)
+    _opened(path)
 
     def locate(image_id: str, image_path: str | None) -> str | None:
         problem = ""
@@ -76,13 +78,13 @@ def open_source(
         vectors_digest = digest_files([vectors], content=False) if vectors is not None else ""
         pictures = ""
         if with_images:
-            names = {row.get("image_id") for _, _, row in _rows(path, participant, folder) if isinstance(row, dict)}
+            names = {row.get("image_id") for _, _, row in _rows(path, participant, finder) if isinstance(row, dict)}
             pictures = files.digest(sorted(name for name in names if name and _is_file(files, name)))
         return f"{digest_files([path])}-{vectors_digest}-{pictures}-{participant}"
 
     return RatingSource(
         name=re.sub(r"[^\w.-]", "_", path.stem) or "ratings",
-        rows={UNSPLIT: lambda: _rows(path, participant, folder)},
+        rows={UNSPLIT: lambda: _rows(path, participant, finder)},
         digest=digest,
         labels={column: name for name, column in ALIASES.items()},
         level_values=integer_levels(rating_min, rating_max) if rating_min is not None else None,
@@ -99,40 +101,30 @@ def _is_file(files: Files, name: str) -> bool:
         return False
 
 
-def _check_header(path: Path) -> None:
-    names, _ = read_header(path, RatingError)
-    columns = [ALIASES.get(name, name) for name in names]
-    missing = [name for name in ("image", "score") if ALIASES.get(name, name) not in columns]
-    doubled = sorted({name for name in columns if columns.count(name) > 1})
-    if missing or doubled:
-        what = f"lacks {', '.join(missing)}" if missing else f"has {', '.join(doubled)} twice"
-        raise RatingError(
-            f"{path}, row 1: the header {names} {what}. Needed: image,score; possible: participant, "
-            f"{', '.join(column for column in RATING_COLUMNS[2:] if column != 'score')}."
-        )
+def _opened(path: Path) -> Table:
+    return open_table(path, ("image", "score"), ("participant", *RATING_COLUMNS[2:]), RatingError)
 
 
-def _rows(path: Path, participant: str, folder: Path) -> Iterator[RawRow]:
-    _check_header(path)
+def _rows(path: Path, participant: str, finder: NameFinder) -> Iterator[RawRow]:
+    table = _opened(path)
     label = str(path)
     number = 0
-    for number, cells in read_rows(path, RatingError):
+    for number, cells in table.rows():
         row: dict[Any, Any] = {"participant_id": participant}
         row |= {ALIASES.get(name, name): cell or None for name, cell in cells.items()}
         if image := row.get("image_id"):
-            row["image_id"] = _relative(image, folder)
+            row["image_id"] = _found(image, finder)
         for column in ("score", "age"):
-            if (text := row.get(column)) is not None and (said := read_number(text)) is not None:
-                row[column] = said
+            if (text := row.get(column)) is not None and (number_read := read_number(text)) is not None:
+                row[column] = number_read
         yield label, number, row
     if not number:
         raise RatingError(f"{label}: holds no rows below its header; at least one rating is needed.")
 
 
-def _relative(image: str, folder: Path) -> str:
-    """An image's path below `folder`, however it is written; a path that leads elsewhere stays as it is."""
-    if os.path.isabs(image):
-        for start in (os.path.abspath(folder), os.path.realpath(folder)):
-            if (inside := os.path.normpath(image)).startswith(os.path.join(start, "")):
-                return Path(os.path.relpath(inside, start)).as_posix()
-    return image.removeprefix("./")
+def _found(image: str, finder: NameFinder) -> str:
+    """An image's name below the folder, however it is written; one that leads elsewhere, or an id, stays as it is."""
+    try:
+        return finder.find(image)
+    except ValueError:
+        return image

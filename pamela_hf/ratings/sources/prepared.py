@@ -4,18 +4,21 @@ card whose YAML says ``rating_scales``. Rows are checked again when read: a file
 import bisect
 import io
 from collections.abc import Iterable, Iterator
-from itertools import chain
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import yaml
 
 from ..table import RATING_COLUMNS, SPLITS, RatingError, RatingSource, RawRow, Release, digest_files, integer_levels
 
 BATCH = 10_000  # rows held as Python objects at a time
+GROUP_LIMIT = 1 << 30  # bytes that a row group may unpack to
+LONGEST_TEXT = 4 * 20_000  # bytes of a text; its characters are counted when rows are checked
 GROUP_BYTES = 16 << 20  # of images in a Parquet row group
 FILE_BYTES = 400 << 20  # of images in a Parquet file
 
@@ -113,12 +116,58 @@ def _rows(files: list[Path]) -> Iterator[RawRow]:
     for file in files:
         label, number = str(file), 0
         try:
-            for batch in _opened(file).iter_batches(BATCH, columns=list(RATING_COLUMNS)):
-                for row in batch.to_pylist():
+            for batch in _batches(file, list(RATING_COLUMNS)):
+                for values in zip(*map(_values, batch.columns)):
                     number += 1
-                    yield label, number, row
+                    yield label, number, dict(zip(RATING_COLUMNS, values))
         except (pa.ArrowException, OSError) as error:
             raise RatingError(f"{label}, row {number + 1}: unreadable ({error}). Prepare the ratings again.") from None
+
+
+def _batches(file: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    """Batches of a Parquet file's text and number columns, texts as dictionaries.
+
+    A few kilobytes of a file can hold one text of megabytes and repeat it thousands of times by its number. So what is
+    unpacked is bounded by the file's own metadata, and texts are looked at while they are in their dictionary.
+
+    Raises:
+        RatingError: a row group or a text beyond the bounds.
+    """
+    parquet = _opened(file)
+    places = {parquet.schema.column(i).path: i for i in range(len(parquet.schema.names))}
+    for group in range(parquet.num_row_groups):
+        metadata = parquet.metadata.row_group(group)
+        size = sum(metadata.column(places[column]).total_uncompressed_size for column in columns if column in places)
+        if size > GROUP_LIMIT:
+            raise RatingError(
+                f"{file}: row group {group} unpacks to {size >> 20} MiB; at most {GROUP_LIMIT >> 20} MiB. Write it in "
+                "smaller row groups."
+            )
+    schema = parquet.schema_arrow
+    texts = [column for column in columns if column in schema.names and _is_text(schema.field(column).type)]
+    for batch in pq.ParquetFile(file, read_dictionary=texts).iter_batches(BATCH, columns=columns):
+        for column in texts:
+            values = batch.column(column)
+            values = values.dictionary if pa.types.is_dictionary(values.type) else values
+            longest = pc.max(pc.binary_length(values)).as_py() or 0
+            if longest > LONGEST_TEXT:
+                raise RatingError(
+                    f"{file}: column {column} holds a text of {longest:,} bytes; at most {LONGEST_TEXT:,}."
+                )
+        yield batch
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+
+
+def _values(column: pa.Array) -> list[Any]:
+    """A column's values; a text that occurs often is one Python object."""
+    if not pa.types.is_dictionary(column.type):
+        return column.to_pylist()
+    texts = [*column.dictionary.to_pylist(), None]
+    return [texts[-1 if place is None else place] for place in column.indices.to_pylist()]
 
 
 def _has_images(files: list[Path]) -> bool:
@@ -126,9 +175,9 @@ def _has_images(files: list[Path]) -> bool:
     for file in files:
         parquet = _opened(file)
         for group in range(parquet.num_row_groups):
-            images = parquet.read_row_group(group, columns=["image.path"])["image"]
-            if images.null_count < len(images):
-                return True
+            for batch in parquet.iter_batches(64, row_groups=[group], columns=["image.path"]):
+                if batch.column("image").null_count < len(batch):
+                    return True
     return False
 
 
@@ -140,12 +189,14 @@ class _Images:
         self._starts: list[int] = []  # place of each row group's first image among all
         self._places: dict[str, int] = {}
         for file in files:
-            parquet = pq.ParquetFile(file)
+            parquet = _opened(file)
             for group in range(parquet.num_row_groups):
                 self._groups.append((file, group))
-                self._starts.append(len(self._places))
-                for image_id in parquet.read_row_group(group, columns=["image_id"])["image_id"].to_pylist():
+                self._starts.append(parquet.metadata.row_group(group).num_rows)
+            for batch in _batches(file, ["image_id"]):
+                for image_id in batch.column("image_id").to_pylist():
                     self._places[image_id] = len(self._places)
+        self._starts = [0, *accumulate(self._starts)][: len(self._starts)]
         self._kept: tuple[int, pa.Table] | None = None
 
     def __contains__(self, image_id: str) -> bool:
@@ -157,11 +208,29 @@ class _Images:
         kept = self._kept
         if kept is None or kept[0] != index:
             file, group = self._groups[index]
-            kept = self._kept = (index, pq.ParquetFile(file).read_row_group(group, columns=["image"]))
+            kept = self._kept = (index, _image_group(file, group))
         image = kept[1]["image"][place - self._starts[index]].as_py()
         if image is None or image["bytes"] is None:
             raise KeyError(image_id)
         return io.BytesIO(image["bytes"])
+
+
+def _image_group(file: Path, group: int) -> pa.Table:
+    """The images of a row group, read a few at a time: a dictionary may repeat a large one.
+
+    Raises:
+        RatingError: more bytes than a row group may have.
+    """
+    parts: list[pa.RecordBatch] = []
+    size = 0
+    for batch in _opened(file).iter_batches(4, row_groups=[group], columns=["image"]):
+        parts.append(batch)
+        size += batch.nbytes
+        if size > GROUP_LIMIT:
+            raise RatingError(
+                f"{file}: row group {group} has more than {GROUP_LIMIT >> 20} MiB of images. Write smaller row groups."
+            )
+    return pa.Table.from_batches(parts)
 
 
 def write_ratings(table: pd.DataFrame, path: Path, schema: pa.Schema) -> None:

@@ -84,3 +84,34 @@ def test_bad_records_are_named(tmp_path):
         write_dataset(folder, [record(1, image, answers)], [question("liking")])
         with pytest.raises(RatingError, match=message):
             load_ratings(folder)
+
+
+def test_only_submitted_responses_count_in_either_form(tmp_path):
+    write_image(tmp_path / "a.png")
+    by_question = record(1, "a.png", [(ANN, 4), (BOB, 1)])
+    for response, status in zip(by_question["responses"]["liking"], ("submitted", "discarded")):
+        response["status"] = status
+    by_user = record(2, "a.png", [])
+    by_user["responses"] = [
+        {"values": {"liking": {"value": 2}}, "status": "submitted", "user_id": ANN},
+        {"values": {"liking": {"value": 5}}, "status": "draft", "user_id": BOB},
+        {"values": {}, "status": "discarded", "user_id": BOB},
+        {"values": None, "status": "discarded", "user_id": BOB},
+    ]
+    write_dataset(tmp_path, [by_question, by_user], [question("liking")])
+    table = load_ratings(tmp_path).splits["train"]
+    assert table.score.tolist() == [4, 2] and table.participant_id.tolist() == [ANN, ANN]
+
+
+def test_malformed_responses_are_set_aside_with_their_rows(tmp_path):
+    write_image(tmp_path / "a.png")
+    records = [record(0, "a.png", [(ANN, 4)])]
+    for number, responses in enumerate(({"liking": 5}, {"liking": [5]}, 7, [7], [{"values": 7}]), 1):
+        records.append({**record(number, "a.png", []), "responses": responses})
+    write_dataset(tmp_path, [*records, 5], [question("liking")])
+    with pytest.raises(RatingError, match=r"records\.json, row 2: the responses are '5'"):
+        load_ratings(tmp_path)
+    data = load_ratings(tmp_path, quarantine=tmp_path / "bad.jsonl")
+    assert data.splits["train"].score.tolist() == [4]
+    rows = [json.loads(line)["row"] for line in (tmp_path / "bad.jsonl").read_text().splitlines()]
+    assert rows == [2, 3, 4, 5, 6, 7]

@@ -104,7 +104,7 @@ def test_each_fault_names_file_row_and_value(folder, text, message):
 
 def test_not_utf8_and_bad_options(folder):
     with pytest.raises(RatingError, match="not UTF-8"):
-        load_ratings(write(folder, "image,score\nä.png,1\n", "utf-16"))
+        load_ratings(write(folder, "image,score\nä.png,1\n", "utf-16-le"))
     path = write(folder, "image,score\npictures/a.png,1\n")
     with pytest.raises(RatingError, match="is no folder"):
         load_ratings(path, images=folder / "none")

@@ -1,6 +1,7 @@
 """Label Studio's JSON export."""
 
 import json
+import re
 
 import pytest
 from releases import write_image, write_text
@@ -75,3 +76,84 @@ def test_bad_tasks_are_named(folder):
         with pytest.raises(RatingError, match=message):
             read_source(find_source(write(folder, [task(1, image, annotation(1, result(value)))]), None,
                                     images=folder / "images"))  # fmt: skip
+
+
+def test_json_min_and_csv_say_the_same_as_json(folder):
+    (folder / "images" / "photo.jpg").write_bytes((folder / "images" / "1a2b-cat.png").read_bytes())
+    image = "/data/upload/83/8e6a2a7c-photo.jpg"
+    minimal = {"id": 1, "annotation_id": 5, "annotator": 10, "lead_time": 3.2, "created_at": "…", "image": image,
+               "prompt": "a cat", "liking": [{"rating": 4}]}  # fmt: skip
+    other = {**minimal, "annotator": 11, "annotation_id": 6, "liking": [{"rating": 2}]}
+    tasks = [task(1, image, annotation(10, result(4)), annotation(11, result(2)), prompt="a cat")]
+    expected = read_source(find_source(write(folder, tasks), None, images=folder / "images"))
+    paths = [write_text(folder / "min.json", json.dumps([minimal, other]))]
+    columns = [
+        "annotation_id",
+        "annotator",
+        "created_at",
+        "id",
+        "image",
+        "lead_time",
+        "liking",
+        "prompt",
+        "was_cancelled",
+    ]
+    for name, sign in {"export.csv": ",", "export.tsv": "\t"}.items():
+        lines = [sign.join(columns)]
+        for row in (minimal, other, {**other, "annotator": 12, "was_cancelled": "True"}):
+            cells = [
+                '"' + (json.dumps(row[c]) if c == "liking" else str(row.get(c, ""))).replace('"', '""') + '"'
+                for c in columns
+            ]
+            lines.append(sign.join(cells))
+        paths.append(write_text(folder / name, "\n".join(lines) + "\n"))
+    for path in paths:
+        table = read_source(find_source(path, None, images=folder / "images")).splits["train"]
+        for column in ("participant_id", "image_id", "score", "prompt"):
+            assert table[column].tolist() == expected.splits["train"][column].tolist(), (path, column)
+    assert expected.splits["train"].image_id.tolist() == ["photo.jpg"] * 2  # found without the upload's prefix
+
+
+def test_the_latest_of_one_person_s_annotations_counts(folder, caplog):
+    first, second = annotation(10, result(1)), annotation(10, result(5))
+    tasks = [task(1, "1a2b-cat.png", {**second, "updated_at": "2026-02-01T00:00:00Z"},
+                  {**first, "updated_at": "2026-01-01T00:00:00Z"}, annotation(11, result(2)))]  # fmt: skip
+    table = read_source(find_source(write(folder, tasks), None, images=folder / "images")).splits["train"]
+    assert table.participant_id.tolist() == ["10", "11"] and table.score.tolist() == [5, 2]
+    assert "1 annotations were replaced by a later one" in caplog.text
+
+
+def test_windows_names_and_pairwise_choices(folder):
+    tasks = [task(1, "deep\\dog.png", annotation(1, result(4))), task(2, "1a2b-cat.png", annotation(1, result(2)))]
+    table = read_source(find_source(write(folder, tasks), None, images=folder / "images")).splits["train"]
+    assert table.image_id.tolist() == ["deep/dog.png", "1a2b-cat.png"]
+    pair = {"from_name": "pw", "to_name": "image1,image2", "type": "pairwise", "value": {"selected": "left"}}
+    for tasks in ([task(1, "1a2b-cat.png", annotation(1, pair))],
+                  [{"image": "1a2b-cat.png", "annotator": 1, "annotation_id": 1, "pw": [{"selected": "left"}]}],
+                  ):  # fmt: skip
+        with pytest.raises(RatingError, match=r"Pairwise choices and no ratings\. .*fit-user --choices"):
+            find_source(write(folder, tasks), None, images=folder / "images")
+
+
+def test_malformed_tasks_are_set_aside_with_their_rows(folder):
+    good = task(1, "1a2b-cat.png", annotation(1, result(4)), annotation(2, result(2)))
+    bad = {
+        "result is '5'; a list": [{"completed_by": 1, "result": 5}],
+        "a result is .*type is text": [
+            annotation(1, {"type": ["rating"], "from_name": "liking", "value": {"rating": 3}})
+        ],
+        "a result is 'x'": [annotation(1, "x")],
+        "an annotation is '7'": [7],
+        "annotations is 'x'; a list": "x",
+        "liking is missing": [annotation(1, {"type": "rating", "from_name": "liking", "value": {}})],
+    }
+    tasks = [good, *({**task(i, "1a2b-cat.png"), "annotations": a} for i, a in enumerate(bad.values(), 2)), "text"]
+    path = write(folder, tasks)
+    data = load_ratings(path, images=folder / "images", quarantine=folder / "bad.jsonl", control="liking")
+    assert data.splits["train"].score.tolist() == [4, 2]
+    lines = [json.loads(line) for line in (folder / "bad.jsonl").read_text().splitlines()]
+    assert [line["row"] for line in lines] == list(range(2, len(tasks) + 1))
+    for message, line in zip([*bad, "the row is 'text'"], lines):
+        assert re.search(message, line["problem"]), line
+    with pytest.raises(RatingError, match=r"export\.json, row 2: result is '5'"):
+        load_ratings(path, images=folder / "images", control="liking")

@@ -1,0 +1,171 @@
+"""The frozen image–text encoder, as far as the model's own folder needs it: loading, pixels, tokens, pooled features.
+
+Everything outside this folder goes through [`pamela_hf.encoder.FrozenEncoder`], which is built on these.
+"""
+
+import hashlib
+import json
+import posixpath
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer, PreTrainedConfig
+from transformers.utils import logging
+
+from .configuration_pamela import LOCAL_ENCODER, PamelaConfig, check_encoder_kind
+
+logger = logging.get_logger(__name__)
+
+LOADING = threading.RLock()
+"""Held while anything of an encoder is loaded: once for all threads, and never while another thread uses half of it."""
+NO_ADAPTER = {"subfolder": "no_adapter_is_ever_loaded"}
+"""`adapter_kwargs` for transformers, which would else take up any `adapter_config.json` beside a model's weights, and
+with it the base that the file names, from wherever that is."""
+TOKEN_INPUTS = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
+"""What an encoder's tokenizer may return; all else that an encoder takes is pixels."""
+_CONFIG_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
+
+
+def encoder_place(config: PamelaConfig, source: str | None, where: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Name and `from_pretrained` arguments of a reward model's encoder.
+
+    Args:
+        config: names the encoder.
+        source: folder or Hub id that the reward model was loaded from; `None` = it was not loaded.
+        where: how it was reached: any of `cache_dir`, `local_files_only`, `token`, `revision`, `subfolder`. The token
+            is for that repository, so an encoder of another repository does not get it.
+
+    Raises:
+        ValueError: the config names no encoder, or one in the folder of a model that was not loaded from a folder.
+    """
+    if config.backbone is None:
+        raise ValueError(
+            "This model was trained from embeddings and its config names no encoder (backbone=None), so it takes no "
+            "pixels and no prompt text. Pass image_embeds= (and text_embeds=) instead of pixel_values=, made by the "
+            "encoder of its training data."
+        )
+    if config.backbone != LOCAL_ENCODER:
+        kept = {key: value for key, value in where.items() if key not in ("token", "subfolder", "revision")}
+        return config.backbone, {**kept, "revision": config.backbone_revision}
+    if not source:
+        raise ValueError(
+            "The encoder lies in the model's own folder: load model and processor with from_pretrained, or give the "
+            "encoder with set_backbone."
+        )
+    return source, {**where, "subfolder": posixpath.join(where.get("subfolder") or "", LOCAL_ENCODER[2:])}
+
+
+def load_encoder_config(name: str, **where: Any) -> PreTrainedConfig:
+    """Configuration of an encoder. Raises ValueError unless it is of a kind with image and text features."""
+    where = {key: value for key, value in where.items() if key in _CONFIG_ARGUMENTS}
+    values, _ = PreTrainedConfig.get_config_dict(name, **where)
+    check_encoder_kind(values.get("model_type"), name)
+    # AutoConfig.from_pretrained would do the same, and warn of the token ids of every kind's default configuration
+    return AutoConfig.for_model(**{key: value for key, value in values.items() if key != "auto_map"})
+
+
+def load_encoder(name: str, config: PreTrainedConfig | None = None, **where: Any) -> nn.Module:
+    """An encoder from a folder or the Hub: no code, no adapter and no other repository comes with it.
+
+    Args:
+        name: folder or Hub id.
+        config: of the encoder; default: its own.
+        where: further arguments of `from_pretrained`.
+
+    Raises:
+        OSError: no such folder or repository. ValueError: it is no image–text encoder.
+    """
+    with LOADING:
+        config = load_encoder_config(name, **where) if config is None else config
+        check_encoder_kind(config.model_type, name)
+        safe = {"use_safetensors": True, "trust_remote_code": False, "adapter_kwargs": NO_ADAPTER}
+        return AutoModel.from_pretrained(name, config=config, **{**where, **safe})
+
+
+def load_preprocessors(
+    backbone: str,
+    revision: str | None = None,
+    subfolder: str = "",
+    config: PreTrainedConfig | None = None,
+    **kwargs: Any,
+) -> tuple[Any, Any]:
+    """An encoder's image processor (PIL backend: the same pixels wherever torchvision happens to be installed) and
+    tokenizer; `config` is the encoder's, which is else read again for the tokenizer."""
+    where = {"revision": revision, "subfolder": subfolder, **kwargs, "trust_remote_code": False}
+    known = {} if config is None else {"config": config}
+    with LOADING:
+        return (
+            AutoImageProcessor.from_pretrained(backbone, backend="pil", **where),
+            AutoTokenizer.from_pretrained(backbone, **where, **known),
+        )
+
+
+def encode_images(backbone: nn.Module, **pixel_inputs: Tensor) -> Tensor:
+    """Pooled image features `(B, D)`; `pixel_inputs` are what the encoder's image processor returned."""
+    return _pooled(backbone.get_image_features(**to_encoder(pixel_inputs, backbone)))
+
+
+def encode_prompts(backbone: nn.Module, **token_inputs: Tensor) -> Tensor:
+    """Pooled text features `(B, Dt)`; `token_inputs` are what the encoder's tokenizer returned."""
+    return _pooled(backbone.get_text_features(**to_encoder(token_inputs, backbone)))
+
+
+def to_encoder(inputs: Mapping[str, Tensor], backbone: nn.Module) -> dict[str, Tensor]:
+    """Inputs on the encoder's device, floats in its precision."""
+    like = next(backbone.parameters())
+    return {k: v.to(like.device, like.dtype if v.is_floating_point() else v.dtype) for k, v in inputs.items()}
+
+
+def _pooled(output: Any) -> Tensor:
+    return output if isinstance(output, Tensor) else output.pooler_output
+
+
+def tokenize_prompts(tokenizer: Any, prompts: Sequence[str], config: PreTrainedConfig) -> dict[str, Tensor]:
+    """Token ids `(B, L)` of prompts as an encoder with this configuration was trained on them.
+
+    The SigLIP family was trained on lower-cased text padded on the right to a fixed length and without an attention
+    mask (big_vision's text transformer; 64 tokens); other encoders get the mask of their own tokenizer. That a prompt
+    is longer than the encoder reads is said once.
+    """
+    siglip = config.model_type.startswith("siglip")
+    text_config = getattr(config, "text_config", config)
+    length = getattr(text_config, "max_position_embeddings", None) or tokenizer.model_max_length
+    length = min(length, tokenizer.model_max_length)
+    texts = [prompt.lower() for prompt in prompts] if siglip else list(prompts)
+    _warn_if_cut(tokenizer, texts, length)
+    encoded = tokenizer(
+        texts,
+        padding="max_length" if siglip else True,
+        padding_side="right",
+        truncation=True,
+        max_length=length,
+        return_tensors="pt",
+    )
+    return {"input_ids": encoded["input_ids"]} if siglip else dict(encoded)
+
+
+def _warn_if_cut(tokenizer: Any, texts: Sequence[str], length: int) -> None:
+    # a token stands for a byte or more, and a few are added
+    long = [text for text in texts if len(text.encode()) >= length // 2]
+    if long and max(map(len, tokenizer(long, verbose=False)["input_ids"])) > length:
+        logger.warning_once(f"This encoder reads {length} tokens of a prompt; the rest of a longer prompt is left out.")
+
+
+def preprocessing_fingerprint(image_processor: Any, tokenizer: Any) -> str:
+    """First 16 hex digits of the sha256 over what fixes an encoder's inputs: the image processor's settings and the
+    tokenizer's vocabulary and rules. Two caches with different fingerprints hold features that don't compare."""
+    # version stamps and class names differ between releases that give the same pixels; settings don't
+    named = ("transformers_version", "image_processor_type", "processor_class", "_processor_class")
+    settings = {k: v for k, v in image_processor.to_dict().items() if k not in named}
+    rules = tokenizer.backend_tokenizer.to_str() if hasattr(tokenizer, "backend_tokenizer") else repr(tokenizer)
+    text = json.dumps(settings, sort_keys=True, default=str) + hashlib.sha256(rules.encode()).hexdigest()
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def encoding_with_gradients(pixels: Mapping[str, Tensor]) -> Any:
+    """A context for encoding images: with gradients where they are wanted of the pixels, without everywhere else."""
+    wanted = torch.is_grad_enabled() and any(value.requires_grad for value in pixels.values())
+    return torch.set_grad_enabled(wanted)
