@@ -19,7 +19,7 @@ from PIL import Image
 from ..embeddings import EmbeddingError, Embeddings, load_embeddings
 from ..encoder import DEFAULT_ENCODER, FrozenEncoder, compute_embeddings
 from ..files.images import ImageError, open_image_checked
-from ..files.writing import write_json
+from ..files.writing import pamela_home, write_json
 from ..model.modeling_pamela import PamelaRewardModel
 from ..model.processing_pamela import PamelaProcessor
 from ..scoring import PamelaScorer
@@ -166,4 +166,4 @@ def default_store(images: str | os.PathLike) -> Path:
     and nothing is written into the folder itself."""
     folder = Path(images).resolve()
     digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:8]
-    return Path.home() / ".pamela" / f"{folder.name or 'pictures'}-{digest}.db"
+    return pamela_home() / "app" / f"{folder.name or 'pictures'}-{digest}.db"

@@ -5,22 +5,25 @@ import io
 import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ..files.csv import read_header, read_number, read_rows
+from ..files.csv import open_table, read_number
+from ..files.escaping import csv_cell
+from ..files.folders import NameFinder
+from .pictures import PictureFolder
 from .store import Answer
 
 
 def ratings_csv(answers: Sequence[Answer]) -> str:
     """CSV `image,score`, a row a rating, in the order they were given: what `pamela fit-user` reads."""
-    return _csv(["image", "score"], ([a.image_id, _number(a.score)] for a in answers if a.kind == "rating"))
+    return _csv(["image", "score"], ([csv_cell(a.image_id), _number(a.score)] for a in answers if a.kind == "rating"))
 
 
 def choices_csv(answers: Sequence[Answer]) -> str:
     """CSV `preferred,other`, without ties: what `pamela fit-user --choices` reads."""
     chosen = (a for a in answers if a.kind == "choice" and a.score is None)
-    return _csv(["preferred", "other"], ([a.image_id, a.other_id] for a in chosen))
+    return _csv(["preferred", "other"], ([csv_cell(a.image_id), csv_cell(a.other_id)] for a in chosen))
 
 
 def rating_rows(answers: Sequence[Answer], person: str) -> str:
@@ -69,38 +72,57 @@ EXPORTS: Mapping[str, tuple[str, str, Callable[..., str]]] = {
 
 
 def read_ratings(
-    data: bytes, known: Mapping[str, Any], levels: Sequence[float]
+    data: bytes, folder: PictureFolder, levels: Sequence[float]
 ) -> tuple[list[tuple[str, float]], list[str]]:
-    """Ratings of a CSV `image,score` whose images are in the folder, by their ids or by file names that only one has.
+    """Ratings of a table `image,score` of pictures in the folder.
+
+    Args:
+        data: the bytes of a CSV file or a workbook; see [`pamela_hf.files.csv`].
+        folder: images are named as [`NameFinder`] takes them, or by a file's name that only one of them has.
+        levels: of the scale; a score counts as its nearest level.
 
     Returns:
-        (id, score) pairs, scores at the nearest of `levels`; and what was set aside, in words with row numbers.
+        (id, score) pairs; and what was set aside, in words with row numbers.
 
     Raises:
-        ValueError: no CSV in UTF-8, or without these columns.
+        ValueError: no such table.
     """
+    finder = NameFinder(folder.folder)
     by_name: dict[str, list[str]] = {}
-    for id in known:
-        by_name.setdefault(Path(id).name, []).append(id)
+    for id in folder.ids:
+        by_name.setdefault(PurePosixPath(id).name, []).append(id)
     found, aside = [], []
     with tempfile.TemporaryDirectory() as place:
-        file = Path(place) / "ratings.csv"
+        file = Path(place) / "table"
         file.write_bytes(data)
-        columns, _ = read_header(file)
-        if missing := [name for name in ("image", "score") if name not in columns]:
-            raise ValueError(f"The table has no column {missing[0]!r}; it needs image and score.")
-        for number, row in read_rows(file):
-            name, score = row.get("image", ""), read_number(row.get("score", ""))
-            same = [name] if name in known else by_name.get(Path(name).name, [])
-            if len(same) != 1:
-                what = "several pictures" if same else "no picture"
-                aside.append(f"row {number}: {name[:80]!r} is {what} of this folder")
-            elif score is None or not levels[0] <= score <= levels[-1]:
-                cell = row.get("score", "")[:20]
-                aside.append(f"row {number}: score {cell!r} is no number from {levels[0]:g} to {levels[-1]:g}")
-            else:
-                found.append((same[0], min(levels, key=lambda level: (abs(level - score), -level))))
+        try:
+            table = open_table(file, ("image", "score"))
+            for number, row in table.rows():
+                id, score = _picture(row["image"], finder, folder, by_name), read_number(row["score"])
+                if id is None:
+                    aside.append(f"row {number}: {row['image'][:80]!r} is not one picture of this folder")
+                elif score is None or not levels[0] <= score <= levels[-1]:
+                    cell = str(row["score"])[:20]
+                    aside.append(f"row {number}: score {cell!r} is not a number from {levels[0]:g} to {levels[-1]:g}")
+                else:
+                    found.append((id, min(levels, key=lambda level: (abs(level - score), -level))))
+        except ValueError as error:
+            raise ValueError(str(error).replace(str(file), "The table")) from None
     return found, aside
+
+
+def _picture(written: str, finder: NameFinder, folder: PictureFolder, by_name: Mapping[str, list[str]]) -> str | None:
+    """The id of the picture that a cell means; `None` if it means none, or could mean several."""
+    if written in folder.by_id:
+        return written
+    try:
+        name = finder.find(written)
+    except ValueError:
+        name = written
+    if name in folder.by_id:
+        return name
+    same = by_name.get(PurePosixPath(name).name, [])
+    return same[0] if len(same) == 1 else None
 
 
 def _number(value: float | None) -> int | float | None:

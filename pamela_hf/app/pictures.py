@@ -10,14 +10,16 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 from PIL import Image
 
+from ..files.folders import walk
 from ..files.images import open_image_checked
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 SCREEN, THUMBNAIL = 1600, 400  # pixels of the longer side
 CACHE_BYTES = 96 << 20
 MAX_PICTURES = 200_000
@@ -42,40 +44,32 @@ class PictureFolder:
     """The pictures of a folder, in the order of their ids.
 
     Args:
-        folder: read recursively; hidden folders and files are left out.
+        folder: read as [`pamela_hf.files.folders.walk`] does.
 
     Raises:
-        ValueError: no folder, or no PNG, JPEG or WebP image in it.
+        ValueError: no folder, or no picture in it.
     """
 
     def __init__(self, folder: str | os.PathLike):
         self.folder = Path(folder)
         if not self.folder.is_dir():
             raise ValueError(f"--images {self.folder} is no folder. Name the folder that holds the pictures.")
-        self.pictures = sorted(self._find(self.folder), key=lambda picture: picture.id)[:MAX_PICTURES]
+        self.pictures = sorted(islice(self._find(), MAX_PICTURES), key=lambda picture: picture.id)
         if not self.pictures:
-            raise ValueError(f"--images {self.folder} holds no image ({', '.join(SUFFIXES)}). Name another folder.")
+            raise ValueError(f"--images {self.folder} holds no picture. Name another folder.")
         self.ids = [picture.id for picture in self.pictures]
         self.by_id = {picture.id: picture for picture in self.pictures}
         self._by_token = {picture.token: picture for picture in self.pictures}
         self.screen = ScreenImages()
 
-    def _find(self, folder: Path) -> Iterator[Picture]:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.name.startswith("."):
-                    continue
-                if entry.is_dir(follow_symlinks=False):
-                    yield from self._find(Path(entry.path))
-                elif entry.is_file() and entry.name.lower().endswith(SUFFIXES):
-                    path, stat = Path(entry.path), entry.stat()
-                    id = path.relative_to(self.folder).as_posix()
-                    try:
-                        stamp = f"{id}\0{stat.st_size}\0{stat.st_mtime_ns}".encode()
-                    except UnicodeEncodeError:  # a name that is no UTF-8 cannot stand in a CSV or a JSON answer
-                        continue
+    def _find(self) -> Iterator[Picture]:
+        for found in walk(self.folder):
+            if found.problem is None:
+                with suppress(OSError):  # it has just gone
+                    stat = found.path.stat()
+                    stamp = f"{found.name}\0{stat.st_size}\0{stat.st_mtime_ns}".encode()
                     token = hashlib.sha256(stamp).hexdigest()[:24]
-                    yield Picture(id, token, path, stat.st_size, stat.st_mtime_ns)
+                    yield Picture(found.name, token, found.path, stat.st_size, stat.st_mtime_ns)
 
     def __len__(self) -> int:
         return len(self.pictures)

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ..files.escaping import csv_cell
 from ..study.page import ASSUMED_SD, planned_power
 from .prompting import PromptRun
 from .store import StudyAnswer
@@ -139,7 +140,7 @@ def study_csv(answers: Sequence[tuple[str, StudyAnswer]], failed: float = 0.5) -
             continue
         pair = f"{trial['pair']} of {'|'.join(sorted((left['image'], right['image'])))}"
         sides = (left["condition"], right["condition"], answer.choice)
-        writer.writerow([person, *sides, trial["prompt"], left["image"], right["image"], pair])
+        writer.writerow([csv_cell(person), *sides, csv_cell(trial["prompt"]), left["image"], right["image"], pair])
     return stream.getvalue()
 
 

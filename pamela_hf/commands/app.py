@@ -11,18 +11,18 @@ sure it is, rank pictures of your own, try a prompt, and take your head along. N
   pamela app --images ~/Pictures
   pamela app --images runs/demo/ratings/images --model runs/demo/model
 
-Answers are kept in one SQLite file (--store; default: one for each folder in ~/.pamela). Without --model it starts from
-a blank base of the folder's own features, which knows nobody's taste; with one, from everyone's.
+Answers are kept in one SQLite file (--store; default: one for each folder, in the user's own data folder). Without
+--model it starts from a blank base of the folder's own features, which knows nobody's taste; with one, from everyone's.
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--images", required=True, metavar="FOLDER", help="folder of PNG, JPEG or WebP images, read recursively")
+    add("--images", required=True, metavar="FOLDER", help="folder of pictures, read recursively")
     add("--model", metavar="DIR", help="folder or Hub id of a trained model (default: a blank base)")
     encoder_help = "folder or Hub id of the image–text encoder (default: the model's, else SigLIP 2)"
     add("--encoder", metavar="ID", help=encoder_help)
-    add("--store", metavar="FILE.db", help="where answers are kept (default: in ~/.pamela, by folder)")
+    add("--store", metavar="FILE.db", help="where answers are kept (default: one for each folder of images)")
     host_help = "where to listen (127.0.0.1: this machine alone); with another, a token stands in the printed address"
     add("--host", default="127.0.0.1", help=host_help)
     add("--port", type=int, default=7860, help="7860")

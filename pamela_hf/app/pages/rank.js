@@ -50,8 +50,8 @@ export async function show(main, app) {
   }
 
   async function take(files) {
-    const pictures = files.filter((file) => /\.(png|jpe?g|webp)$/i.test(file.name)).slice(0, 500);
-    if (!pictures.length) return void (status.textContent = "None of these is a PNG, JPEG or WebP picture.");
+    const pictures = files.filter((file) => /\.(png|jpe?g|webp|gif|avif|bmp|tiff?|heic|heif|jp2|dng|cr[23]|nef|arw|raf|rw2|orf)$/i.test(file.name)).slice(0, 500);
+    if (!pictures.length) return void (status.textContent = "None of these is a picture.");
     state.files.forEach((one) => URL.revokeObjectURL(one.url));
     Object.assign(state, { batch: newId(), files: [] });
     const refused = [];

@@ -68,7 +68,7 @@ def add_routes(router: APIRouter, app: Context) -> None:
         """A CSV `image,score` as the body; sending it twice stores it once."""
         who, data = await app.person(person), await request.body()
         try:
-            found, aside = await asyncio.to_thread(read_ratings, data, app.folder.by_id, app.levels)
+            found, aside = await asyncio.to_thread(read_ratings, data, app.folder, app.levels)
         except ValueError as error:
             raise HTTPException(422, str(error)) from None
         rows = dict(found).items()
