@@ -19,6 +19,7 @@ from .ranking import doubt
 from .store import Answer
 
 FOLDS = 5
+SURPRISING = 6  # ratings that the page asks about at a time
 SHOWN = 12  # pictures in each row of the page
 UNSURE_AMONG = 600  # unseen pictures, a random sample of large folders
 CONTRADICTION = 0.3  # of the scale's length between a rating and what the others say of it
@@ -51,7 +52,7 @@ def contradictions(predicted: Mapping[str, tuple[float, float]], levels: Sequenc
     """ids whose rating is far from what this person's other ratings say, the farthest first."""
     least = CONTRADICTION * (levels[-1] - levels[0])
     far = {id: abs(given - expected) for id, (given, expected) in predicted.items()}
-    return sorted((id for id in far if far[id] >= least), key=lambda id: -far[id])[:SHOWN]
+    return sorted((id for id in far if far[id] >= least), key=lambda id: -far[id])[:SURPRISING]
 
 
 def how_well(head: UserHead | None, base: Base | None) -> dict[str, Any] | None:
