@@ -72,7 +72,7 @@ class RatingArrays:
     demographic_ids: np.ndarray  # (n, F)
     metadata_ids: np.ndarray  # (n, M)
     scale_ids: np.ndarray
-    labels: np.ndarray  # level indices, -1 where the rating is none of the scale's levels
+    labels: np.ndarray  # level indices, -1 where the rating is not a level of the scale
 
     def __len__(self) -> int:
         return len(self.image_rows)
@@ -215,7 +215,7 @@ class PamelaScorer:
 
         Raises:
             OSError: no such folder or repository.
-            ValueError: a device that is not here, weights that are not whole, both names of one argument.
+            ValueError: a device that is not available, weights that are not whole, both names of one argument.
         """
         if dtype is not None and torch_dtype is not None:
             raise ValueError(

@@ -173,7 +173,7 @@ class PamelaConfig(PreTrainedConfig):
                 raise ValueError(f"{name}={getattr(self, name)} must lie in [0, 1).")
         if self.default_scale not in self.rating_scales:
             known = list(self.rating_scales)
-            raise ValueError(f"default_scale={self.default_scale!r} is none of rating_scales: {known}.")
+            raise ValueError(f"default_scale={self.default_scale!r} is not among rating_scales: {known}.")
         for name, values in self.rating_scales.items():
             if len(values) < 2 or any(not math.isfinite(v) for v in values) or values != sorted(set(values)):
                 raise ValueError(

@@ -236,7 +236,7 @@ class PamelaPromptPipeline(DiffusionPipeline):
                 model if it has one, else "vocabulary".
             generator: its initial seed is the first image's; default: seed 0.
             adherence: `(images, prompt) → scores`, such as VQAScore; higher = the image shows more of the prompt.
-                Default: [`prompt_images.encoder_adherence`] with the reward's own encoder.
+                Default: [`pamela_hf.rewards.encoder_adherence`] with the reward's own encoder.
             judge: never optimized, only asked about winner and unoptimized images: `(images, prompts) → scores`,
                 something with `score(images, prompts)` such as another `PamelaScorer`, or a head.
             reward_prompt: the text that an image is scored with: its own ("candidate"), the unoptimized one

@@ -31,6 +31,7 @@ from ..ratings.builder import RATING_FEATURES, load_ratings
 from ..ratings.card import ratings_card
 from ..ratings.sources.prepared import write_ratings
 from ..ratings.table import DEMOGRAPHIC_FIELDS, RatingData
+from ..rewards.hub import add_hub_files
 from ..scoring import PamelaScorer
 from .cards import model_card
 from .pseudonyms import Pseudonyms
@@ -38,7 +39,7 @@ from .pseudonyms import Pseudonyms
 logger = logging.get_logger(__name__)
 
 MODEL_FILES = (
-    "README.md", "config.json", "processor_config.json", "*.py",
+    "README.md", "config.json", "processor_config.json", "*.py", "requirements.txt",
     "model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json",
     "encoder/config.json", "encoder/*.safetensors", "encoder/model.safetensors.index.json",
     "encoder/preprocessor_config.json", "encoder/processor_config.json", "encoder/image_processor_config.json",
@@ -100,6 +101,7 @@ def push_model(
         model.save_pretrained(staged)
         processor.save_pretrained(staged)
         forget_places(staged)
+        add_hub_files(staged)
         card = model_card(
             config,
             repo_id,

@@ -9,8 +9,9 @@ from diffusers import ImagePipelineOutput
 from PIL import Image
 from tiny_pipelines import PROMPT, SMALL, Odd, around
 
-from pamela_hf.prompts.rendering import UNRELATED_PROMPTS, CandidateImages, Request
+from pamela_hf.prompts.rendering import CandidateImages, Request
 from pamela_hf.prompts.run_folder import read_trace
+from pamela_hf.rewards import UNRELATED_PROMPTS
 from pamela_hf.simulation.pipeline import SimulatedPipeline
 
 

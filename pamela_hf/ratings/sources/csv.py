@@ -48,11 +48,13 @@ def open_source(
     """
     folder = Path(images) if images is not None else path.parent
     if not folder.is_dir():
-        raise RatingError(f"images={str(images)!r} is no folder. Give the folder that the column image is relative to.")
+        raise RatingError(
+            f"images={str(images)!r} is not a folder. Give the folder that the column image is relative to."
+        )
     beside = path.parent / "embeddings.safetensors"
     vectors = Path(embeddings) if embeddings is not None else beside if beside.is_file() else None
     if vectors is not None and not vectors.is_file():
-        raise RatingError(f"embeddings={str(embeddings)!r} is no file. Give an embeddings.safetensors.")
+        raise RatingError(f"embeddings={str(embeddings)!r} is not a file. Give an embeddings.safetensors.")
     embedded = embedded_ids(vectors) if vectors is not None else set()
     files = Files(folder)
     finder = NameFinder(folder)
@@ -70,7 +72,7 @@ def open_source(
             return None
         known = f", and no id of {vectors}" if vectors is not None else ""
         raise ValueError(
-            f"image is {image_id[:200]!r}, which is no file below {folder}{known}{problem}. Paths are relative to "
+            f"image is {image_id[:200]!r}, which is not a file below {folder}{known}{problem}. Paths are relative to "
             "the CSV's folder, or to images=FOLDER (--images FOLDER)."
         )
 

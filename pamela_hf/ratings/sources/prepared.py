@@ -85,7 +85,7 @@ def read_card(path: Path) -> dict:
     """The YAML at the head of a card; {} if there is no card or no YAML.
 
     Raises:
-        RatingError: the YAML cannot be read, or its rating_scales is no mapping of names to levels.
+        RatingError: the YAML cannot be read, or its rating_scales is not a mapping of names to levels.
     """
     if not path.is_file():
         return {}
