@@ -310,16 +310,22 @@ class PamelaRewardModel(RatingScalesMixin, PreTrainedModel):
             if isinstance(module, GradientCheckpointingLayer) and module.gradient_checkpointing:
                 module.training = True
 
-    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
+    def save_pretrained(self, save_directory: str | os.PathLike, *, with_encoder: bool = True, **kwargs: Any) -> None:
         """As in transformers; writes the base identity and a hash over the weights into the config, and the encoder
-        when it has no home but this model's folder."""
+        when it has no home but this model's folder.
+
+        Args:
+            save_directory: the folder to write.
+            with_encoder (`bool`, defaults to `True`): False where the encoder's weights lie in the folder already.
+            kwargs: for transformers' `save_pretrained`.
+        """
         tensors = {k: v for k, v in self.state_dict().items() if not k.startswith("backbone.")}
         identity = self.base_identity()
         if identity != self.config.base_identity:  # else the weights may be a cast of those that the name was made from
             self.config.base_identity, *self.config.cast_identities = cast_hashes(tensors)
         self.config.weights_sha256 = content_hash(sorted(tensors.items()))
         super().save_pretrained(save_directory, **kwargs)
-        if self.config.backbone == LOCAL_ENCODER:
+        if self.config.backbone == LOCAL_ENCODER and with_encoder:
             self.load_backbone().save_pretrained(os.path.join(save_directory, LOCAL_ENCODER[2:]))
 
     def base_identity(self) -> str:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from ..files.escaping import csv_cell
 from ..files.writing import write_text
-from .taste import STARS, Choices, answers_of, group_photos, load_base, open_library, score_photos
+from .taste import BASE, STARS, Choices, answers_of, group_photos, load_base, open_library, score_photos
 
 if TYPE_CHECKING:
     from ..heads.head import UserHead
@@ -71,7 +71,7 @@ def suggest_photos(
     library, features, source = opened.library, opened.features, opened.source
     files = {photo.name: photo.path for photo in library.photos}
     known = features.embeddings
-    scorer = load_base(model, known, source)
+    scorer = load_base(model, known, source, output / BASE)
     answers = answers_of(library.photos, known, "ignore")
     if len(answers):
         from ..heads.head import UserHead
