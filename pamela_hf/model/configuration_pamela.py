@@ -69,6 +69,9 @@ class PamelaConfig(PreTrainedConfig):
             base.
         weights_sha256 (`str`, *optional*): hash over all saved weights, compared when they are loaded.
         simulated (`bool`): trained on simulated ratings.
+        choices (`bool`): trained on choices between two images, too: it knows how a difference of utilities becomes a
+            choice, and how likely a tie is. Where no ratings were trained on, a rating scale's levels are equally
+            likely and scores are relative: they order images, and say nothing of how somebody would rate.
         blank (`bool`): made from features alone, before anybody's ratings: everyone's taste is the same for all images,
             and a head is all there is to know, see [`PamelaRewardModel.blank`].
         releases (`dict[str, dict[str, str]]`, *optional*): prefix of participants' ids ("" or `source/`) → license, url
@@ -117,6 +120,7 @@ class PamelaConfig(PreTrainedConfig):
     cast_identities: list[str] | None = None
     weights_sha256: str | None = None
     simulated: bool = False
+    choices: bool = False
     blank: bool = False
     releases: dict[str, dict[str, str]] | None = None
     initializer_range: float = 0.02

@@ -34,7 +34,7 @@ from .encoder_pamela import (
 from .features_pamela import PamelaFeatures
 from .fusion_pamela import ImageSide, Pairs, PairTokens, PamelaFusion, PamelaFusionBlock
 from .grid_pamela import GridMember, GridMemory, GridPeople, common_reference
-from .losses import RatingTargets
+from .losses import ChoiceTargets, RatingTargets, choice_log_probs, preference_probability
 from .scales_pamela import RatingScalesMixin, equal_cutpoints, scale_key
 from .weights_pamela import base_hash, cast_hashes, checkpoint_hash, content_hash
 
@@ -110,6 +110,8 @@ class PamelaRewardModel(RatingScalesMixin, PreTrainedModel):
         self.style = nn.Linear(config.hidden_size, 2, bias=False)  # shift and log-stretch of a person's scale use
         self.unknown_stretch = nn.Parameter(torch.zeros(1))  # log-stretch of an unknown person's predictions
         self.members = nn.ModuleList(PamelaFusion(config) for _ in range(config.num_fusion_members))
+        if config.choices:
+            self.choice_link = nn.Parameter(torch.zeros(2))  # log-stretch of differences of utilities, log ν of ties
         self._add_cutpoints(config)
         self.features = PamelaFeatures(config)
         self.post_init()
@@ -149,6 +151,8 @@ class PamelaRewardModel(RatingScalesMixin, PreTrainedModel):
             init.normal_(module.style.weight[0], std=0.9 / math.sqrt(self.config.hidden_size))
             init.normal_(module.style.weight[1], std=0.1)
             init.zeros_(module.unknown_stretch)
+            if self.config.choices:
+                init.zeros_(module.choice_link)
         elif isinstance(module, PamelaFeatures):
             for name, buffer in module.named_buffers():
                 (init.ones_ if name.endswith("_scale") else init.zeros_)(buffer)
@@ -462,6 +466,7 @@ class PamelaRewardModel(RatingScalesMixin, PreTrainedModel):
         pairwise_weight: float = 0.0,
         squared_error: bool = False,
         loss_normalizers: tuple[Tensor, Tensor] | None = None,
+        choices: ChoiceTargets | None = None,
         **encoder_inputs: Tensor,
     ) -> PamelaRewardOutput:
         r"""Scores B pairs of an image and a person.
@@ -480,7 +485,8 @@ class PamelaRewardModel(RatingScalesMixin, PreTrainedModel):
             row_penalty: `(B,)` what the squared length of a pair's row adds to the loss: a Gaussian prior on rows.
             pairwise_weight: λ of the within-person pairwise loss; 0 = off.
             squared_error: squared error of the expected rating in place of the ordinal likelihood (an ablation).
-            loss_normalizers: total weight of ratings and of pairs to divide by (over all processes of a step).
+            loss_normalizers: total weight of answers and of pairs to divide by (over all processes of a step).
+            choices: choices between two of the B pairs → their loss is added, of a model of `config.choices`.
 
         Returns:
             [`PamelaRewardOutput`].
@@ -519,6 +525,8 @@ class PamelaRewardModel(RatingScalesMixin, PreTrainedModel):
             )
             squared_rows = rows.pairs(rows.distinct.float().square().sum(-1))
             out.loss = targets.loss(utilities, log_probs, levels, squared_rows)
+            if choices is not None:
+                out.loss = out.loss + choices.loss(utilities, self.choice_link, squared_rows)
         return out
 
     def _for_networks(self, people: PairTokens) -> PairTokens:
@@ -566,6 +574,15 @@ class PamelaRewardModel(RatingScalesMixin, PreTrainedModel):
         if ids.shape[-1] != fields:
             raise ValueError(f"{name} has {ids.shape[-1]} columns; this model has {fields} fields.")
         return ids.to(self.device).expand(n, -1)
+
+    def choice_probs(self, margin: Tensor) -> Tensor:
+        """Probabilities `(…, 3)` that the first of two images is preferred, neither is, and the second is, of a person
+        for whom the first's utility is larger by `margin (…,)`. Without `config.choices` there are no ties."""
+        if not self.config.choices:
+            first = preference_probability(margin, torch.zeros_like(margin))
+            return torch.stack([first, torch.zeros_like(first), 1 - first], dim=-1)
+        stretch, log_nu = self.choice_link.float()
+        return choice_log_probs(margin.float() * stretch.exp(), log_nu).exp()
 
     @torch.inference_mode()
     def score_matrix(

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pyarrow.parquet as pq
 import torch
 from huggingface_hub import HfApi
@@ -27,9 +28,9 @@ from ..hub.transfer import HubError, PushResult, push_folder
 from ..model.configuration_pamela import LOCAL_ENCODER, PamelaConfig
 from ..model.modeling_pamela import PamelaRewardModel
 from ..model.processing_pamela import PamelaProcessor
-from ..ratings.builder import RATING_FEATURES, load_ratings
+from ..ratings.builder import ANSWERS, load_ratings
 from ..ratings.card import ratings_card
-from ..ratings.sources.prepared import write_ratings
+from ..ratings.preparation import write_answers
 from ..ratings.table import DEMOGRAPHIC_FIELDS, RatingData
 from ..rewards.hub import add_hub_files
 from ..scoring import PamelaScorer
@@ -46,7 +47,7 @@ MODEL_FILES = (
     "encoder/tokenizer.json", "encoder/tokenizer_config.json", "encoder/special_tokens_map.json",
     "encoder/tokenizer.model",
 )  # fmt: skip
-RATINGS_FILES = ("README.md", "ratings/*.parquet", "images/*.parquet", "embeddings.safetensors")
+RATINGS_FILES = ("README.md", "ratings/*.parquet", "choices/*.parquet", "images/*.parquet", "embeddings.safetensors")
 GPS_TAG = 0x8825  # of EXIF: where a photograph was taken
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -178,17 +179,20 @@ def push_ratings(
             raises.
     """
     folder = Path(folder)
-    if not any((folder / "ratings").glob("*.parquet")):
+    if not any(any((folder / kind).glob("*.parquet")) for kind in ANSWERS):
         raise HubError(f"{folder} is not a prepared ratings folder. Make one: pamela prepare-ratings SOURCE OUT.")
     ratings = load_ratings(folder, source="prepared")
     release = ratings.releases.get("")
     own = release is None
-    names = {} if keep_ids or not own else {p: None for t in ratings.splits.values() for p in t.participant_id.unique()}
+    tables = [*ratings.splits.values(), *ratings.choices.values()]
+    names = {} if keep_ids or not own else {p: None for t in tables for p in t.participant_id.unique()}
     dropped = () if with_demographics or not own else ("age", *DEMOGRAPHIC_FIELDS)
     with scratch_folder("pamela-ratings") as staged:
-        for part in ("ratings", "images"):
-            (staged / part).mkdir()
-            for file in sorted((folder / part).glob("*.parquet")):
+        for part in (*ANSWERS, "images"):
+            files = sorted((folder / part).glob("*.parquet"))
+            if files:
+                (staged / part).mkdir()
+            for file in files:
                 link_or_copy(file, staged / part / file.name)
         if (folder / "embeddings.safetensors").is_file():
             link_or_copy(folder / "embeddings.safetensors", staged / "embeddings.safetensors")
@@ -196,11 +200,9 @@ def push_ratings(
         if names or dropped:
             mapping = (pseudonyms or Pseudonyms()).assign(names, save=not dry_run)
             ratings = _veiled(ratings, mapping, dropped)
-            for file in (staged / "ratings").iterdir():
-                file.unlink()
-            for split, table in ratings.splits.items():
-                file = staged / "ratings" / f"{split}-00000-of-00001.parquet"
-                write_ratings(table, file, RATING_FEATURES.arrow_schema)
+            for kind in ANSWERS:
+                shutil.rmtree(staged / kind, ignore_errors=True)  # links: the folder's own files stay
+            write_answers(ratings, staged)
             private_values = _distinctive(names, mapping.values())
         if own:
             _refuse_locations(sorted((staged / "images").iterdir()))
@@ -219,7 +221,7 @@ def push_ratings(
             "dataset",
             allow=RATINGS_FILES,
             private=private,
-            message=f"Upload {sum(map(len, ratings.splits.values())):,} ratings",
+            message=f"Upload {sum(map(len, tables)):,} {'ratings' if ratings.splits else 'choices'}",
             dry_run=dry_run,
             token=token,
             private_values=private_values,
@@ -311,12 +313,17 @@ def _rename_users(model: PamelaRewardModel, mapping: Mapping[str, str]) -> None:
 
 def _veiled(ratings: RatingData, mapping: Mapping[str, str], dropped: Iterable[str]) -> RatingData:
     """The ratings under published names, rows in their order, without some columns' values."""
-    splits = {}
-    for split, table in ratings.splits.items():
+
+    def veiled(table: pd.DataFrame) -> pd.DataFrame:
         people = table.participant_id.astype(str).map(lambda name: mapping.get(name, name)).astype("category")
         table = table.assign(participant_id=people, **{c: table[c].mask(table[c].notna()) for c in dropped})
-        splits[split] = table.sort_values("participant_id", kind="stable", ignore_index=True)
-    return replace(ratings, splits=splits)
+        return table.sort_values("participant_id", kind="stable", ignore_index=True)
+
+    return replace(
+        ratings,
+        splits={split: veiled(table) for split, table in ratings.splits.items()},
+        choices={split: veiled(table) for split, table in ratings.choices.items()},
+    )
 
 
 def _refuse_locations(files: Iterable[Path]) -> None:
