@@ -87,7 +87,7 @@ def build_config(config: TrainingConfig, data: RatingData, embeddings: Embedding
         "metadata": fields("metadata", METADATA_FIELDS),
         "rating_scales": {name: list(levels) for name, levels in data.level_values.items()},
         "default_scale": next(iter(data.level_values)),
-        "releases": {prefix: dataclasses.asdict(release) for prefix, release in data.releases.items()} or None,
+        "releases": {prefix: release.known() for prefix, release in data.releases.items()} or None,
         **config.model,
     }
     if "multiplicative" in off:

@@ -78,7 +78,8 @@ def card_release(card: dict) -> Release | None:
     fields = ("license", "url", "citation")
     if not isinstance(named, dict) or any(not isinstance(named.get(key), str) for key in fields):
         return None
-    return Release(*(named[key] for key in fields))
+    place = {key: named[key] for key in ("dataset", "revision") if isinstance(named.get(key), str)}
+    return Release(*(named[key] for key in fields), **place)
 
 
 def read_card(path: Path) -> dict:
