@@ -15,7 +15,8 @@ Push to the Hub: one commit, scanned before, verified after, private unless you 
 
 Only the files a model, ratings, head or pipeline consists of are sent, never what else lies in the folder; of pictures
 their pixels and colour profile alone. Participants of the public dataset on the Hub that the ratings were read from
-keep their ids; all others appear as user_0001, …, and who is who stays in ~/.local/share/pamela_hf/pseudonyms.json. The access token is that of `hf auth login` or HF_TOKEN.
+keep their ids; all others appear as user_0001, …, and who is who stays in ~/.local/share/pamela_hf/pseudonyms.json.
+The access token is that of `hf auth login` or HF_TOKEN.
 """
 
 

@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from diffusers import DiffusionPipeline
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ..encoder import usable_device
-from ..files.config import NumberLoader
+from ..files.config import ParseError, read_yaml
 from ..files.locations import folder_or_repository
 from ..refiners import PromptRefiner, load_refiner
 from ..scoring import PamelaScorer
@@ -71,9 +70,9 @@ def load_options(
 
 def _read(text: str, source: Any) -> Any:
     try:
-        return yaml.load(text, NumberLoader)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{source} is not YAML: {' '.join(str(error).split())}") from None
+        return read_yaml(text)
+    except ParseError as error:
+        raise ValueError(f"{source} is not YAML: {error}") from None
 
 
 def _pointless(values: Mapping[str, Any]) -> set[str]:

@@ -34,7 +34,7 @@ from ..ratings.builder import load_ratings
 from ..ratings.table import DEMOGRAPHIC_FIELDS, METADATA_FIELDS, RatingData, join_ratings, standardized_scores
 from ..scoring import PamelaScorer, RatingArrays, encode_ratings
 from .batches import TrainingRatings, epoch_batches, make_batch, row_penalty
-from .checkpoints import claimed_run, latest_checkpoint, rewind_log, write_checkpoint
+from .checkpoints import CheckpointError, claimed_run, latest_checkpoint, rewind_log, write_checkpoint
 from .config import TrainingConfig
 
 
@@ -432,6 +432,8 @@ class _Run:
     def resume(self) -> None:
         found = latest_checkpoint(self.output / "checkpoints")
         if found is not None:
+            if found.state["step"] > self.total:
+                raise CheckpointError(f"{found.path} is beyond this run's last step, {self.total}. Remove it.")
             self.accelerator.load_state(str(found.path / "state"))
             self.step = found.state["step"]
             self.best = {**found.state["best"], "state": found.best_state}

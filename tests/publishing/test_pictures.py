@@ -71,8 +71,8 @@ def assert_clean(made: bytes, original: bytes, path) -> None:
     assert CANARY.encode() not in texts_in(made) and CANARY.encode("utf-16-be") not in texts_in(made)
     found = Image.open(io.BytesIO(made))
     assert not dict(found.getexif()) and not getattr(found, "text", {}) and getattr(found, "n_frames", 1) == 1
-    kept = {"icc_profile", "jfif", "jfif_version", "jfif_unit", "jfif_density", "adobe", "adobe_transform", "progressive",
-            "progression", "gamma", "chromaticity", "srgb", "transparency"}  # fmt: skip
+    kept = {"icc_profile", "jfif", "jfif_version", "jfif_unit", "jfif_density", "adobe", "adobe_transform",
+            "progressive", "progression", "gamma", "chromaticity", "srgb", "transparency"}  # fmt: skip
     assert set(found.info) <= kept, found.info.keys()
     assert open_image_checked(made).tobytes() == open_image_checked(original).tobytes()
     if shutil.which("exiftool"):
