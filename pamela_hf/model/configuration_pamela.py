@@ -33,8 +33,8 @@ _MOST = {
     "linear_axes": 65_536, "taste_factors": 4096,
 }  # fmt: skip
 _NUMBERS = (
-    "unknown_width", "linear_share", "linear_penalty", "factor_penalty", "text_share", "metadata_share", "image_dropout",
-    "text_dropout", "fusion_dropout", "initializer_range",
+    "unknown_width", "linear_share", "linear_penalty", "factor_penalty", "text_share", "metadata_share",
+    "image_dropout", "text_dropout", "fusion_dropout", "initializer_range",
 )  # fmt: skip
 _TEXTS = ("backbone", "backbone_revision", "preprocessing", "default_scale", "base_identity", "weights_sha256")
 _MOST_PARAMETERS = 2_000_000_000

@@ -22,7 +22,7 @@ from transformers.utils import logging
 
 from ..files.config import ParseError, read_json
 from ..files.escaping import printable
-from ..files.writing import claimed, replacing_folder, write_text
+from ..files.writing import claimed, recover, replacing_folder, write_text
 
 logger = logging.get_logger(__name__)
 
@@ -117,6 +117,8 @@ def latest_checkpoint(folder: Path) -> Checkpoint | None:
     Raises:
         CheckpointError: there are checkpoints, but each is damaged; the message names what is wrong with each.
     """
+    for name in {staging.name[1:].partition(".part-")[0] for staging in folder.glob(".step-*.part-*")}:
+        recover(folder / name)  # what a killed run was writing, or had just written
     complaints = []
     for path in sorted(folder.glob("step-*"), reverse=True):
         complaint = _verify(path)
