@@ -50,8 +50,20 @@ _MOST_OF_AN_ENCODER = {
 }  # fmt: skip
 
 
+def check_attention(values: Any, name: str) -> None:
+    """Raises ValueError if a configuration takes its attention from a repository on the Hub, which is code."""
+    for key in ("attn_implementation", "_attn_implementation", "_attn_implementation_internal"):
+        if "/" in str(values.get(key) or ""):
+            raise ValueError(
+                f"{name}.{key}={_shown(values[key])} is code of another repository, which is never run. Use 'sdpa' or "
+                "'eager'."
+            )
+
+
 def check_encoder_size(values: Any, name: str = "backbone_config", depth: int = 0) -> None:
-    """Raises ValueError if an encoder's configuration asks for more than any encoder has, before it is built."""
+    """Raises ValueError if an encoder's configuration asks for more than any encoder has, or for code of another
+    repository, before it is built."""
+    check_attention(values, name)
     if depth > 3:
         raise ValueError(f"{name} holds more than three configurations within each other; no encoder does.")
     for key, value in values.items():
@@ -159,6 +171,7 @@ class PamelaConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs: Any) -> None:
         self._check_types()
+        check_attention(kwargs, "config")
         if isinstance(self.backbone_config, dict):
             values = dict(self.backbone_config)
             check_encoder_kind(values.get("model_type"))

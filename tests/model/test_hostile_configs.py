@@ -30,6 +30,8 @@ CHANGES = [
     {"backbone_config": {"model_type": ["clip"]}}, {"backbone_config": {"model_type": "detr"}},
     {"backbone_config": {"model_type": "siglip", "vision_config": {"num_hidden_layers": 10**7}}},
     {"backbone_config": {"model_type": "siglip", "text_config": {"vocab_size": 10**12}}},
+    {"backbone_config": {"model_type": "siglip", "vision_config": {"attn_implementation": "evil/kernel"}}},
+    {"attn_implementation": "evil/kernel"}, {"_attn_implementation": "evil/kernel"},
     {"releases": "pamela"}, {"releases": {"": "cc-by"}}, {"releases": {"": {"license": ["x"]}}},
     {"cast_identities": "abc"}, {"cast_identities": [1]}, {"preprocessing": {}}, {"base_identity": 7},
 ]  # fmt: skip
