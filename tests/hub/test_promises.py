@@ -200,8 +200,8 @@ import torch
 from pamela_hf import PamelaRewardModel
 server.add(folder, "me/base", "model", private=False)
 whole = PamelaRewardModel.from_pretrained("me/base", cache_dir=tempfile.mkdtemp()).state_dict()
-files = [r.path.rpartition("/")[2] for r in server.requests if "/resolve" in r.path]
-at, counts = len(files) - files[::-1].index("model.safetensors"), {"refused": 0, "right": 0}
+files = [(r.method, r.path.rpartition("/")[2]) for r in server.requests if "/resolve" in r.path]
+at, counts = 1 + files.index(("GET", "model.safetensors")), {"refused": 0, "right": 0}
 for kind, server.where in json.loads(sys.argv[2]):
     server.arm(at, kind, only_files=True)
     try:
