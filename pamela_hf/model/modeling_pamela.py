@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
@@ -191,7 +192,15 @@ class PamelaRewardModel(RatingScalesMixin, PreTrainedModel):
         keep = ("cache_dir", "local_files_only", "token", "revision", "subfolder")
         where = {k: v for k, v in kwargs.items() if k in keep and v is not None}
         kwargs["adapter_kwargs"] = NO_ADAPTER
-        model, info = super().from_pretrained(pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs)
+        try:
+            model, info = super().from_pretrained(
+                pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs
+            )
+        except SafetensorError as error:
+            raise ValueError(
+                f"{pretrained_model_name_or_path}: the weights are damaged ({str(error)[:200]}). Train or download the "
+                "model again."
+            ) from None
         if missing := sorted(info["missing_keys"]):
             raise ValueError(
                 f"{pretrained_model_name_or_path}: the weights lack {len(missing)} of this model's tensors "
