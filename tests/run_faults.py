@@ -1,6 +1,6 @@
 """Runs every proof of a promise of faults and hostile input at its full number (`make faults`), two at a time.
 
-    python scripts/faults.py --output runs/faults [--workers 2] [-k EXPRESSION] [pytest's paths]
+    python tests/run_faults.py --output runs/faults [--workers 2] [-k EXPRESSION] [pytest's paths]
 
 Each test function runs in a pytest process of its own. `OUTPUT/report.md` gets a row for each: how it ended, seconds,
 and what it printed of the cases it compared.
