@@ -113,6 +113,47 @@ def encode_ratings(ratings: pd.DataFrame, config: PamelaConfig, embeddings: Embe
     )
 
 
+@dataclass
+class ChoiceArrays:
+    """Choices as a model's row numbers, m of each; of two images the preferred one first."""
+
+    image_rows: np.ndarray  # (m, 2) rows of the embeddings
+    people: np.ndarray  # who chose, numbered in the order of their names
+    user_ids: np.ndarray  # 0 = unknown
+    demographic_ids: np.ndarray  # (m, F)
+    metadata_ids: np.ndarray  # (m, 2, M)
+    ties: np.ndarray  # bool
+
+    def __len__(self) -> int:
+        return len(self.ties)
+
+
+def encode_choices(choices: pd.DataFrame, config: PamelaConfig, embeddings: Embeddings) -> ChoiceArrays:
+    """Row numbers of a table of choices; people and values the model does not know are row 0.
+
+    Raises:
+        EmbeddingError: an image without an embedding.
+    """
+
+    def ids(column: str, vocabulary: Sequence[str]) -> np.ndarray:
+        row = {value: i + 1 for i, value in enumerate(vocabulary)}
+        return _per_category(choices[column], lambda values: np.array([row.get(v, 0) for v in values], np.int64), 0)
+
+    def stacked(columns: list[np.ndarray]) -> np.ndarray:
+        return np.stack(columns, -1) if columns else np.zeros((len(choices), 0), np.int64)
+
+    sides = ("preferred", "other")
+    metadata = [stacked([ids(f"{side}_{field}", v) for field, v in config.metadata.items()]) for side in sides]
+    return ChoiceArrays(
+        image_rows=stacked([_per_category(choices[f"{side}_id"], embeddings.rows) for side in sides]),
+        people=pd.factorize(choices["participant_id"].astype(str), sort=True)[0],
+        user_ids=ids("participant_id", config.users),
+        demographic_ids=stacked([ids(field, values) for field, values in config.demographics.items()]),
+        metadata_ids=np.stack(metadata, 1),
+        ties=choices["tie"].to_numpy(bool),
+    )
+
+
 def _per_category(column: pd.Series, function: Any, missing: int | None = None) -> np.ndarray:
     """`function(distinct values)` spread over a column, so that a lookup is done once for each distinct value."""
     codes, values = pd.factorize(column)
@@ -520,6 +561,52 @@ class PamelaScorer:
         back = np.empty_like(order)
         back[order] = np.arange(len(order))
         return Predictions(*(np.concatenate(column)[back] for column in zip(*parts)))
+
+    def predict_choices(
+        self, choices: pd.DataFrame, embeddings: Embeddings, batch_size: int = 1024
+    ) -> np.ndarray:
+        """Probabilities `(m, 3)` that the first image of a choice is preferred, neither is, and the second is, as a
+        model answers that was trained on choices; one that was not knows no ties.
+
+        Args:
+            choices: table of m choices, see [`pamela_hf.ratings.table.RatingData`].
+            embeddings: features of the images.
+            batch_size: choices at a time.
+
+        Raises:
+            EmbeddingError: the features are another encoder's, or an image has none.
+        """
+        check_encoder(self.config, embeddings)
+        arrays = encode_choices(choices, self.config, embeddings)
+        has_text = embeddings.text_embeds is not None and self.config.text_embed_dim
+        found = [np.zeros((0, 3))]
+        with scoring_mode(self.model), torch.inference_mode():
+            for start in range(0, len(arrays), batch_size):
+                part = slice(start, start + batch_size)
+                rows, index = np.unique(arrays.image_rows[part].reshape(-1), return_inverse=True)
+                out = self.model(
+                    image_embeds=torch.from_numpy(embeddings.image_embeds[rows]),
+                    text_embeds=torch.from_numpy(embeddings.text_embeds[rows]) if has_text else None,
+                    image_index=torch.from_numpy(index).to(self.model.device),
+                    user_ids=torch.from_numpy(np.repeat(arrays.user_ids[part], 2)),
+                    demographic_ids=torch.from_numpy(np.repeat(arrays.demographic_ids[part], 2, 0)),
+                    metadata_ids=torch.from_numpy(arrays.metadata_ids[part].reshape(len(index), -1)),
+                )
+                utility = out.utility.float().view(-1, 2)
+                found.append(self.model.choice_probs(utility[:, 0] - utility[:, 1]).double().cpu().numpy())
+        return np.concatenate(found)
+
+
+def choice_credit(probs: np.ndarray, ties: np.ndarray) -> np.ndarray:
+    """How right each of m choices was foreseen: 1 where the likelier of the two images was preferred, ½ for a tie or
+    where both were as likely, else 0.
+
+    Args:
+        probs: `(m, 3)` as [`PamelaScorer.predict_choices`] gives them.
+        ties: `(m,)` bool, whether neither was preferred.
+    """
+    ahead = np.sign(probs[:, 0] - probs[:, 2])
+    return np.where(ties, 0.5, 0.5 + 0.5 * ahead)
 
 
 _MODES = threading.Lock()

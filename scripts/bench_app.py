@@ -163,8 +163,8 @@ def bench_taste(app: RunningApp, world: Path, people: int = 20, answers: int = 3
                 )
                 asked.add(image)
                 client.rate(name, image, rater.rate(by_id[image].prompt, by_id[image].seed))
-                if k % 5 == 4:
-                    client.ask("GET", "/api/taste", person=name)  # waits for the fit, as a slower person would
+                if way == "suggested" and k % 5 == 4:
+                    client.ask("GET", "/api/head", person=name)  # waits for the fit, as a slower person would
             found = client.ask("GET", "/api/ranking", person=name)
             one = found["strengths"].index(1.0)
             scores[way] = {item["id"]: row[0][one] for item, row in zip(found["items"], found["scores"])}

@@ -5,10 +5,9 @@ With a model it is that model. Without one it is a blank base of the folder's ow
 
 import functools
 import hashlib
-import json
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..embeddings import EmbeddingError, Embeddings, load_embeddings
-from ..encoder import DEFAULT_ENCODER, FrozenEncoder, compute_embeddings
-from ..files.images import ImageError, open_image_checked
-from ..files.writing import pamela_home, write_json
+from ..embeddings import EmbeddingError, Embeddings
+from ..encoder import DEFAULT_ENCODER
+from ..files.writing import pamela_home
+from ..folder_cache import EncoderSource, embed_files
 from ..model.modeling_pamela import PamelaRewardModel
 from ..model.processing_pamela import PamelaProcessor
 from ..scoring import PamelaScorer
@@ -33,21 +32,18 @@ class Base:
     Attributes:
         scorer: the reward model with its processor.
         embeddings: features of the readable pictures, by id.
-        encoder_name: Hub id or folder of what makes such features.
+        encoder_source: what makes such features, loaded when it is first needed.
         blank: nobody's ratings are in the model.
         unreadable: id → why it is no usable picture.
+        hashes: id → difference hash, to know near-duplicates by.
     """
 
     scorer: PamelaScorer
     embeddings: Embeddings
-    encoder_name: str
+    encoder_source: EncoderSource
     blank: bool
-    unreadable: dict[str, str]
-
-    @functools.cached_property
-    def encoder(self) -> FrozenEncoder:
-        """Loaded when it is first needed: pictures of the folder have their features in the cache."""
-        return FrozenEncoder(self.encoder_name)
+    unreadable: dict[str, str] = field(default_factory=dict)
+    hashes: dict[str, int] = field(default_factory=dict)
 
     @functools.cached_property
     def positions(self) -> dict[str, int]:
@@ -58,14 +54,15 @@ class Base:
         """Model and processor that take pictures and prompts themselves, as a prompt pipeline needs them."""
         model, processor = self.scorer.model, self.scorer.processor
         if self.blank and model.backbone is None:
-            model.set_backbone(self.encoder.model)
-            processor = PamelaProcessor(model.config, self.encoder.image_processor, self.encoder.tokenizer)
+            encoder = self.encoder_source.encoder
+            model.set_backbone(encoder.model)
+            processor = PamelaProcessor(model.config, encoder.image_processor, encoder.tokenizer)
             self.scorer.processor = processor
         return model, processor
 
     def features(self, images: Sequence[Image.Image]) -> np.ndarray:
         """`(N, D)` features of pictures that are not in the folder."""
-        return self.encoder.embed_images(list(images))
+        return self.encoder_source.encoder.embed_images(list(images))
 
     @property
     def levels(self) -> list[float]:
@@ -101,13 +98,19 @@ class BaseSource:
         """
         progress("Loading the model.")
         scorer = PamelaScorer.from_pretrained(self.model) if self.model else None
-        encoder = self._encoder(scorer)
-        embeddings, unreadable = self._features(folder, encoder, progress)
+        encoder = EncoderSource(self._encoder(scorer))
+        progress(f"Reading the features of {len(folder):,} pictures; what is new is computed, once.")
+        files = {picture.id: picture.path for picture in folder.pictures}
+        try:
+            found = embed_files(files, self.cache, encoder, progress=False)
+        except EmbeddingError:  # another encoder's, or damaged: it is a cache
+            self.cache.unlink(missing_ok=True)
+            found = embed_files(files, self.cache, encoder, progress=False)
         blank = scorer is None
         if scorer is None:
-            scorer = PamelaScorer(PamelaRewardModel.blank(embeddings))
+            scorer = PamelaScorer(PamelaRewardModel.blank(found.embeddings))
         _ = scorer.identity  # computed now rather than in the first request
-        return Base(scorer, embeddings, encoder, blank, unreadable)
+        return Base(scorer, found.embeddings, encoder, blank, found.skipped, found.hashes)
 
     def _encoder(self, scorer: PamelaScorer | None) -> str:
         if self.encoder:
@@ -116,49 +119,6 @@ class BaseSource:
             return DEFAULT_ENCODER
         own = Path(str(self.model)) / scorer.config.backbone
         return str(own) if own.is_dir() else scorer.config.backbone
-
-    def _features(
-        self, folder: PictureFolder, encoder: str, progress: Callable[[str], None]
-    ) -> tuple[Embeddings, dict[str, str]]:
-        """Features of the readable pictures. Files that are as they were when the cache was written are not opened."""
-        made_of = {"encoder": encoder, "pictures": [[p.id, p.size, p.changed] for p in folder.pictures]}
-        index = self.cache.with_name(self.cache.name + ".json")
-        try:
-            known = json.loads(index.read_text(encoding="utf-8"))
-            if known["made_of"] == made_of:
-                return load_embeddings(self.cache), known["unreadable"]
-        except (OSError, ValueError, KeyError, TypeError):
-            pass  # no cache, or a damaged one: it is written anew below
-        unreadable: dict[str, str] = {}
-        ids = []
-        for number, picture in enumerate(folder.pictures):
-            if number % 200 == 0:
-                progress(f"Looking at picture {number:,} of {len(folder):,}.")
-            try:
-                open_image_checked(picture.path, name=picture.id)
-                ids.append(picture.id)
-            except ImageError as error:
-                unreadable[picture.id] = str(error)
-        if not ids:
-            raise ValueError(f"--images {folder.folder}: none of {len(folder)} images can be read.")
-        progress(f"Computing the features of {len(ids):,} pictures, once.")
-        self.cache.parent.mkdir(parents=True, exist_ok=True)
-        embeddings = self._compute(encoder, folder, ids)
-        write_json(index, {"made_of": made_of, "unreadable": unreadable})
-        return embeddings, unreadable
-
-    def _compute(self, name: str, folder: PictureFolder, ids: list[str]) -> Embeddings:
-        encoder, by_id = FrozenEncoder(name), folder.by_id
-
-        def compute() -> Embeddings:
-            nothing = [None] * len(ids)
-            return compute_embeddings(encoder, ids, lambda id: by_id[id].path, nothing, self.cache, progress=False)
-
-        try:
-            return compute()
-        except EmbeddingError:  # another encoder's, or damaged: it is a cache
-            self.cache.unlink(missing_ok=True)
-            return compute()
 
 
 def default_store(images: str | os.PathLike) -> Path:

@@ -15,6 +15,7 @@ from pamela_hf.app.store import Answer, StudyAnswer
 from pamela_hf.app.study import CHECK, study_csv, summary
 from pamela_hf.app.taste import contradictions, finite, held_out_predictions, self_agreement
 from pamela_hf.embeddings import Embeddings
+from pamela_hf.folder_cache import EncoderSource
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +25,7 @@ def base() -> Base:
     centres = rng.normal(size=(4, 12)) * 3
     features = (centres[np.arange(120) % 4] + rng.normal(size=(120, 12))).astype(np.float32)
     embeddings = Embeddings([f"{i:03d}.png" for i in range(120)], features)
-    return Base(PamelaScorer(PamelaRewardModel.blank(embeddings)), embeddings, "none", True, {})
+    return Base(PamelaScorer(PamelaRewardModel.blank(embeddings)), embeddings, EncoderSource("none"), True)
 
 
 def rated(base: Base, count: int, liked: int = 0) -> Answers:

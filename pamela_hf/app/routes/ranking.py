@@ -39,7 +39,9 @@ def add_routes(router: APIRouter, app: Context) -> None:
         features = app.base.embeddings.image_embeds[rows]
 
         def compute() -> dict[str, Any]:
-            return ranking(score_grid(app.base, features, head, second), features, near_duplicates(features))
+            hashes = [app.base.hashes[app.base.embeddings.image_ids[row]] for row in rows]
+            groups = near_duplicates(features, hashes)
+            return ranking(score_grid(app.base, features, head, second), features, groups)
 
         return await ranked(compute, [app.item(app.base.embeddings.image_ids[row]) for row in rows], head is not None)
 
