@@ -5,6 +5,9 @@ Two files: `embeddings.safetensors` (see [`pamela_hf.embeddings`]), a row for ea
 each content. A file whose size and time are as they were is not read again; a changed or new one is read and hashed,
 and encoded only if no file ever seen there had the same content, so that a moved photo costs nothing. A run that is cut
 off goes on where it stopped: finished rows lie in `embeddings.safetensors.partial/` until the file is complete.
+
+One file goes with one folder. Commands that look at different parts of it, `taste` at photos and `score` at all files,
+leave each other's rows as they are.
 """
 
 import hashlib
@@ -12,18 +15,21 @@ import io
 import json
 import os
 import shutil
+import threading
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+from PIL import Image
 from tqdm.auto import tqdm
 
 from .embeddings import EmbeddingError, Embeddings, load_embeddings
+from .files.folders import walk
 from .files.images import ImageError, open_image_checked
 from .files.writing import locked, write_text
 from .ratings.near_duplicates import difference_hash
@@ -33,9 +39,28 @@ PART_ROWS = 256  # how much is encoded again, at most, after a run that was cut 
 WORKERS = min(8, os.cpu_count() or 1)
 
 
+class Source(Protocol):
+    """An encoder that is loaded only when there is something to encode.
+
+    Attributes:
+        encoder: the [`pamela_hf.encoder.FrozenEncoder`].
+        made_by: what features made by it say of their origin: `backbone`, `revision`, `preprocessing`.
+        stamp: what it is known by without loading it.
+    """
+
+    @property
+    def encoder(self) -> Any: ...
+
+    @property
+    def made_by(self) -> Mapping[str, str | None]: ...
+
+    @property
+    def stamp(self) -> str: ...
+
+
 @dataclass
 class EncoderSource:
-    """Which encoder to use; loaded only when there is something to encode.
+    """An encoder by its name.
 
     Attributes:
         backbone: Hub id or folder. revision: commit or tag. device, dtype: see [`pamela_hf.encoder.FrozenEncoder`].
@@ -54,13 +79,12 @@ class EncoderSource:
 
     @cached_property
     def made_by(self) -> dict[str, str | None]:
-        """What features made by it say of their origin."""
         encoder = self.encoder
         return {"backbone": encoder.name, "revision": encoder.revision, "preprocessing": encoder.preprocessing}
 
     @cached_property
     def stamp(self) -> str:
-        """What the encoder is known by without loading it: of a folder, its files' names, sizes and times."""
+        """Of a folder, a hash of its files' names, sizes and times."""
         folder = Path(self.backbone)
         what: list[Any] = [self.revision, self.dtype]
         if folder.is_dir():
@@ -114,11 +138,11 @@ class _Index:
 
 @dataclass
 class _Read:
-    """One file as it was read: its index entry, and the picture if its content is new."""
+    """One file as it was read: its index entry, and if its content is new what the encoder takes of the picture."""
 
     name: str
     entry: list[Any]
-    picture: Any = None
+    prepared: Any = None
     difference_hash: int | None = None
 
 
@@ -143,14 +167,19 @@ class _Rows:
         self.fresh: dict[str, np.ndarray] = {}
         self.written = len(list(self.partial.glob("*.safetensors")))
 
-    def check(self, made_by: Mapping[str, str | None]) -> None:
+    def check(self, made_by: Mapping[str, str | None]) -> dict[str, str | None]:
+        """`made_by`, with what the rows say where it is silent. Raises EmbeddingError where they differ."""
+        agreed = dict(made_by)
         for part in self.parts:
-            for what, value in made_by.items():
-                if getattr(part, what) != value:
+            for what, value in agreed.items():
+                other = getattr(part, what)
+                if value is not None and other is not None and other != value:
                     raise EmbeddingError(
-                        f"{self.output} was made with {what} {getattr(part, what)!r}, not {value!r}. Choose another "
-                        "file, or delete it to encode everything anew."
+                        f"{self.output} was made with {what} {other!r}, not {value!r}. Choose another file, or delete "
+                        "it to encode everything anew."
                     )
+                agreed[what] = value if value is not None else other
+        return agreed
 
     def add(self, keys: Sequence[str], features: np.ndarray, made_by: Mapping[str, str | None]) -> None:
         self.fresh.update(zip(keys, features))
@@ -170,24 +199,65 @@ class _Rows:
         self.fresh.clear()
 
 
+def embed_folder(
+    folder: str | os.PathLike,
+    output: str | os.PathLike,
+    source: Source,
+    *,
+    batch_size: int = 32,
+    progress: bool = True,
+) -> FolderFeatures:
+    """Features of all pictures of a folder, walked as [`pamela_hf.files.folders.walk`] does.
+
+    Args:
+        folder: a folder, or one picture.
+        output: see [`embed_files`].
+        source: the encoder.
+        batch_size: images a forward pass.
+        progress: show a progress bar.
+
+    Raises:
+        FileNotFoundError: `folder` does not exist. EmbeddingError: as [`embed_files`].
+        ValueError: no picture there, or none that can be read.
+    """
+    files: dict[str, Path] = {}
+    problems: dict[str, str] = {}
+    for found in walk(folder):
+        if found.problem is not None:
+            problems[found.name] = f"{found.problem}."
+        else:
+            files[found.name] = found.path
+    if not files:
+        first = f": {_first(problems)}" if problems else ""
+        raise ValueError(f"{folder} holds no images that can be read{first}. Name the folder that they are in.")
+    root = Path(folder) if Path(folder).is_dir() else Path(folder).parent
+    result = embed_files(files, output, source, folder=root, batch_size=batch_size, progress=progress)
+    result.skipped = problems | result.skipped
+    return result
+
+
 def embed_files(
     files: Mapping[str, str | os.PathLike],
     output: str | os.PathLike,
-    source: EncoderSource,
+    source: Source,
     *,
+    folder: str | os.PathLike | None = None,
     batch_size: int = 32,
     progress: bool = True,
 ) -> FolderFeatures:
     """Features of image files, from `output` where their contents are known there, else from the encoder.
 
-    Files are read and decoded by [`WORKERS`] threads while the encoder works. Another process that uses the same
-    `output` waits.
+    Files are read, decoded and brought to the encoder's size by [`WORKERS`] threads while it works, so that no more
+    than so many pictures are in memory at full size. Another process that uses the same `output` waits.
 
     Args:
         files: name → path of each image file; the names become `image_ids`.
         output: the embeddings' file to read and to write.
         source: the encoder.
-        batch_size: images a forward pass. progress: show a progress bar.
+        folder: what names are relative to: rows of other files stay in `output` while the file is there unchanged.
+            Default: they are dropped.
+        batch_size: images a forward pass.
+        progress: show a progress bar.
 
     Raises:
         EmbeddingError: `output` is damaged or was made by another encoder.
@@ -196,11 +266,16 @@ def embed_files(
     output = Path(output)
     output.parent.mkdir(parents=True, exist_ok=True)
     with locked(output):
-        return _embed_files(files, output, source, batch_size, progress)
+        return _embed_files(files, output, source, None if folder is None else Path(folder), batch_size, progress)
 
 
 def _embed_files(
-    files: Mapping[str, str | os.PathLike], output: Path, source: EncoderSource, batch_size: int, progress: bool
+    files: Mapping[str, str | os.PathLike],
+    output: Path,
+    source: Source,
+    folder: Path | None,
+    batch_size: int,
+    progress: bool,
 ) -> FolderFeatures:
     place = output.with_name(output.name + ".index.json")
     index, rows = _Index.read(place), _Rows(output)
@@ -211,15 +286,13 @@ def _embed_files(
     if rows.kept is not None and index.encoder == source.stamp:
         made_by = _made_by(rows.kept)
     elif rows.parts:
-        made_by = source.made_by
-        rows.check(made_by)
+        made_by = rows.check(source.made_by)
     encoded = 0
     try:
-        for batch in _batches(unread, rows, index, entries, skipped, batch_size, progress):
+        for batch in _batches(unread, _Reader(rows, index, source), entries, skipped, batch_size, progress):
             if not encoded:
-                made_by = source.made_by
-                rows.check(made_by)
-            features = source.encoder.embed_images([read.picture for read in batch])
+                made_by = rows.check(source.made_by)
+            features = source.encoder.encode_prepared([read.prepared for read in batch]).cpu().numpy()
             rows.add([read.entry[2] for read in batch], features, made_by)
             encoded += len(batch)
     except BaseException:
@@ -227,8 +300,26 @@ def _embed_files(
         raise
     if not entries:
         raise ValueError(f"None of the {len(files)} images can be read; the first: {_first(skipped)}.")
+    others = _still_there(index.files, files, known, folder)
     index.encoder, index.files = source.stamp, {name: entries[name] for name in files if name in entries}
-    return _finish(index, rows, place, made_by, skipped, encoded)
+    return _finish(index, rows, place, made_by, others, skipped, encoded)
+
+
+def _still_there(
+    indexed: Mapping[str, list[Any]], asked: Mapping[str, Any], known: Mapping[str, Any], folder: Path | None
+) -> dict[str, list[Any]]:
+    """Index entries of the other files of the folder that are unchanged."""
+    kept = {}
+    for name, entry in indexed.items() if folder is not None else ():
+        if name in asked or name not in known:
+            continue
+        try:
+            stat = os.stat(folder / name)
+        except (OSError, ValueError):
+            continue
+        if [stat.st_size, stat.st_mtime_ns] == entry[:2]:
+            kept[name] = entry
+    return kept
 
 
 def _made_by(embeddings: Embeddings) -> dict[str, str | None]:
@@ -236,9 +327,17 @@ def _made_by(embeddings: Embeddings) -> dict[str, str | None]:
 
 
 def _finish(
-    index: _Index, rows: _Rows, place: Path, made_by: Mapping[str, str | None], skipped: dict[str, str], encoded: int
+    index: _Index,
+    rows: _Rows,
+    place: Path,
+    made_by: Mapping[str, str | None],
+    others: Mapping[str, list[Any]],
+    skipped: dict[str, str],
+    encoded: int,
 ) -> FolderFeatures:
-    """Writes the two files, if anything is new."""
+    """Writes the two files, if anything is new. `others`: index entries that stay beside those asked for."""
+    asked = list(index.files)
+    index.files |= others
     names = list(index.files)
     keys = [index.files[name][2] for name in names]
     index.hashes = {key: index.hashes[key] for key in dict.fromkeys(keys)}
@@ -251,7 +350,9 @@ def _finish(
     if not place.is_file() or place.read_text(encoding="utf-8") != text:
         write_text(place, text)
     shutil.rmtree(rows.partial, ignore_errors=True)
-    return FolderFeatures(result, {name: index.hashes[key] for name, key in zip(names, keys)}, skipped, encoded)
+    if others:
+        result = result.subset(asked)
+    return FolderFeatures(result, {name: index.hashes[key] for name, key in zip(asked, keys)}, skipped, encoded)
 
 
 def _changed(
@@ -272,8 +373,7 @@ def _changed(
 
 def _batches(
     unread: Mapping[str, Path],
-    rows: _Rows,
-    index: _Index,
+    reader: "_Reader",
     entries: dict[str, list[Any]],
     skipped: dict[str, str],
     batch_size: int,
@@ -281,12 +381,12 @@ def _batches(
 ) -> Iterator[list[_Read]]:
     """Files with new content in batches; the index entries of all that were read are added to `entries`."""
     batch: dict[str, _Read] = {}
-    for read in _read_ahead(unread, rows, index, skipped, progress):
+    for read in _read_ahead(unread, reader, skipped, progress):
         key = read.entry[2]
         entries[read.name] = read.entry
         if read.difference_hash is not None:
-            index.hashes[key] = read.difference_hash
-        if read.picture is None or key in rows.rows or key in batch:
+            reader.index.hashes[key] = read.difference_hash
+        if read.prepared is None or key in reader.rows.rows or key in batch:
             continue
         batch[key] = read
         if len(batch) == batch_size:
@@ -297,9 +397,9 @@ def _batches(
 
 
 def _read_ahead(
-    unread: Mapping[str, Path], rows: _Rows, index: _Index, skipped: dict[str, str], progress: bool
+    unread: Mapping[str, Path], reader: "_Reader", skipped: dict[str, str], progress: bool
 ) -> Iterator[_Read]:
-    """Files as they are read by threads, in their order; few at a time, since decoded photos are large."""
+    """Files as they are read by threads, in their order, a few ahead."""
     waiting: deque[tuple[str, Future]] = deque()
     todo = iter(unread.items())
     with (
@@ -308,7 +408,7 @@ def _read_ahead(
     ):
         while True:
             while len(waiting) < 2 * WORKERS and (item := next(todo, None)) is not None:
-                waiting.append((item[0], pool.submit(_read, *item, rows, index)))
+                waiting.append((item[0], pool.submit(reader.read, *item)))
             if not waiting:
                 return
             name, future = waiting.popleft()
@@ -322,16 +422,38 @@ def _read_ahead(
             yield read
 
 
-def _read(name: str, path: Path, rows: _Rows, index: _Index) -> _Read:
-    with open(path, "rb") as file:
-        stat = os.fstat(file.fileno())
-        data = file.read()
-    key = hashlib.sha256(data + b"\0").hexdigest()  # the key of an image without a prompt in compute_embeddings
-    entry = [stat.st_size, stat.st_mtime_ns, key]
-    if key in rows.rows and key in index.hashes:
-        return _Read(name, entry)
-    picture = open_image_checked(io.BytesIO(data), name=name)
-    return _Read(name, entry, picture, difference_hash(picture))
+@dataclass
+class _Reader:
+    """Reads files for the encoder, in several threads."""
+
+    rows: _Rows
+    index: _Index
+    source: Source
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def read(self, name: str, path: Path) -> _Read:
+        with open(path, "rb") as file:
+            stat = os.fstat(file.fileno())
+            data = file.read()
+        key = hashlib.sha256(data + b"\0").hexdigest()  # the key of an image without a prompt in compute_embeddings
+        entry = [stat.st_size, stat.st_mtime_ns, key]
+        known = key in self.rows.rows
+        if known and key in self.index.hashes:
+            return _Read(name, entry)
+        picture = open_image_checked(io.BytesIO(data), name=name)
+        return _Read(name, entry, None if known else self.prepare(name, picture), difference_hash(picture))
+
+    def prepare(self, name: str, picture: Image.Image) -> Any:
+        encoder = self.encoder()
+        try:
+            return encoder.prepare_images([picture])
+        except (ValueError, ArithmeticError) as error:  # of shapes that a processor does not take, 9,000 × 1 pixels
+            size = f"{picture.width} × {picture.height}"
+            raise ImageError(f"{name}: the encoder does not take a picture of {size} pixels ({error}).") from None
+
+    def encoder(self) -> Any:
+        with self.lock:  # loaded by the first thread that needs it
+            return self.source.encoder
 
 
 def _first(skipped: Mapping[str, str]) -> str:

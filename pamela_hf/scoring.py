@@ -1,5 +1,6 @@
 """Scores: what any scorer gives (`Scorer`, `Predictions`) and the reward model as one (`PamelaScorer`)."""
 
+import json
 import numbers
 import os
 import threading
@@ -25,11 +26,13 @@ from .files.folders import Found, NameFinder, walk
 from .files.images import IMAGE_SUFFIXES, ImageError, each_image, is_single, open_image, open_in_batches
 from .files.locations import folder_or_repository
 from .files.writing import replacing_file, write_text
+from .folder_cache import embed_folder
 from .model.configuration_pamela import PamelaConfig
 from .model.modeling_pamela import PamelaRewardModel
 from .model.processing_pamela import PamelaProcessor, align, clean_prompts
 
 logger = logging.get_logger(__name__)
+FEATURES_AT_A_TIME = 512  # images scored from features that are there already
 
 
 @dataclass
@@ -661,6 +664,7 @@ def score_folder(
     prompts: str | Path | pd.DataFrame | None = None,
     user: str | Head | None = None,
     scale: str | None = None,
+    embeddings: str | os.PathLike | None = None,
     batch_size: int = 32,
     progress: bool = True,
 ) -> pd.DataFrame:
@@ -679,6 +683,8 @@ def score_folder(
             `prompt` and the model's metadata fields.
         user: a trained participant or a head; `None` = everyone's taste.
         scale: rating scale of the scores; default: the model's.
+        embeddings: a file that keeps the folder's features from run to run ([`pamela_hf.folder_cache`]): images that
+            it knows are not encoded again. Default: nothing is kept. The scores are the same.
         batch_size: images the encoder takes at a time.
         progress: show a progress bar.
 
@@ -688,7 +694,8 @@ def score_folder(
 
     Raises:
         FileNotFoundError: `images` does not exist. ValueError: no images there, or none that can be read; a table
-            without these columns; an unknown user or scale; an output of another format.
+            without these columns; an unknown user or scale; an output of another format. EmbeddingError: `embeddings`
+            is damaged or was made by another encoder.
     """
     folder = Path(images)
     output = None if output is None else Path(output)
@@ -703,17 +710,21 @@ def score_folder(
         scores: list[np.ndarray] = []
         skipped: list[tuple[str, str]] = []
         bar = tqdm(total=total, desc="scoring images", disable=not progress)
-        for batch in _opened_batches(folder, batch_size, skipped, bar):
-            of = [facts.get(one.name, {}) for one, _ in batch] if facts is not None else None
+        if embeddings is None:
+            batches = _opened_batches(folder, batch_size, skipped, bar)
+        else:
+            batches = _cached_batches(scorer, folder, embeddings, batch_size, skipped, bar)
+        for of_batch, what in batches:
+            of = [facts.get(name, {}) for name in of_batch] if facts is not None else None
             result = scorer.score(
-                [image for _, image in batch],
-                prompts if of is None else [row.get("prompt") for row in of],
-                user,
+                prompts=prompts if of is None else [row.get("prompt") for row in of],
+                user=user,
                 metadata=None if of is None else [{k: v for k, v in row.items() if k != "prompt"} for row in of],
                 scale=scale,
-                batch_size=batch_size,
+                batch_size=max(batch_size, len(of_batch)),
+                **what,
             )
-            names += [one.name for one, _ in batch]
+            names += of_batch
             scores.append(np.stack([result.scores, result.std]))
         bar.close()
         if not names:
@@ -765,8 +776,9 @@ def _count_images(folder: Path, facts: Mapping[str, Any] | None, table: Any) -> 
 
 def _opened_batches(
     folder: Path, batch_size: int, skipped: list[tuple[str, str]], bar: tqdm
-) -> Iterator[list[tuple[Found, Image.Image]]]:
-    """Opened images of a walk, a batch at a time; those that cannot be read go to `skipped` with their reasons."""
+) -> Iterator[tuple[list[str], dict[str, Any]]]:
+    """Names and opened images of a walk, a batch at a time, the images as [`PamelaScorer.score`] takes them; those that
+    cannot be read go to `skipped` with their reasons."""
 
     def open_found(found: Found) -> Image.Image:
         if found.problem is not None:
@@ -782,7 +794,42 @@ def _opened_batches(
             if isinstance(error, ImageError)
         ]
         if good:
-            yield good
+            yield [found.name for found, _ in good], {"images": [image for _, image in good]}
+
+
+def _cached_batches(
+    scorer: PamelaScorer,
+    folder: Path,
+    embeddings: str | os.PathLike,
+    batch_size: int,
+    skipped: list[tuple[str, str]],
+    bar: tqdm,
+) -> Iterator[tuple[list[str], dict[str, Any]]]:
+    """As [`_opened_batches`], with features of a file in place of the images."""
+    found = embed_folder(folder, embeddings, _OwnEncoder(scorer), batch_size=batch_size, progress=not bar.disable)
+    skipped += found.skipped.items()
+    bar.update(len(found.skipped))
+    features = torch.from_numpy(found.embeddings.image_embeds)
+    for start in range(0, len(features), FEATURES_AT_A_TIME):
+        names = found.embeddings.image_ids[start : start + FEATURES_AT_A_TIME]
+        yield names, {"image_embeds": features[start : start + FEATURES_AT_A_TIME]}
+        bar.update(len(names))
+
+
+class _OwnEncoder:
+    """A scorer's own encoder, as [`pamela_hf.folder_cache.Source`]."""
+
+    def __init__(self, scorer: PamelaScorer):
+        self._scorer = scorer
+        config = scorer.config
+        self.made_by = {
+            "backbone": config.backbone, "revision": config.backbone_revision, "preprocessing": config.preprocessing,
+        }  # fmt: skip
+        self.stamp = json.dumps([*self.made_by.values(), str(scorer.model.dtype)])
+
+    @property
+    def encoder(self) -> FrozenEncoder:
+        return self._scorer.encoder
 
 
 @contextmanager
@@ -797,17 +844,23 @@ def _staged(output: Path | None) -> Iterator[Path | None]:
         yield part
 
 
-def _write_scores(table: pd.DataFrame, skipped: list[tuple[str, str]], output: Path, part: Path) -> None:
-    def escaped(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
-        return frame.assign(**{column: [csv_cell(text) for text in frame[column]] for column in columns})
+def write_skipped(path: str | os.PathLike, skipped: Iterable[tuple[str, str]]) -> None:
+    """Lists images that were left out in a CSV with columns `image,reason`; of none, removes that of an earlier run.
 
-    left_out = skipped_path(output)
-    if skipped:
-        frame = pd.DataFrame(skipped, columns=["image", "reason"])
-        write_text(left_out, escaped(frame, ["image", "reason"]).to_csv(index=False))
+    Args:
+        path: the CSV file, such as [`skipped_path`] names it.
+        skipped: image and reason.
+    """
+    rows = [(csv_cell(writable_name(image)), csv_cell(writable_name(reason))) for image, reason in skipped]
+    if rows:
+        write_text(path, pd.DataFrame(rows, columns=["image", "reason"]).to_csv(index=False))
     else:
-        left_out.unlink(missing_ok=True)  # of an earlier run
+        Path(path).unlink(missing_ok=True)
+
+
+def _write_scores(table: pd.DataFrame, skipped: list[tuple[str, str]], output: Path, part: Path) -> None:
+    write_skipped(skipped_path(output), skipped)
     if output.suffix == ".parquet":
         table.to_parquet(part)
     else:
-        escaped(table, ["image"]).to_csv(part, index=False)
+        table.assign(image=[csv_cell(name) for name in table["image"]]).to_csv(part, index=False)

@@ -5,7 +5,8 @@ for a third of them, and prints the seconds to walk it and read its stars, and w
 with --encoder also a first and a second run of the cache.
 oasis: takes each person of test_unseen as the owner of a library of the 900 photographs of OASIS: a blank base made of
 their features alone, k of the person's support ratings as stars, judged on their test ratings, beside scikit-learn's
-cross-validated ridge and an ordinal regression on the same features, with paired intervals over people.
+cross-validated ridge and an ordinal regression on the same features, the person's mean, and with --model a base trained
+on other people; intervals are paired over people. It reads test_*: once for a claim.
 """
 
 import argparse
@@ -19,8 +20,9 @@ import numpy as np
 from PIL import Image
 
 PHOTO_SIZE = (4000, 3000)
-RIDGE_ALPHAS = np.logspace(-1, 5, 13)
-ORDINAL_ALPHAS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
+RIDGE_ALPHAS = np.logspace(-1, 7, 17)  # for 1,280 features of variance 1
+ORDINAL_ALPHAS = (0.03, 0.1, 0.3, 0.6, 1.2, 2.5, 5.0, 10.0)
+OWN = "blank base"
 
 
 def main() -> None:
@@ -32,6 +34,7 @@ def main() -> None:
     library.add_argument("--encoder", help="folder or Hub id; then features are made, too")
     oasis = commands.add_parser("oasis")
     oasis.add_argument("--data", required=True, help="OASIS ratings with embeddings.safetensors")
+    oasis.add_argument("--model", help="a model trained on other people, to set beside the blank base")
     oasis.add_argument("--ks", default="20,50,100", help="how many stars (20,50,100)")
     args = parser.parse_args()
     bench_library(args) if args.command == "library" else bench_oasis(args)
@@ -97,31 +100,44 @@ def bench_oasis(args: argparse.Namespace) -> None:
     from pamela_hf.scoring import PamelaScorer
 
     data = load_ratings(args.data)
-    features = load_embeddings(data.embeddings)
+    features = without_prompts(load_embeddings(data.embeddings))
     levels = sorted({int(score) for table in data.splits.values() for score in table["score"].unique()})
-    scorer = PamelaScorer(PamelaRewardModel.blank(features, levels))
-    x = features.image_embeds - features.image_embeds.mean(0)
-    x = (x / np.sqrt((x**2).mean())).astype(np.float64)
+    bases = {OWN: PamelaScorer(PamelaRewardModel.blank(features, levels))}
+    if args.model:
+        bases["trained base"] = PamelaScorer.from_pretrained(args.model, device="cpu")
     support, test = (data.splits[split].groupby("participant_id") for split in ("support_unseen", "test_unseen"))
     people = sorted(set(support.groups) & set(test.groups))
+    asked = [rows_and_scores(features, test.get_group(person)) for person in people]
     for k in map(int, args.ks.split(",")):
-        known, asked = [], []
-        for person in people:
-            rated = support.get_group(person)
-            rated = rated.sample(min(k, len(rated)), random_state=0)
-            known.append((features.rows(rated["image_id"].astype(str)), rated["score"].to_numpy(float)))
-            table = test.get_group(person)
-            asked.append((features.rows(table["image_id"].astype(str)), table["score"].to_numpy(float)))
-        started = time.perf_counter()
-        predicted = {"blank base": by_head(scorer, features, people, known)}
-        seconds = (time.perf_counter() - started) / len(people)
-        predicted["ridge"] = by_ridge(x, known)
-        predicted["ordinal"] = by_ordinal(x, known, levels)
+        rated = [support.get_group(person) for person in people]
+        known = [rows_and_scores(features, one.sample(min(k, len(one)), random_state=0)) for one in rated]
+        predicted, seconds = {}, {}
+        for name, scorer in bases.items():
+            started = time.perf_counter()
+            predicted[name] = by_head(scorer, features, known)
+            seconds[name] = (time.perf_counter() - started) / len(people)
+        predicted |= by_ridge(features.image_embeds, known)
+        predicted["ordinal regression"] = by_ordinal(features.image_embeds, known, levels)
+        predicted["own mean"] = np.zeros_like(predicted[OWN])  # the same for every photo: it ranks nothing
         report(k, predicted, asked, seconds)
 
 
-def by_head(scorer, features, people, known) -> np.ndarray:
-    """`(people, images)` scores of a head each, fitted on the blank base."""
+def without_prompts(features):
+    """The images alone: photos have no prompts."""
+    from pamela_hf.embeddings import Embeddings
+
+    return Embeddings(
+        features.image_ids, features.image_embeds, None, features.image_ids, features.backbone, features.revision,
+        features.preprocessing,
+    )  # fmt: skip
+
+
+def rows_and_scores(features, table) -> tuple[np.ndarray, np.ndarray]:
+    return features.rows(table["image_id"].astype(str)), table["score"].to_numpy(float)
+
+
+def by_head(scorer, features, known) -> np.ndarray:
+    """`(people, images)` scores of a head each."""
     import torch
 
     from pamela_hf.heads.head import UserHead
@@ -135,16 +151,30 @@ def by_head(scorer, features, people, known) -> np.ndarray:
     return np.stack(out)
 
 
-def by_ridge(x, known) -> np.ndarray:
+def by_ridge(features: np.ndarray, known) -> dict[str, np.ndarray]:
+    """A ridge each, its strength by leave-one-out (scikit-learn's RidgeCV), with the features of all photos brought to
+    mean 0 and variance 1: over all features together, and each by itself."""
     from sklearn.linear_model import RidgeCV
 
-    return np.stack([RidgeCV(RIDGE_ALPHAS).fit(x[rows], scores).predict(x) for rows, scores in known])
+    centred = (features - features.mean(0)).astype(np.float64)
+    scaled = {"ridge, one scale": centred / centred.std(), "ridge, per feature": centred / centred.std(0)}
+    out = {}
+    for name, x in scaled.items():
+        models = [RidgeCV(RIDGE_ALPHAS).fit(x[rows], scores) for rows, scores in known]
+        least, most = (sum(model.alpha_ == end for model in models) for end in RIDGE_ALPHAS[[0, -1]])
+        print(f"  {name}: {least} and {most} of {len(models)} strengths at the lower and upper end of the grid")
+        out[name] = np.stack([model.predict(x) for model in models])
+    return out
 
 
-def by_ordinal(x, known, levels) -> np.ndarray:
-    """An ordinal regression each, its penalty chosen by cross-validation of all people's given ratings."""
+def by_ordinal(features: np.ndarray, known, levels) -> np.ndarray:
+    """An ordinal regression each, its penalty chosen by cross-validation of all people's given ratings; features as in
+    `pamela_hf.baselines`: of unit length, centred, with mean square length 1."""
     from pamela_hf.baselines.personal_ordinal import common_thresholds, fit_heads
 
+    x = features / np.linalg.norm(features, axis=1, keepdims=True)
+    x = (x - x.mean(0)).astype(np.float64)
+    x /= np.sqrt((x**2).sum(1).mean())
     rated, level = np.zeros((2, len(known), len(x)), np.int64)
     for person, (rows, scores) in enumerate(known):
         rated[person, rows] = 1
@@ -160,7 +190,9 @@ def by_ordinal(x, known, levels) -> np.ndarray:
             here = rated & (fold == one)
             held_out[here] = (weights @ x.T)[here]
         reached.append(np.mean([srocc(held_out[p, r], s) for p, (r, s) in enumerate(known)]))
-    weights, _ = fit_heads(x, level, scale, rated, common, ORDINAL_ALPHAS[int(np.argmax(reached))])
+    alpha = ORDINAL_ALPHAS[int(np.argmax(reached))]
+    print(f"  ordinal regression: penalty {alpha:g} of {ORDINAL_ALPHAS[0]:g} … {ORDINAL_ALPHAS[-1]:g}")
+    weights, _ = fit_heads(x, level, scale, rated, common, alpha)
     return weights @ x.T
 
 
@@ -171,18 +203,21 @@ def srocc(a: np.ndarray, b: np.ndarray) -> float:
     return float(value) if np.isfinite(value) else 0.0
 
 
-def report(k: int, predicted: dict[str, np.ndarray], asked, seconds: float) -> None:
+def report(k: int, predicted: dict[str, np.ndarray], asked, seconds: dict[str, float]) -> None:
     each = {
         name: np.array([srocc(values[p, rows], scores) for p, (rows, scores) in enumerate(asked)])
         for name, values in predicted.items()
     }
     draws = np.random.default_rng(0).integers(0, len(asked), (2000, len(asked)))
-    own = each["blank base"]
-    print(f"k={k}: {len(asked)} people, {seconds:.2f} s a head")
+    own = each[OWN]
+    took = ", ".join(f"{name} {value:.2f} s" for name, value in seconds.items())
+    print(f"k={k}: {len(asked)} people; a head: {took}\n")
+    print(f"| k = {k} | user SROCC | blank base minus it |\n|---|---|---|")
     for name, values in each.items():
         low, high = np.quantile((own - values)[draws].mean(1), [0.025, 0.975])
-        print(f"  {name:10} user SROCC {values.mean():.4f}  blank base minus it {(own - values).mean():+.4f} "
-              f"({low:+.4f} to {high:+.4f})")  # fmt: skip
+        difference = "" if name == OWN else f"{(own - values).mean():+.3f} [{low:+.3f}, {high:+.3f}]"
+        print(f"| {name} | {values.mean():.3f} | {difference} |")
+    print(flush=True)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import weakref
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from photo_tools import make_library, save_photo
 
 from pamela_hf.embeddings import EmbeddingError, load_embeddings
 from pamela_hf.encoder import FrozenEncoder
-from pamela_hf.folder_cache import EncoderSource, embed_files
+from pamela_hf.folder_cache import WORKERS, EncoderSource, embed_files, embed_folder
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ def test_features_are_the_encoders(library, tmp_path, siglip_encoder):
 def test_a_second_run_reads_nothing_and_loads_nothing(library, tmp_path, siglip_encoder, monkeypatch):
     first, _ = embed(library, tmp_path / "e.safetensors", siglip_encoder)
     times = {p: p.stat().st_mtime_ns for p in tmp_path.glob("e.*")}
-    monkeypatch.setattr("pamela_hf.folder_cache._read", lambda *_: pytest.fail("a file was read again"))
+    monkeypatch.setattr("pamela_hf.folder_cache._Reader.read", lambda *_: pytest.fail("a file was read again"))
     second, source = embed(library, tmp_path / "e.safetensors", siglip_encoder)
     assert second.encoded == 0 and not is_loaded(source) and second.hashes == first.hashes
     assert {p: p.stat().st_mtime_ns for p in tmp_path.glob("e.*")} == times
@@ -73,15 +74,15 @@ def test_moved_copied_touched_changed_new_and_removed(library, tmp_path, siglip_
 
 def test_a_run_that_was_cut_off_goes_on(library, tmp_path, siglip_encoder):
     output, source = tmp_path / "e.safetensors", EncoderSource(str(siglip_encoder), device="cpu")
-    embed_images, calls = source.encoder.embed_images, []
+    encode_prepared, calls = source.encoder.encode_prepared, []
 
     def interrupted(pictures):
         calls.append(len(pictures))
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return embed_images(pictures)
+        return encode_prepared(pictures)
 
-    source.encoder.embed_images = interrupted
+    source.encoder.encode_prepared = interrupted
     with pytest.raises(KeyboardInterrupt):
         embed_files(files_of(library), output, source, batch_size=4, progress=False)
     assert not output.exists()
@@ -112,7 +113,7 @@ def test_another_encoder_and_a_damaged_file_are_refused(library, tmp_path, sigli
     with pytest.raises(EmbeddingError, match="was made with"):
         embed(library, output, other)
     output.write_bytes(output.read_bytes()[:-7])
-    with pytest.raises(EmbeddingError, match=r"damaged|sha256"):
+    with pytest.raises(EmbeddingError, match=r"damaged|sha256|would lie at bytes"):
         embed(library, output, siglip_encoder)
 
 
@@ -124,3 +125,40 @@ def test_a_lost_or_damaged_index_costs_reading_but_no_encoding(library, tmp_path
         index.unlink() if text is None else index.write_text(text)
         again, _ = embed(library, output, siglip_encoder)
         assert again.encoded == 0 and again.hashes == first.hashes
+
+
+def test_commands_that_see_different_parts_of_a_folder_leave_each_others_rows(library, tmp_path, siglip_encoder):
+    output, source = tmp_path / "e.safetensors", EncoderSource(str(siglip_encoder), device="cpu")
+    every = embed_folder(library, output, source, progress=False)
+    some = dict(list(files_of(library).items())[:3])
+    part = embed_files(some, output, source, folder=library, progress=False)
+    assert part.embeddings.image_ids == list(some) == list(part.hashes) and part.encoded == 0
+    assert len(part.embeddings.source_keys) == 3
+    rows = every.embeddings.rows(list(some))
+    np.testing.assert_array_equal(part.embeddings.image_embeds, every.embeddings.image_embeds[rows])
+    assert set(load_embeddings(output).image_ids) == set(every.embeddings.image_ids)
+    (library / every.embeddings.image_ids[-1]).unlink()  # gone, so its row goes, too
+    embed_files(some, output, source, folder=library, progress=False)
+    assert set(load_embeddings(output).image_ids) == set(every.embeddings.image_ids[:-1])
+
+
+def test_few_pictures_are_open_at_a_time(library, tmp_path, siglip_encoder, monkeypatch):
+    from pamela_hf import folder_cache
+
+    alive, most = set(), [0]
+    open_image = folder_cache.open_image_checked
+
+    def counting(*arguments, **options):
+        picture = open_image(*arguments, **options)
+        alive.add(id(picture))
+        weakref.finalize(picture, alive.discard, id(picture))
+        most[0] = max(most[0], len(alive))
+        return picture
+
+    for number in range(60):
+        save_photo(library / f"more{number}.jpg", 200 + number)
+    monkeypatch.setattr(folder_cache, "open_image_checked", counting)
+    source = EncoderSource(str(siglip_encoder), device="cpu")
+    found = embed_folder(library, tmp_path / "e.safetensors", source, batch_size=64, progress=False)
+    assert found.encoded == 69
+    assert 1 <= most[0] <= WORKERS

@@ -3,6 +3,7 @@
 import argparse
 
 PROMPTS_HELP = "columns image and prompt, group, …: what each image was made from, and its metadata"
+FOLDER_CACHE_HELP = "file that keeps the folder's features from run to run; score, embed and taste share it"
 DEVICE_HELP = "cuda, mps, cpu (default: the first of these there is)"
 
 
@@ -39,7 +40,7 @@ def add_library_arguments(parser: argparse.ArgumentParser) -> None:
     add("--output", required=True, metavar="DIR", help="folder for the results; one person's library each")
     add("--model", metavar="DIR", help="folder or Hub id of a trained model (default: a blank base of these photos)")
     add("--encoder", metavar="ID", help="Hub id or folder of the image encoder (default: the model's, else SigLIP2)")
-    add("--embeddings", metavar="FILE", help="cache of the photos' features (default: in DIR)")
+    add("--embeddings", metavar="FILE", help=FOLDER_CACHE_HELP + " (default: in DIR)")
     add("--picks", action="store_true", help="pick flags count as likes, rejecting ones as dislikes, without stars")
     label_help = "stars that a colour label stands for, repeatable: --label Green=4"
     add("--label", action="append", default=[], type=label_stars, metavar="NAME=STARS", help=label_help)

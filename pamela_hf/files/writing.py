@@ -18,6 +18,7 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -365,23 +366,25 @@ def _staging(target: Path) -> Iterator[Path]:
     with _explaining(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         recover(target)
-        while True:
-            staging = Path(tempfile.mkdtemp(prefix=_staging_prefix(target), dir=target.parent))
-            lock = _lock(staging / _LOCK)
-            try:
-                lock.acquire()
-                staging.chmod(0o700)  # filelock makes a folder anew that has just gone
-                break
-            except (Timeout, FileNotFoundError, FileExistsError):
-                continue  # another writer took it for a dead one's before it was locked, and removes it
-            except BaseException:
-                shutil.rmtree(staging, ignore_errors=True)
-                raise
-        try:
-            with _explaining(target):  # while what was written of it still takes its space
-                yield staging
-        finally:
+    staging, lock = None, None
+    try:  # from before the folder is made: Ctrl-C may come at any point
+        with _explaining(target):
+            while True:
+                staging = target.parent / f"{_staging_prefix(target)}{secrets.token_hex(4)}"
+                staging.mkdir(mode=0o700)
+                lock = _lock(staging / _LOCK)
+                try:
+                    lock.acquire()
+                    staging.chmod(0o700)  # filelock makes a folder anew that has just gone
+                    break
+                except (Timeout, FileNotFoundError, FileExistsError):
+                    continue  # another writer took it for a dead one's before it was locked, and removes it
+        with _explaining(target):  # while what was written of it still takes its space
+            yield staging
+    finally:
+        if lock is not None:
             lock.release()
+        if staging is not None:
             _remove_staging(staging, target)
 
 

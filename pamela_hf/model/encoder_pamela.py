@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer, PreTrainedConfig
 from transformers.utils import logging
 
-from .configuration_pamela import LOCAL_ENCODER, PamelaConfig, check_encoder_kind
+from .configuration_pamela import LOCAL_ENCODER, PamelaConfig, check_encoder_kind, check_encoder_size
 
 logger = logging.get_logger(__name__)
 
@@ -63,6 +63,7 @@ def load_encoder_config(name: str, **where: Any) -> PreTrainedConfig:
     where = {key: value for key, value in where.items() if key in _CONFIG_ARGUMENTS}
     values, _ = PreTrainedConfig.get_config_dict(name, **where)
     check_encoder_kind(values.get("model_type"), name)
+    check_encoder_size(values, name)
     # AutoConfig.from_pretrained would do the same, and warn of the token ids of every kind's default configuration
     return AutoConfig.for_model(**{key: value for key, value in values.items() if key != "auto_map"})
 

@@ -5,6 +5,7 @@ likelihood of choices between two images.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -39,6 +40,30 @@ def ordinal_log_probs(utility: Tensor, cutpoints: Tensor) -> Tensor:
     z = _full_precision(cutpoints) - _full_precision(utility).unsqueeze(-1)
     first, last = F.logsigmoid(z[..., :1]), F.logsigmoid(-z[..., -1:])
     return torch.cat([first, log_sub_sigmoid(z[..., 1:], z[..., :-1]), last], dim=-1)
+
+
+def ordinal_moments(utilities: Tensor, cutpoints: Tensor, levels: Sequence[float]) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of a rating, `(…)`: the link of [`ordinal_log_probs`] averaged over members, without
+    its logarithms.
+
+    P(y = k) = σ(a_k) σ(-a_(k-1)) (1 - exp(a_(k-1) - a_k)) for a_k = c_k - u, where the last factor is not the image's.
+
+    Args:
+        utilities: `(members, …)` float32.
+        cutpoints: `(K - 1, …)` ascending, of a shape that spreads over one member's utilities.
+        levels: the scale's K ratings, ascending.
+    """
+    between = -torch.expm1(cutpoints[:-1] - cutpoints[1:])
+    probs, above = [], None
+    for k, cutpoint in enumerate(cutpoints):
+        distance = cutpoint - utilities
+        share = distance.sigmoid()
+        probs.append((share if above is None else share * above * between[k - 1]).mean(0))
+        above = distance.neg_().sigmoid_()
+    probs.append(above.mean(0))
+    mean = sum(p * level for p, level in zip(probs, levels))
+    variance = sum(p * (level - mean).square() for p, level in zip(probs, levels))
+    return mean, variance.sqrt()
 
 
 def _full_precision(x: Tensor) -> Tensor:

@@ -119,21 +119,24 @@ def find_photos(
     """The photos below a folder with their sidecars, stars unread; what cannot be listed is added to `problems`."""
     problems = [] if problems is None else problems
     skipped = Path(leave_out).resolve() if leave_out is not None else None
-    folders: dict[Path, list[Found]] = defaultdict(list)
+    folders: dict[Path, list[Found] | None] = {}  # None: a folder that is left out
     for found in walk(root):
         place = found.path.parent
-        if any(part.lower().endswith(SUFFIX) for part in found.path.relative_to(root).parts[:-1]):
-            continue
-        if skipped is not None and place.resolve().is_relative_to(skipped):
+        if place not in folders:
+            folders[place] = None if _is_left_out(place, root, skipped) else []
+        pictures = folders[place]
+        if pictures is None:
             continue
         if found.problem is None and not _is_text(str(found.path)):
             found = replace(found, problem="its name is not UTF-8; rename it")
         if found.problem is not None:
             problems.append((found.path, found.problem))
             continue
-        folders[place].append(found)
+        pictures.append(found)
     photos: list[Photo] = []
     for place, pictures in folders.items():
+        if not pictures:
+            continue
         try:
             beside = os.listdir(place)
         except OSError as error:
@@ -143,19 +146,26 @@ def find_photos(
     return photos
 
 
+def _is_left_out(place: Path, root: Path, skipped: Path | None) -> bool:
+    """Whether a folder lies in a photo program's own library, or in `skipped`."""
+    if place != root and any(part.lower().endswith(SUFFIX) for part in place.relative_to(root).parts):
+        return True
+    return skipped is not None and place.resolve().is_relative_to(skipped)
+
+
 def _photos_of_folder(place: Path, pictures: list[Found], beside: list[str]) -> list[Photo]:
     """Photos of one folder. `beside`: names of all its files."""
-    name_of = {found.path.name: found.name for found in pictures}
+    found_of = {found.path.name: found for found in pictures}
     stems: dict[str, list[str]] = defaultdict(list)
-    for name in sorted(name_of):
+    for name in sorted(found_of):
         stems[os.path.splitext(name)[0].lower()].append(name)
     groups = [group for names in stems.values() for group in _pairs(names)]
-    json_of = match_json(name_of, [name for name in beside if name.lower().endswith(".json")])
+    json_of = match_json(found_of, [name for name in beside if name.lower().endswith(".json")])
     sidecars_of = _sidecars_of(groups, [name for name in beside if name.lower().endswith(".xmp")])
     photos = []
     for group, sidecars in zip(groups, sidecars_of):
-        shown = group[-1]
-        photo = Photo(name_of[shown], place / shown, [place / name for name in group])
+        shown = found_of[group[-1]]
+        photo = Photo(shown.name, shown.path, [found_of[name].path for name in group])
         photo.sidecars = [place / name for name in sidecars]
         photo.json = next((place / json_of[name] for name in group if name in json_of), None)
         photos.append(photo)
@@ -164,6 +174,8 @@ def _photos_of_folder(place: Path, pictures: list[Found], beside: list[str]) -> 
 
 def _pairs(names: list[str]) -> list[list[str]]:
     """Files of one stem as photos: a RAW and what the camera wrote beside it are one, RAW first."""
+    if len(names) == 1:
+        return [names]
     raws = [name for name in names if _suffix(name) in RAW_SUFFIXES]
     beside = [name for name in names if _suffix(name) in _CAMERA_SUFFIXES]
     if len(raws) == 1 and len(beside) == 1:

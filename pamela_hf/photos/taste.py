@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +29,7 @@ STARS = (1.0, 5.0)  # the range of stars; a rejected photo counts as the lowest
 UNRATED = ("ignore", "as-dislikes")
 ENOUGH = 50  # rated and unrated photos, each, before held-out stars may decide what unrated photos mean
 SHOWN = 24  # pictures of a contact sheet
+ENCODER = "encoder"  # folder of a base, with an encoder that has no home on the Hub
 STATE, RANKING, REPORT, SKIPPED, HEAD, BASE = "taste.json", "ranking.csv", "report.html", "skipped.csv", "head", "base"
 MIN_COSINE = 0.95  # of features around their mean: nearer photos are near-duplicates
 
@@ -136,7 +138,7 @@ def learn_taste(
         if result is None:
             result = _learn(opened, name, output, model, choices, inputs)
     if write_xmp:
-        _write_back(opened.library, result, stars)
+        _write_back(opened.library, result, stars, progress)
     return result
 
 
@@ -160,10 +162,12 @@ def open_library(
     if not library.photos:
         raise ValueError(f"{folder} holds no photos. Name the folder that they are in.")
     output.mkdir(parents=True, exist_ok=True)
-    source = EncoderSource(encoder or encoder_of(model), device=device)
+    source = encoder_of(model) if encoder is None else EncoderSource(encoder)
+    source.device = device
     cache = Path(embeddings) if embeddings is not None else output / EMBEDDINGS_NAME
     files = {photo.name: photo.path for photo in library.photos}
-    return EncodedLibrary(library, embed_files(files, cache, source, batch_size=batch_size, progress=progress), source)
+    features = embed_files(files, cache, source, folder=folder, batch_size=batch_size, progress=progress)
+    return EncodedLibrary(library, features, source)
 
 
 def check_output(output: Path, name: str, folder: Path) -> None:
@@ -188,6 +192,13 @@ def check_output(output: Path, name: str, folder: Path) -> None:
         )
 
 
+def problems_of(opened: EncodedLibrary) -> list[tuple[str, str]]:
+    """File (below the library) and reason of each that could not be read."""
+    library = opened.library
+    found = [(os.path.relpath(path, library.folder), why) for path, why in library.problems]
+    return found + list(opened.features.skipped.items())
+
+
 def answers_of(photos: Sequence[Photo], known: Embeddings, unrated: str) -> Answers:
     """The stars of photos that have features. `unrated`: see [`Choices`]."""
     have = set(known.image_ids)
@@ -205,18 +216,86 @@ def answers_of(photos: Sequence[Photo], known: Embeddings, unrated: str) -> Answ
 
 
 def load_base(
-    model: str | os.PathLike | None, features: Embeddings, source: EncoderSource, device: str | None = None
+    model: str | os.PathLike | None,
+    features: Embeddings,
+    source: EncoderSource,
+    before: Path,
+    device: str | None = None,
 ) -> "PamelaScorer":
-    """The trained model, or a blank base made from the features. Raises EmbeddingError where the encoders differ."""
+    """The trained model, or a blank base made from the features.
+
+    Args:
+        model: folder or Hub id of the trained model, or None.
+        features: of the library's photos.
+        source: the encoder that made them.
+        before: where the blank base of an earlier run is: its encoder is used if it is the same, and not loaded.
+        device: where a trained model runs.
+
+    Raises:
+        EmbeddingError: the model has another encoder.
+    """
     from ..embeddings import check_encoder
     from ..scoring import PamelaScorer
 
     if model is None:
-        # an encoder of the Hub is found by its name; one in a folder goes with the base
-        return PamelaScorer.blank(features, encoder=source.encoder if Path(source.backbone).is_dir() else None)
+        if not Path(source.backbone).is_dir():  # an encoder of the Hub is found by its name
+            return PamelaScorer.blank(features)
+        if encoder_lies_in(before, features):
+            return _blank_beside(before, features)
+        return PamelaScorer.blank(features, encoder=source.encoder)
     scorer = PamelaScorer.from_pretrained(model, device=device)
     check_encoder(scorer.config, features, f"the features by {source.backbone}")
     return scorer
+
+
+def encoder_lies_in(base: Path, features: Embeddings) -> bool:
+    """Whether a saved base has the encoder that made these features in its folder, by the hash of its weights."""
+    from ..model.configuration_pamela import LOCAL_ENCODER, PamelaConfig
+
+    if features.revision is None or not any((base / ENCODER).glob("*.safetensors")):
+        return False
+    try:
+        config = PamelaConfig.from_pretrained(base)
+    except (OSError, ValueError):
+        return False
+    made_by = [config.backbone, config.backbone_revision, config.preprocessing]
+    return made_by == [LOCAL_ENCODER, features.revision, features.preprocessing]
+
+
+def _blank_beside(base: Path, features: Embeddings) -> "PamelaScorer":
+    """A blank base whose encoder is that of another one, loaded when it is needed."""
+    from ..model.configuration_pamela import LOCAL_ENCODER
+    from ..model.modeling_pamela import PamelaRewardModel
+    from ..model.processing_pamela import PamelaProcessor
+    from ..scoring import PamelaScorer
+
+    model = PamelaRewardModel.blank(features)
+    model.config.backbone, model.name_or_path = LOCAL_ENCODER, str(base)
+    return PamelaScorer(model, PamelaProcessor.from_pretrained(base, config=model.config))
+
+
+def save_base(scorer: "PamelaScorer", base: Path, features: Embeddings) -> None:
+    """Writes a blank base. The weights of an encoder that lies there already are kept, not copied: they are large."""
+    kept = encoder_lies_in(base, features)
+    with replacing_folder(base, overwrite=True) as staged:
+        if kept:
+            (staged / ENCODER).mkdir()
+            for file in (base / ENCODER).iterdir():
+                is_weights = ".safetensors" in file.name
+                if is_weights or file.name == "config.json":
+                    _link_or_copy(file, staged / ENCODER / file.name, link=is_weights)
+        scorer.model.save_pretrained(staged, with_encoder=not kept)
+        scorer.processor.save_pretrained(staged)
+
+
+def _link_or_copy(file: Path, place: Path, link: bool) -> None:
+    if link:
+        try:
+            os.link(file, place)
+            return
+        except OSError:  # a file system without hard links
+            pass
+    shutil.copy2(file, place)
 
 
 def group_photos(features: FolderFeatures) -> dict[str, int]:
@@ -244,24 +323,22 @@ def score_photos(
     return STARS[0] + (found.scores - low) * unit, found.std * unit
 
 
-def encoder_of(model: str | os.PathLike | None) -> str:
-    """Hub id or folder of the encoder that a model was trained with."""
+def encoder_of(model: str | os.PathLike | None) -> EncoderSource:
+    """The encoder that a model was trained with; without a model the default one."""
     from ..encoder import DEFAULT_ENCODER
-    from ..model.configuration_pamela import LOCAL_ENCODER
+    from ..model.configuration_pamela import LOCAL_ENCODER, PamelaConfig
 
     if model is None:
-        return DEFAULT_ENCODER
-    from ..model.configuration_pamela import PamelaConfig
-
-    backbone = PamelaConfig.from_pretrained(model).backbone
-    if backbone is None:
+        return EncoderSource(DEFAULT_ENCODER)
+    config = PamelaConfig.from_pretrained(model)
+    if config.backbone is None:
         raise ValueError(f"model={str(model)!r} does not say which encoder it needs. Name it: encoder=, --encoder.")
-    if backbone != LOCAL_ENCODER:
-        return backbone
+    if config.backbone != LOCAL_ENCODER:
+        return EncoderSource(config.backbone, config.backbone_revision)
     local = Path(model) / "encoder"
     if not local.is_dir():
         raise ValueError(f"model={str(model)!r} has no encoder/ of its own. Name its encoder: encoder=, --encoder.")
-    return str(local)
+    return EncoderSource(str(local))
 
 
 def _learn(
@@ -273,6 +350,7 @@ def _learn(
     inputs: str,
 ) -> Taste:
     from ..heads.head import UserHead
+    from ..scoring import write_skipped
 
     library, features, source = opened.library, opened.features, opened.source
     if not len(answers_of(library.photos, features.embeddings, UNRATED[0])):
@@ -280,7 +358,7 @@ def _learn(
             f"No photo of {library.folder} has stars. Give some a rating in your photo program and save its metadata "
             "to files; `pamela suggest` says which to begin with."
         )
-    scorer = load_base(model, features.embeddings, source)
+    scorer = load_base(model, features.embeddings, source, output / BASE)
     groups = group_photos(features)
     answers, judged, note = _choose_answers(library, features, scorer, groups, choices, model is not None)
     head = UserHead.fit(
@@ -288,13 +366,12 @@ def _learn(
     )
     scores, std = score_photos(scorer, head, features.embeddings)
     ranking = _ranking(library, features.embeddings, scores, std)
-    problems = [*library.problems, *((library.folder / one, why) for one, why in features.skipped.items())]
+    problems = problems_of(opened)
     summary = _summary(library, head, judged, note, model, len(problems))
     if model is None:
-        with replacing_folder(output / BASE, overwrite=True) as staged:
-            scorer.save_pretrained(staged)
+        save_base(scorer, output / BASE, features.embeddings)
     head.save(output / HEAD)
-    _write_skipped(output, library.folder, problems)
+    write_skipped(output / SKIPPED, problems)
     write_text(output / REPORT, _report(library, ranking, groups, judged, head, summary, name, output, len(problems)))
     write_text(output / RANKING, ranking.assign(image=ranking["image"].map(csv_cell)).to_csv(index=False))
     state = {"name": name, "folder": os.path.realpath(library.folder), "inputs": inputs, "summary": summary}
@@ -356,6 +433,7 @@ def _summary(
     problems: int,
 ) -> list[str]:
     """Sentences, the most important first."""
+    from ..reports.numbers import signed
     from .held_out import PERSONAL, RIDGE
 
     counts = library.counts()
@@ -370,8 +448,8 @@ def _summary(
             f"{_percent(other['value'])}, guessing 50 %)."
         )
         out += [
-            f"Rank correlation, minus that of {method}: {cell['value']:+.3f} ({cell['ci_low']:+.3f} to "
-            f"{cell['ci_high']:+.3f})."
+            f"Its rank correlation minus that of {method}: {signed(cell['value'])} (95 % interval "
+            f"{signed(cell['ci_low'])} to {signed(cell['ci_high'])})."
             for method, cell in judged.differences.items()
         ]
     out.append(note)
@@ -466,11 +544,11 @@ def _stars(value: float) -> str:
     return f"{value:.0f}★" if float(value).is_integer() else f"{value:.1f}★"
 
 
-def _write_back(library: Library, result: Taste, stars: bool) -> None:
+def _write_back(library: Library, result: Taste, stars: bool, progress: bool) -> None:
     predictions = {
         row.image: Prediction(float(row.score), float(row.std)) for row in result.ranking.itertuples(index=False)
     }
-    result.sidecars, problems = write_sidecars(library.photos, predictions, stars)
+    result.sidecars, problems = write_sidecars(library.photos, predictions, stars, progress)
     if problems:
         result.summary.append(
             f"Sidecars that could not be written: {len(problems):,}, such as {problems[0][0]} ({problems[0][1]})."
@@ -509,18 +587,3 @@ def _read_state(output: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return state if isinstance(state, dict) else None
-
-
-def _write_skipped(output: Path, folder: Path, problems: Sequence[tuple[Path, str]]) -> None:
-    rows = pd.DataFrame(
-        {
-            "image": [
-                os.path.relpath(path, folder).encode("utf-8", "backslashreplace").decode() for path, _ in problems
-            ],
-            "reason": [why.encode("utf-8", "backslashreplace").decode() for _, why in problems],
-        }
-    )
-    if len(rows):
-        write_text(output / SKIPPED, rows.to_csv(index=False))
-    else:
-        (output / SKIPPED).unlink(missing_ok=True)

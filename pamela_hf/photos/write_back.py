@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tqdm.auto import tqdm
+
 from ..files.images import RAW_SUFFIXES
 from ..files.writing import write_bytes
 from .library import Photo
@@ -32,20 +34,24 @@ class Prediction:
 
 
 def write_sidecars(
-    photos: Iterable[Photo], predictions: Mapping[str, Prediction], with_stars: bool = False
+    photos: Iterable[Photo],
+    predictions: Mapping[str, Prediction],
+    with_stars: bool = False,
+    progress: bool = False,
 ) -> tuple[int, list[tuple[Path, str]]]:
     """Writes each photo's prediction into its sidecar.
 
     Args:
         photos: of a library. predictions: photo's name → prediction; photos without one are left alone.
         with_stars: write `xmp:Rating`, too, where no person gave the photo a rating.
+        progress: show a progress bar.
 
     Returns:
         How many sidecars hold the predictions now, and sidecar and reason of each that could not be written.
     """
     written, problems = 0, []
     habits: dict[Path, bool] = {}
-    for photo in photos:
+    for photo in tqdm(photos, "writing sidecars", disable=not progress):
         if photo.name not in predictions:
             continue
         place = sidecar_of(photo, habits)

@@ -41,6 +41,13 @@ OWN_MODULES = {
 REWARD_PROMPTS = ("candidate", "original", "none")
 
 
+def refuse_adapters(folder: str | os.PathLike) -> None:
+    """Raises ValueError if a part of a pipeline's folder is an adapter: transformers would take it up, and with it the
+    base that its file names, from wherever that is."""
+    for file in Path(folder).rglob("adapter_config.json"):
+        raise ValueError(f"{file} is an adapter, which may name any other repository. Merge it into its model.")
+
+
 class PamelaPromptPipeline(DiffusionPipeline):
     r"""Optimizes a prompt for one person.
 
@@ -93,6 +100,7 @@ class PamelaPromptPipeline(DiffusionPipeline):
             # diffusers' own download knows one level of components, not a pipeline's pipeline
             skip = ["*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.py", "*.msgpack", "*.onnx"]
             folder = Path(snapshot_download(str(pretrained_model_name_or_path), ignore_patterns=skip, **where))
+        refuse_adapters(folder)
         kwargs.setdefault("use_safetensors", True)
         dtype = kwargs.get("dtype", kwargs.get("torch_dtype"))
         if isinstance(dtype, dict):

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 import datasets
 import numpy as np
 import pandas as pd
-from huggingface_hub import DatasetCard, hf_hub_download
+from huggingface_hub import DatasetCard, HfApi, hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError
 
 from ..files.images import verify_image
@@ -31,6 +31,7 @@ from .table import (
     RatingData,
     RatingError,
     RatingSource,
+    Release,
     integer_levels,
 )
 
@@ -212,9 +213,12 @@ def _hub_source(
         raise RatingError(f"options {sorted(options)} are a local source's; a dataset on the Hub has none.")
     if (rating_min is None) != (rating_max is None):
         raise RatingError(f"rating_min={rating_min}, rating_max={rating_max}: give both ends of the scale or neither.")
+    local = Path(dataset_id)
+    revision = None if local.is_dir() else _public_revision(dataset_id)
+    at = {} if revision is None else {"revision": revision}
     try:
-        configs = datasets.get_dataset_config_names(dataset_id)
-        tables = {config: datasets.load_dataset(dataset_id, config) for config in ANSWERS if config in configs}
+        configs = datasets.get_dataset_config_names(dataset_id, **at)
+        tables = {config: datasets.load_dataset(dataset_id, config, **at) for config in ANSWERS if config in configs}
         if not tables:
             raise ValueError(f"it has the configs {configs}")
     except (ValueError, OSError) as error:
@@ -222,7 +226,6 @@ def _hub_source(
             f"{dataset_id}: neither a file or folder here nor a dataset with a config 'ratings' or 'choices' on the "
             f"Hub ({str(error)[:300]}). Check the name, or prepare the ratings with `pamela prepare-ratings`."
         ) from error
-    local = Path(dataset_id)
     card = (DatasetCard.load(local / "README.md") if local.is_dir() else DatasetCard.load(dataset_id)).data.to_dict()
     scales = {name: tuple(float(x) for x in levels) for name, levels in (card.get("rating_scales") or {}).items()}
     name = str(card.get("rating_source") or dataset_id.rstrip("/").rpartition("/")[2])
@@ -231,7 +234,7 @@ def _hub_source(
     embeddings: Path | None = local / "embeddings.safetensors"
     if not local.is_dir():
         try:
-            embeddings = Path(hf_hub_download(dataset_id, "embeddings.safetensors", repo_type="dataset"))
+            embeddings = Path(hf_hub_download(dataset_id, "embeddings.safetensors", repo_type="dataset", **at))
         except EntryNotFoundError:
             embeddings = None
 
@@ -252,23 +255,42 @@ def _hub_source(
         digest=lambda with_images: "".join(table._fingerprint for of in tables.values() for table in of.values()),
         scales=scales,
         locate=lambda image_id, image_path: image_id,
-        open_image=_HubImages(dataset_id),
+        open_image=_HubImages(dataset_id, at),
         embeddings=embeddings if embeddings is not None and embeddings.is_file() else None,
-        release=card_release(card),
+        release=_hub_release(dataset_id, revision, card),
     )
+
+
+def _public_revision(dataset_id: str) -> str | None:
+    """The newest commit of a dataset that everybody may read; None if it is private, or the Hub is out of reach."""
+    try:
+        return HfApi(token=False).dataset_info(dataset_id).sha
+    except (OSError, ValueError):
+        return None
+
+
+def _hub_release(dataset_id: str, revision: str | None, card: dict[str, Any]) -> Release | None:
+    """Where these ratings are public, if they are: the release that the card names, or the dataset itself."""
+    named = card_release(card)
+    if revision is None:
+        return named
+    if named is None:
+        url = f"https://huggingface.co/datasets/{dataset_id}"
+        named = Release(str(card.get("license") or "other"), url, f"Dataset {dataset_id} on the Hugging Face Hub")
+    return replace(named, dataset=dataset_id, revision=revision)
 
 
 class _HubImages:
     """image_id → stream of its bytes; the `images` config is downloaded when an image is first asked for."""
 
-    def __init__(self, dataset_id: str):
-        self._id = dataset_id
+    def __init__(self, dataset_id: str, at: dict[str, str]):
+        self._id, self._at = dataset_id, at
         self._images: datasets.Dataset | None = None
         self._places: dict[str, int] = {}
 
     def __call__(self, image_id: str) -> io.BytesIO:
         if self._images is None:
-            images = datasets.load_dataset(self._id, "images", split=IMAGE_SPLIT)
+            images = datasets.load_dataset(self._id, "images", split=IMAGE_SPLIT, **self._at)
             self._images = images.cast_column("image", datasets.Image(decode=False))
             self._places = {name: place for place, name in enumerate(images["image_id"])}
         image = self._images[self._places[image_id]]["image"]

@@ -1,7 +1,6 @@
 """README.md of a prepared ratings folder: the YAML that `load_dataset` and [`load_ratings`] read, and a page."""
 
 from collections.abc import Iterable
-from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -90,7 +89,7 @@ def ratings_metadata(ratings: RatingData, folder: Path, license: str | None, rep
     page = f"https://huggingface.co/datasets/{repo_id}" if repo_id else ""
     data = DatasetCardData(
         pretty_name=f"{ratings.name} ratings",
-        **(license_fields(license, page, asdict(release) if release else None) if license else {}),
+        **(license_fields(license, page, release.known() if release else None) if license else {}),
         language=RELEASE_LANGUAGE if release else None,
         task_categories=["image-classification", *(["text-to-image"] if prompted else [])],
         tags=["pamela", "personalization", "image-preference"],
@@ -100,7 +99,7 @@ def ratings_metadata(ratings: RatingData, folder: Path, license: str | None, rep
         configs=configs,
         rating_source=ratings.name,
         rating_scales={scale: [int(x) if x % 1 == 0 else x for x in v] for scale, v in ratings.level_values.items()},
-        **({"rating_release": asdict(release)} if release else {}),
+        **({"rating_release": release.known()} if release else {}),
     )
     datasets.info.DatasetInfosDict(infos).to_dataset_card_data(data)
     return data

@@ -91,11 +91,19 @@ class Release:
         license: as the Hub writes it, such as "cc-by-4.0"; "other" where it has terms of its own.
         url: where the ratings are described or obtained.
         citation: the paper to cite, in one line.
+        dataset, revision: the public dataset on the Hub, and its commit, that the ratings were read from; `None` for
+            ratings from elsewhere. Publishing looks there for who is public already.
     """
 
     license: str
     url: str
     citation: str
+    dataset: str | None = None
+    revision: str | None = None
+
+    def known(self) -> dict[str, str]:
+        """Its fields that have a value, by name."""
+        return {name: value for name, value in vars(self).items() if value is not None}
 
 
 @dataclass

@@ -9,9 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from ..files.config import NumberLoader
+from ..files.config import ParseError, read_yaml
 from ..model.configuration_pamela import PamelaConfig
 
 PIECES = (
@@ -125,7 +123,7 @@ class TrainingConfig:
         """
         values: dict[str, Any] = {}
         if path is not None:
-            values = yaml.load(Path(path).read_text(encoding="utf-8"), NumberLoader) or {}
+            values = _read(Path(path).read_bytes(), path) or {}
             if not isinstance(values, dict):
                 raise ValueError(f"{path} must hold `key: value` lines; it holds a {type(values).__name__}.")
         known = {f.name for f in dataclasses.fields(cls)}
@@ -137,12 +135,21 @@ class TrainingConfig:
             *parents, last = key.split(".")
             for parent in parents:
                 target = target.setdefault(parent, {})
-            target[last] = yaml.load(text, NumberLoader)
+            if not isinstance(target, dict):
+                raise ValueError(f"{item!r}: {'.'.join(parents)} is no mapping.")
+            target[last] = _read(text, repr(item))
         for key in values:
             if key not in known:
                 where = f"{path}: " if path is not None else ""
                 raise ValueError(f"{where}key {key!r} does not exist{_did_you_mean(key, known)}.")
         return cls(**values)
+
+
+def _read(text: bytes | str, where: Any) -> Any:
+    try:
+        return read_yaml(text)
+    except ParseError as error:
+        raise ValueError(f"{where} is not YAML that can be read: {error}.") from None
 
 
 def _did_you_mean(key: str, known: set[str]) -> str:

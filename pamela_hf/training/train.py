@@ -43,7 +43,7 @@ from ..ratings.table import (
 )
 from ..scoring import PamelaScorer, RatingArrays, choice_credit, encode_choices, encode_ratings
 from .batches import TrainingRatings, epoch_batches, make_batch, row_penalty
-from .checkpoints import claimed_run, latest_checkpoint, rewind_log, write_checkpoint
+from .checkpoints import CheckpointError, claimed_run, latest_checkpoint, rewind_log, write_checkpoint
 from .choice_scores import choice_scores
 from .config import TrainingConfig
 
@@ -107,7 +107,7 @@ def build_config(config: TrainingConfig, data: RatingData, embeddings: Embedding
         "rating_scales": {name: list(levels) for name, levels in scales.items()},
         "default_scale": next(iter(scales)),
         "choices": choices is not None,
-        "releases": {prefix: dataclasses.asdict(release) for prefix, release in data.releases.items()} or None,
+        "releases": {prefix: release.known() for prefix, release in data.releases.items()} or None,
         **config.model,
     }
     if "multiplicative" in off:
@@ -521,6 +521,8 @@ class _Run:
     def resume(self) -> None:
         found = latest_checkpoint(self.output / "checkpoints")
         if found is not None:
+            if found.state["step"] > self.total:
+                raise CheckpointError(f"{found.path} is beyond this run's last step, {self.total}. Remove it.")
             self.accelerator.load_state(str(found.path / "state"))
             self.step = found.state["step"]
             self.best = {**found.state["best"], "state": found.best_state}

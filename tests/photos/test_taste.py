@@ -3,11 +3,13 @@
 import json
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from photo_tools import add_stars, make_library, save_photo
+from toys import save_tiny_encoder
 
 from pamela_hf.embeddings import Embeddings
 from pamela_hf.folder_cache import EncoderSource
@@ -95,6 +97,32 @@ def test_a_second_run_looks_only_and_a_changed_star_counts(library, siglip_encod
     assert not third.unchanged and third.ranking.set_index("image")["stars"]["2000/IMG_000.jpg"] == 5
 
 
+def test_an_encoder_that_lies_in_the_base_is_neither_loaded_nor_written_again(
+    library, siglip_encoder, tmp_path, monkeypatch
+):
+    from pamela_hf import folder_cache
+
+    folder = shutil.copytree(library, tmp_path / "library")
+    learn(folder, tmp_path / "out", siglip_encoder)
+    weights = tmp_path / "out" / "base" / "encoder" / "model.safetensors"
+    before = weights.stat()
+    add_stars(folder / "2000" / "IMG_000.jpg", 5)
+    with monkeypatch.context() as patch:
+        patch.setattr(folder_cache.EncoderSource, "encoder", property(lambda _: pytest.fail("it was loaded")))
+        result = learn(folder, tmp_path / "out", siglip_encoder)
+    after = weights.stat()
+    assert not result.unchanged and (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    scorer = PamelaScorer.from_pretrained(tmp_path / "out" / "base", device="cpu")
+    head = UserHead.load(tmp_path / "out" / "head", scorer)
+    names = result.ranking["image"][:5]
+    scores = scorer.score([folder / name for name in names], user=head).scores
+    np.testing.assert_allclose(scores, result.ranking["score"][:5], atol=2e-3)
+    (weights.parent / "config.json").unlink()  # an encoder of other weights is written
+    other = save_tiny_encoder(tmp_path / "other", "siglip2")
+    learn(folder, tmp_path / "out", other, embeddings=tmp_path / "other.safetensors")
+    assert weights.stat().st_ino != before.st_ino and (weights.parent / "config.json").is_file()
+
+
 def test_one_output_is_one_persons_library(library, output, siglip_encoder, tmp_path):
     with pytest.raises(ValueError, match="holds the taste of 'ann', not of 'bob'"):
         learn(library, output, siglip_encoder, name="bob")
@@ -144,7 +172,7 @@ def test_near_duplicates_stay_together():
     stars = np.repeat(rng.integers(1, 6, 60), 2).astype(float)
     names = [f"{i}" for i in range(120)]
     features = Embeddings(names, values)
-    scorer = load_base(None, features, EncoderSource("none/none"))
+    scorer = load_base(None, features, EncoderSource("none/none"), Path("none"))
     twins = {name: i // 2 for i, name in enumerate(names)}
     apart = {name: i for i, name in enumerate(names)}
     ratings = list(zip(names, stars))
@@ -186,6 +214,7 @@ def test_suggestions_are_unstarred_and_none_twice(library, output, siglip_encode
     assert not {"copy.jpg", "2000/IMG_057.jpg"} <= set(names) and "broken.jpg" not in names
     assert pd.read_csv(tmp_path / "out" / "suggestions.csv")["image"].tolist() == names
     assert "Star these next" in (tmp_path / "out" / "suggestions.html").read_text()
+    assert pd.read_csv(tmp_path / "out" / "skipped.csv")["image"].tolist() == ["broken.jpg"]
 
 
 def test_suggestions_before_any_star(siglip_encoder, tmp_path):
@@ -208,3 +237,19 @@ def test_the_commands(library, siglip_encoder, tmp_path, capsys):
     assert len(capsys.readouterr().out.splitlines()) == 3
     with pytest.raises(SystemExit, match="--write-xmp"):
         main(["taste", *arguments, "--stars"])
+
+
+def test_embed_fills_the_cache_that_taste_uses(library, siglip_encoder, tmp_path, capsys):
+    from pamela_hf.cli import main
+
+    cache, encoder = tmp_path / "photos.safetensors", ["--encoder", str(siglip_encoder), "--device", "cpu"]
+    with pytest.raises(SystemExit, match="--output FILE"):
+        main(["embed", "--images", str(library), *encoder])
+    main(["embed", "--images", str(library), "--output", str(cache), *encoder])
+    printed = capsys.readouterr().out
+    assert "60 images (32 features), 60 encoded now" in printed and "1 could not be read" in printed
+    assert pd.read_csv(tmp_path / "photos.skipped.csv")["image"].tolist() == ["broken.jpg"]
+    before = cache.stat().st_mtime_ns
+    learn(library, tmp_path / "out", siglip_encoder, embeddings=cache)
+    main(["embed", "--images", str(library), "--output", str(cache), *encoder])
+    assert "0 encoded now" in capsys.readouterr().out and cache.stat().st_mtime_ns == before

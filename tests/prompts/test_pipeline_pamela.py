@@ -318,3 +318,27 @@ def test_resuming_renders_nothing_and_refuses_changes(pipe, tmp_path):
         pipe.reward_model.user_embedding.weight[1] += 1
     with pytest.raises(TraceError, match="reward was"):
         pipe(PROMPT, **run)
+
+
+def test_no_adapter_is_picked_up_from_a_pipelines_or_a_chat_models_folder(pipe, tmp_path, monkeypatch):
+    """It could name any repository, which would be asked for with the caller's token."""
+    from transformers import AutoModelForCausalLM
+
+    from pamela_hf.refiners.transformers_chat import Refiner
+
+    pipe.save_pretrained(tmp_path / "pipe")
+    tokenizer = tiny_chat_tokenizer()
+    for part in (tiny_chat_model(tokenizer), tokenizer):
+        part.save_pretrained(tmp_path / "chat")
+    asked = []
+    monkeypatch.setattr("transformers.PreTrainedModel.load_adapter", lambda *a, **k: asked.append(a))
+    evil = json.dumps({"peft_type": "LORA", "base_model_name_or_path": "evil/base"})
+    (tmp_path / "chat" / "adapter_config.json").write_text(evil)
+    refiner = Refiner(model_id=str(tmp_path / "chat"))
+    refiner._load()
+    assert refiner.model.config.name_or_path == str(tmp_path / "chat") and not asked
+    with pytest.raises(OSError, match="evil/base"):  # what transformers does without being told
+        AutoModelForCausalLM.from_pretrained(tmp_path / "chat")
+    (tmp_path / "pipe" / "reward_model" / "adapter_config.json").write_text(evil)
+    with pytest.raises(ValueError, match=r"adapter_config\.json is an adapter"):
+        PamelaPromptPipeline.from_pretrained(tmp_path / "pipe")

@@ -5,6 +5,7 @@ Rows are checked again when read: a file may have been edited since."""
 
 import bisect
 import io
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import accumulate, chain
@@ -15,10 +16,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import yaml
 
+from ...files.config import ParseError, read_yaml
+from ...files.escaping import printable
 from ..table import (
     CHOICE_COLUMNS,
+    MAX_LEVELS,
     RATING_COLUMNS,
     SPLITS,
     RatingError,
@@ -29,6 +32,7 @@ from ..table import (
     integer_levels,
 )
 
+MAX_CARD = 1 << 20  # bytes of a card
 BATCH = 10_000  # rows held as Python objects at a time
 GROUP_LIMIT = 1 << 30  # bytes that a row group may unpack to
 LONGEST_TEXT = 4 * 20_000  # bytes of a text; its characters are counted when rows are checked
@@ -98,7 +102,8 @@ def card_release(card: dict) -> Release | None:
     fields = ("license", "url", "citation")
     if not isinstance(named, dict) or any(not isinstance(named.get(key), str) for key in fields):
         return None
-    return Release(*(named[key] for key in fields))
+    place = {key: named[key] for key in ("dataset", "revision") if isinstance(named.get(key), str)}
+    return Release(*(named[key] for key in fields), **place)
 
 
 def read_card(path: Path) -> dict:
@@ -109,20 +114,26 @@ def read_card(path: Path) -> dict:
     """
     if not path.is_file():
         return {}
-    text = path.read_text(encoding="utf-8")
-    if not text.startswith("---"):
+    with open(path, "rb") as file:
+        text = file.read(MAX_CARD + 1)
+    if not text.startswith(b"---"):
         return {}
     try:
-        card = yaml.safe_load(text.split("---", 2)[1]) or {}
+        card = read_yaml(text.split(b"---", 2)[1], max_bytes=MAX_CARD) or {}
         for levels in card.get("rating_scales", {}).values():
-            if sorted(float(level) for level in levels) != [float(level) for level in levels]:
-                raise ValueError(f"levels {levels} do not ascend")
-    except (yaml.YAMLError, AttributeError, TypeError, ValueError) as error:
+            _check_levels(levels)
+    except (ParseError, AttributeError, IndexError) as error:
         raise RatingError(
-            f"{path}: its YAML does not say rating_scales as name: [ascending levels] ({error}). Correct it, or prepare"
-            " the ratings again."
+            f"{path}: its YAML does not say rating_scales as name: [ascending levels] ({printable(str(error), 200)}). "
+            "Correct it, or prepare the ratings again."
         ) from None
     return card
+
+
+def _check_levels(levels: Any) -> None:
+    numbers = isinstance(levels, list) and all(type(x) in (int, float) and math.isfinite(x) for x in levels)
+    if not numbers or not 2 <= len(levels) <= MAX_LEVELS or sorted(set(levels)) != levels:
+        raise ParseError(f"levels {printable(str(levels), 100)} are not 2 to {MAX_LEVELS} ascending numbers")
 
 
 def _opened(file: Path) -> pq.ParquetFile:
