@@ -5,13 +5,22 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-oldest faults bench lint clean
+.PHONY: demo test test-oldest faults bench lint clean app browser
 test: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/python -m pytest -m "not slow and not faults and not browser and not hub"
 
 demo: $(STAMP)
 	$(BIN)/python scripts/demo.py --output runs/demo
+
+# the page to rate on, in the demo's world
+app: $(STAMP)
+	test -d runs/demo/model || $(BIN)/python scripts/demo.py --output runs/demo
+	$(BIN)/python scripts/app.py --images runs/demo/ratings/images --model runs/demo/model --store runs/app.db
+
+# needs Chromium; CHROMIUM=… says where it is
+browser: $(STAMP)
+	$(BIN)/python -m pytest -m browser
 
 faults: $(STAMP)
 	$(BIN)/python scripts/faults.py --output runs/faults

@@ -97,6 +97,7 @@ class Embeddings:
             self.backbone,
             self.revision,
             self.preprocessing,
+            [self.source_keys[row] for row in rows] if self.source_keys else [],
         )
 
     def content_hash(self) -> str:

@@ -418,7 +418,7 @@ def _persistently(once: Callable[[], T], what: str, secret: str | None) -> T:
             return once()
         except HubError:
             raise
-        # ValueError: an answer that is no JSON, as a proxy in between sends it
+        # ValueError: an answer that is not JSON, as a proxy in between sends it
         except (_HTTPError, json.JSONDecodeError, OSError) as error:
             status = getattr(getattr(error, "response", None), "status_code", None)
             passing = status in TRANSIENT_STATUS if status is not None else True

@@ -116,6 +116,9 @@ class PamelaConfig(PreTrainedConfig):
             base.
         weights_sha256 (`str`, *optional*): hash over all saved weights, compared when they are loaded.
         simulated (`bool`): trained on simulated ratings.
+        choices (`bool`): trained on choices between two images, too: it knows how a difference of utilities becomes a
+            choice, and how likely a tie is. Where no ratings were trained on, a rating scale's levels are equally
+            likely and scores are relative: they order images, and say nothing of how somebody would rate.
         blank (`bool`): made from features alone, before anybody's ratings: everyone's taste is the same for all images,
             and a head is all there is to know, see [`PamelaRewardModel.blank`].
         releases (`dict[str, dict[str, str]]`, *optional*): prefix of participants' ids ("" or `source/`) → license, url
@@ -165,6 +168,7 @@ class PamelaConfig(PreTrainedConfig):
     cast_identities: list[str] | None = None
     weights_sha256: str | None = None
     simulated: bool = False
+    choices: bool = False
     blank: bool = False
     releases: dict[str, dict[str, str]] | None = None
     initializer_range: float = 0.02
@@ -267,7 +271,7 @@ class PamelaConfig(PreTrainedConfig):
                 raise ValueError(f"{name}={getattr(self, name)} must lie in [0, 1).")
         if self.default_scale not in self.rating_scales:
             known = list(self.rating_scales)
-            raise ValueError(f"default_scale={self.default_scale!r} is none of rating_scales: {known}.")
+            raise ValueError(f"default_scale={self.default_scale!r} is not among rating_scales: {known}.")
         for name, values in self.rating_scales.items():
             if len(values) < 2 or any(not math.isfinite(v) for v in values) or values != sorted(set(values)):
                 raise ValueError(

@@ -77,7 +77,7 @@ def load_encoder(name: str, config: PreTrainedConfig | None = None, **where: Any
         where: further arguments of `from_pretrained`.
 
     Raises:
-        OSError: no such folder or repository. ValueError: it is no image–text encoder.
+        OSError: no such folder or repository. ValueError: it is not an image–text encoder.
     """
     with LOADING:
         config = load_encoder_config(name, **where) if config is None else config
@@ -129,7 +129,7 @@ def tokenize_prompts(tokenizer: Any, prompts: Sequence[str], config: PreTrainedC
 
     The SigLIP family was trained on lower-cased text padded on the right to a fixed length and without an attention
     mask (big_vision's text transformer; 64 tokens); other encoders get the mask of their own tokenizer. That a prompt
-    is longer than the encoder reads is said once.
+    is longer than the encoder reads is reported once.
     """
     siglip = config.model_type.startswith("siglip")
     text_config = getattr(config, "text_config", config)

@@ -34,9 +34,13 @@ from .encoder_pamela import (
 )
 from .features_pamela import PamelaFeatures
 from .fusion_pamela import ImageSide, Pairs, PairTokens, PamelaFusion, PamelaFusionBlock
-from .losses import RatingTargets
+from .grid_pamela import GridMember, GridMemory, GridPeople, common_reference
+from .losses import ChoiceTargets, RatingTargets, choice_log_probs, preference_probability
 from .scales_pamela import RatingScalesMixin, equal_cutpoints, scale_key
 from .weights_pamela import base_hash, cast_hashes, checkpoint_hash, content_hash
+
+IMAGES_AT_ONCE = 2048
+"""Images whose part in the networks is in memory at a time while a grid is scored (about 5 kB an image)."""
 
 
 @dataclass
@@ -107,6 +111,8 @@ class PamelaRewardModel(RatingScalesMixin, PreTrainedModel):
         self.style = nn.Linear(config.hidden_size, 2, bias=False)  # shift and log-stretch of a person's scale use
         self.unknown_stretch = nn.Parameter(torch.zeros(1))  # log-stretch of an unknown person's predictions
         self.members = nn.ModuleList(PamelaFusion(config) for _ in range(config.num_fusion_members))
+        if config.choices:
+            self.choice_link = nn.Parameter(torch.zeros(2))  # log-stretch of differences of utilities, log ν of ties
         self._add_cutpoints(config)
         self.features = PamelaFeatures(config)
         self.post_init()
@@ -146,6 +152,8 @@ class PamelaRewardModel(RatingScalesMixin, PreTrainedModel):
             init.normal_(module.style.weight[0], std=0.9 / math.sqrt(self.config.hidden_size))
             init.normal_(module.style.weight[1], std=0.1)
             init.zeros_(module.unknown_stretch)
+            if self.config.choices:
+                init.zeros_(module.choice_link)
         elif isinstance(module, PamelaFeatures):
             for name, buffer in module.named_buffers():
                 (init.ones_ if name.endswith("_scale") else init.zeros_)(buffer)
@@ -315,16 +323,22 @@ class PamelaRewardModel(RatingScalesMixin, PreTrainedModel):
             if isinstance(module, GradientCheckpointingLayer) and module.gradient_checkpointing:
                 module.training = True
 
-    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
+    def save_pretrained(self, save_directory: str | os.PathLike, *, with_encoder: bool = True, **kwargs: Any) -> None:
         """As in transformers; writes the base identity and a hash over the weights into the config, and the encoder
-        when it has no home but this model's folder."""
+        when it has no home but this model's folder.
+
+        Args:
+            save_directory: the folder to write.
+            with_encoder (`bool`, defaults to `True`): False where the encoder's weights lie in the folder already.
+            kwargs: for transformers' `save_pretrained`.
+        """
         tensors = {k: v for k, v in self.state_dict().items() if not k.startswith("backbone.")}
         identity = self.base_identity()
         if identity != self.config.base_identity:  # else the weights may be a cast of those that the name was made from
             self.config.base_identity, *self.config.cast_identities = cast_hashes(tensors)
         self.config.weights_sha256 = content_hash(sorted(tensors.items()))
         super().save_pretrained(save_directory, **kwargs)
-        if self.config.backbone == LOCAL_ENCODER:
+        if self.config.backbone == LOCAL_ENCODER and with_encoder:
             self.load_backbone().save_pretrained(os.path.join(save_directory, LOCAL_ENCODER[2:]))
 
     def base_identity(self) -> str:
@@ -409,6 +423,24 @@ class PamelaRewardModel(RatingScalesMixin, PreTrainedModel):
         Raises:
             ValueError: neither or both of features and pixels.
         """
+        image_embeds, text_embeds = self._encode(image_embeds, text_embeds, encoder_inputs)
+        image, text, has_prompt = self.features.standardize("image", image_embeds), None, None
+        if text_embeds is not None and self.config.text_embed_dim:
+            text = self.features.standardize("text", text_embeds)
+            has_prompt = text_embeds.to(self.device).any(dim=-1)
+            if prompt_mask is not None:
+                has_prompt = has_prompt & prompt_mask.to(self.device)
+        # one after the other as they are asked for, so that dropout is drawn member by member
+        sides = (member.image_side(image, text) for member in self.members)
+        return ReadImages(sides, *self.features.read(image, text, has_prompt), has_prompt)
+
+    def _encode(
+        self,
+        image_embeds: Tensor | None,
+        text_embeds: Tensor | None,
+        encoder_inputs: Mapping[str, Tensor | None] | None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Features of images and, if any, of prompts, as given or from the encoder; see [`read_images`]."""
         given = {key: value for key, value in (encoder_inputs or {}).items() if value is not None}
         tokens = {key: given.pop(key) for key in TOKEN_INPUTS if key in given}
         if image_embeds is None:
@@ -423,15 +455,7 @@ class PamelaRewardModel(RatingScalesMixin, PreTrainedModel):
             backbone = self.load_backbone()
             with torch.no_grad():
                 text_embeds = encode_prompts(backbone, **tokens)
-        image, text, has_prompt = self.features.standardize("image", image_embeds), None, None
-        if text_embeds is not None and self.config.text_embed_dim:
-            text = self.features.standardize("text", text_embeds)
-            has_prompt = text_embeds.to(self.device).any(dim=-1)
-            if prompt_mask is not None:
-                has_prompt = has_prompt & prompt_mask.to(self.device)
-        # one after the other as they are asked for, so that dropout is drawn member by member
-        sides = (member.image_side(image, text) for member in self.members)
-        return ReadImages(sides, *self.features.read(image, text, has_prompt), has_prompt)
+        return image_embeds, text_embeds
 
     def forward(
         self,
@@ -451,6 +475,7 @@ class PamelaRewardModel(RatingScalesMixin, PreTrainedModel):
         pairwise_weight: float = 0.0,
         squared_error: bool = False,
         loss_normalizers: tuple[Tensor, Tensor] | None = None,
+        choices: ChoiceTargets | None = None,
         **encoder_inputs: Tensor,
     ) -> PamelaRewardOutput:
         r"""Scores B pairs of an image and a person.
@@ -469,7 +494,8 @@ class PamelaRewardModel(RatingScalesMixin, PreTrainedModel):
             row_penalty: `(B,)` what the squared length of a pair's row adds to the loss: a Gaussian prior on rows.
             pairwise_weight: λ of the within-person pairwise loss; 0 = off.
             squared_error: squared error of the expected rating in place of the ordinal likelihood (an ablation).
-            loss_normalizers: total weight of ratings and of pairs to divide by (over all processes of a step).
+            loss_normalizers: total weight of answers and of pairs to divide by (over all processes of a step).
+            choices: choices between two of the B pairs → their loss is added, of a model of `config.choices`.
 
         Returns:
             [`PamelaRewardOutput`].
@@ -508,6 +534,8 @@ class PamelaRewardModel(RatingScalesMixin, PreTrainedModel):
             )
             squared_rows = rows.pairs(rows.distinct.float().square().sum(-1))
             out.loss = targets.loss(utilities, log_probs, levels, squared_rows)
+            if choices is not None:
+                out.loss = out.loss + choices.loss(utilities, self.choice_link, squared_rows)
         return out
 
     def _for_networks(self, people: PairTokens) -> PairTokens:
@@ -556,6 +584,15 @@ class PamelaRewardModel(RatingScalesMixin, PreTrainedModel):
             raise ValueError(f"{name} has {ids.shape[-1]} columns; this model has {fields} fields.")
         return ids.to(self.device).expand(n, -1)
 
+    def choice_probs(self, margin: Tensor) -> Tensor:
+        """Probabilities `(…, 3)` that the first of two images is preferred, neither is, and the second is, of a person
+        for whom the first's utility is larger by `margin (…,)`. Without `config.choices` there are no ties."""
+        if not self.config.choices:
+            first = preference_probability(margin, torch.zeros_like(margin))
+            return torch.stack([first, torch.zeros_like(first), 1 - first], dim=-1)
+        stretch, log_nu = self.choice_link.float()
+        return choice_log_probs(margin.float() * stretch.exp(), log_nu).exp()
+
     @torch.inference_mode()
     def score_matrix(
         self,
@@ -567,7 +604,7 @@ class PamelaRewardModel(RatingScalesMixin, PreTrainedModel):
         demographic_ids: Tensor | None = None,
         metadata_ids: Tensor | None = None,
         scale: int | None = None,
-        max_pairs: int = 8192,
+        max_pairs: int | None = None,
         **encoder_inputs: Tensor,
     ) -> PamelaRewardOutput:
         r"""Scores every one of N images for every one of U people; each image is encoded once.
@@ -576,37 +613,104 @@ class PamelaRewardModel(RatingScalesMixin, PreTrainedModel):
             image_embeds, text_embeds, prompt_mask, metadata_ids: as in `forward`, N rows.
             user_ids `(U,)` or user_embeds `(U, row_size)`, demographic_ids `(U, fields)`: the people.
             scale: index of the rating scale; default: the config's `default_scale`.
-            max_pairs: pairs in one pass; bounds the memory (a few kB a pair at the default sizes).
+            max_pairs: pairs in one pass; bounds the memory beside the result's (a few kB a pair at the default sizes).
+                Default: 2048 on a CPU, whose cache holds that, else 65536.
 
         Returns:
             [`PamelaRewardOutput`] with `scores`, `std` and `utility` of shape `(N, U)`.
         """
-        images = self.read_images(image_embeds, text_embeds, encoder_inputs, prompt_mask)
-        images.sides = list(images.sides)
-        n = len(images.readings)
+        image_embeds, text_embeds = self._encode(image_embeds, text_embeds, encoder_inputs)
+        n = len(image_embeds)
         u = len(user_embeds) if user_embeds is not None else 1 if user_ids is None else len(user_ids)
-        rows = self.embed_users(user_ids, user_embeds, u)
-        demographic_ids = self._ids(demographic_ids, u, len(self.config.demographics), "demographic_ids")
+        people = GridPeople(
+            rows=self.embed_users(user_ids, user_embeds, u),
+            demographic_ids=self._ids(demographic_ids, u, len(self.config.demographics), "demographic_ids"),
+            scale=list(self.config.rating_scales).index(self.config.default_scale) if scale is None else scale,
+        )
         metadata_ids = self._ids(metadata_ids, n, len(self.config.metadata), "metadata_ids")
-        out = {name: torch.empty(n * u, device=self.device) for name in ("utility", "scores", "std")}
-        scale_ids = None if scale is None else torch.full((max_pairs,), scale, device=self.device)
+        if max_pairs is None:
+            max_pairs = 2048 if self.device.type == "cpu" else 65536
+        # several blocks mix a pair's tokens with each other, and dropout is drawn for each pair
+        whole = self.config.num_fusion_layers == 1 and not self.training
+        members = [GridMember(member) for member in self.members] if whole else None
+        out = torch.empty(3, n, u, device=self.device)
+        for low in range(0, n, IMAGES_AT_ONCE):
+            part = slice(low, low + IMAGES_AT_ONCE)
+            text, mask = (None if value is None else value[part] for value in (text_embeds, prompt_mask))
+            images = self.read_images(image_embeds[part], text, None, mask)
+            images.sides = list(images.sides)
+            if members is None:
+                self._score_pairs(images, metadata_ids[part], people, max_pairs, out[:, part])
+            else:
+                self._score_grid(members, images, metadata_ids[part], people, max_pairs, out[:, part])
+        utility, scores, std = out
+        return PamelaRewardOutput(utility=utility, scores=scores, std=std)
+
+    def _score_grid(
+        self,
+        members: list[GridMember],
+        images: ReadImages,
+        metadata_ids: Tensor,
+        people: GridPeople,
+        max_pairs: int,
+        out: Tensor,
+    ) -> None:
+        """Writes utility, score and std `(3, N, U)` of all pairs, in blocks of `max_pairs` that a cache can hold."""
+        n, u = out.shape[1:]
+        share, width = self.config.linear_share, self.config.hidden_size
+        readings = images.readings
+        if images.prompt_readings is not None:
+            readings = readings + images.prompt_readings
+        readings = self.features.of_kind(readings, metadata_ids)
+        image_sides = [
+            member.images(side, images.has_prompt, metadata_ids) for member, side in zip(members, images.sides)
+        ]
+        memory = GridMemory(readings, max_pairs, width, self.config.intermediate_size)
+        for left in range(0, u, max_pairs):
+            some = people.part(left, left + max_pairs)
+            rows = some.rows[:, :width]
+            sides = [
+                common_reference(theirs, member.people(rows, some.demographic_ids))
+                for member, theirs in zip(members, image_sides)
+            ]
+            tastes = some.rows[:, width:].T
+            step = max(1, max_pairs // len(rows))
+            for top in range(0, n, step):
+                block = slice(top, top + step)
+                utilities = readings.new_empty(len(members), len(readings[block]), len(rows))
+                for member, (theirs, persons), utility in zip(members, sides, utilities):
+                    member.utilities(theirs.part(top, top + step), persons, memory, utility)
+                utilities = utilities.float()
+                if share:
+                    linear = readings[block, -1:].float() + self.features.linear_offset
+                    if self.config.taste_factors:
+                        linear = linear + (readings[block, :-1] @ tastes).float()
+                    utilities.mul_(1 - share).add_(share * linear)
+                scores, std = self.moments(utilities, rows, people.scale)
+                for value, found in zip(out, (utilities.mean(0), scores, std)):
+                    value[block, left : left + max_pairs] = found
+
+    def _score_pairs(
+        self, images: ReadImages, metadata_ids: Tensor, people: GridPeople, max_pairs: int, out: Tensor
+    ) -> None:
+        """The same, one pair beside the other as `forward` takes them."""
+        n, u = out.shape[1:]
+        scale_ids = torch.full((max_pairs,), people.scale, device=self.device)
         for start in range(0, n * u, max_pairs):
             pair = torch.arange(start, min(start + max_pairs, n * u), device=self.device)
             image, person = pair // u, pair % u
             low, high = int(image[0]), int(image[-1]) + 1
             image = image - low
-            part, people = images.part(low, high), PairTokens(rows, person)
+            part, rows = images.part(low, high), PairTokens(people.rows, person)
             pairs = Pairs(
-                people=people,
-                network_rows=self._for_networks(people),
-                demographics=PairTokens(demographic_ids, person),
+                people=rows,
+                network_rows=self._for_networks(rows),
+                demographics=PairTokens(people.demographic_ids, person),
                 metadata=PairTokens(metadata_ids[low:high], image),
                 image_index=image,
                 has_prompt=part.has_prompt,
             )
-            asked = None if scale_ids is None else scale_ids[: len(pair)]
             utilities = self._utilities(part, pairs)
-            scored = self._summarize(utilities, *self.link(utilities, pairs.network_rows, asked))
-            for name, value in out.items():
-                value[start : start + len(pair)] = scored[name]
-        return PamelaRewardOutput(**{name: value.view(n, u) for name, value in out.items()})
+            scored = self._summarize(utilities, *self.link(utilities, pairs.network_rows, scale_ids[: len(pair)]))
+            for value, name in zip(out, ("utility", "scores", "std")):
+                value[low + image, person] = scored[name].to(value.dtype)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from .configuration_pamela import PamelaConfig
 from .fusion_pamela import PairTokens
-from .losses import CUTPOINT_PAD, MAX_STRETCH, ordinal_log_probs
+from .losses import CUTPOINT_PAD, MAX_STRETCH, ordinal_log_probs, ordinal_moments
 
 
 class RatingScalesMixin:
@@ -94,13 +94,32 @@ class RatingScalesMixin:
             default = list(self.config.rating_scales).index(self.config.default_scale)
             scale_ids = torch.full((utilities.shape[-1],), default, device=self.device)
         scale_ids = scale_ids.to(self.device)
-        style = rows.pairs(self.style(rows.distinct).float())
-        shift, stretch = style[:, :1], style[:, 1:].clamp(-MAX_STRETCH, MAX_STRETCH).exp()
+        style, width = (rows.pairs(value) for value in self._scale_use(rows.distinct))
+        shift, stretch = style[:, :1], style[:, 1:].exp()
         cutpoints = self.scale_cutpoints()[scale_ids] * stretch + shift
-        known = rows.distinct.float().square().sum(-1, keepdim=True) / (2 * self.config.unknown_width**2)
-        width = rows.pairs((self.unknown_stretch.float() * (-known).exp()).exp())
         log_probs = ordinal_log_probs(utilities * width.squeeze(-1), cutpoints * width)
         return log_probs, self.scale_levels()[scale_ids]
+
+    def moments(self, utilities: Tensor, rows: Tensor, scale: int) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation `(I, U)` of U people's ratings of I images: `link`, averaged over members.
+
+        Args:
+            utilities: `(members, I, U)` float32.
+            rows: `(U, hidden_size)` of the people, the part that the networks take.
+            scale: index of the rating scale.
+        """
+        style, width = self._scale_use(rows)
+        levels = list(self.config.rating_scales.values())[scale]
+        cutpoints = self.scale_cutpoints()[scale, : len(levels) - 1] * style[:, 1:].exp() + style[:, :1]
+        return ordinal_moments(utilities * width.squeeze(-1), (cutpoints * width).T.unsqueeze(1), levels)
+
+    def _scale_use(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Shift and log-stretch `(n, 2)` of people's cutpoints, and `(n, 1)` what their utilities and cutpoints are
+        multiplied by, from rows `(n, hidden_size)`."""
+        shift, stretch = self.style(rows).float().split(1, dim=-1)
+        known = rows.float().square().sum(-1, keepdim=True) / (2 * self.config.unknown_width**2)
+        width = (self.unknown_stretch.float() * (-known).exp()).exp()
+        return torch.cat([shift, stretch.clamp(-MAX_STRETCH, MAX_STRETCH)], dim=-1), width
 
 
 def _raw_cutpoints(points: Tensor) -> Tensor:

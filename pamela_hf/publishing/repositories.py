@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from huggingface_hub import HfApi
 from transformers.utils import logging
@@ -24,10 +25,12 @@ from ..hub.transfer import HubError, PushResult, check_links, push_folder
 from ..model.configuration_pamela import LOCAL_ENCODER, PamelaConfig
 from ..model.modeling_pamela import PamelaRewardModel
 from ..model.processing_pamela import PamelaProcessor
-from ..ratings.builder import IMAGE_FEATURES, RATING_FEATURES, load_ratings
+from ..ratings.builder import ANSWERS, IMAGE_FEATURES, load_ratings
 from ..ratings.card import ratings_card
-from ..ratings.sources.prepared import write_images, write_ratings
+from ..ratings.preparation import write_answers
+from ..ratings.sources.prepared import write_images
 from ..ratings.table import DEMOGRAPHIC_FIELDS, RatingData, Release
+from ..rewards.hub import add_hub_files
 from ..scoring import PamelaScorer
 from .cards import model_card
 from .pictures import cleaned_rows
@@ -37,14 +40,14 @@ from .released import Released, look_up, released_participants, released_users
 logger = logging.get_logger(__name__)
 
 MODEL_FILES = (
-    "README.md", "config.json", "processor_config.json", "*.py",
+    "README.md", "config.json", "processor_config.json", "*.py", "requirements.txt",
     "model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json",
     "encoder/config.json", "encoder/*.safetensors", "encoder/model.safetensors.index.json",
     "encoder/preprocessor_config.json", "encoder/processor_config.json", "encoder/image_processor_config.json",
     "encoder/tokenizer.json", "encoder/tokenizer_config.json", "encoder/special_tokens_map.json",
     "encoder/tokenizer.model",
 )  # fmt: skip
-RATINGS_FILES = ("README.md", "ratings/*.parquet", "images/*.parquet", "embeddings.safetensors")
+RATINGS_FILES = ("README.md", "ratings/*.parquet", "choices/*.parquet", "images/*.parquet", "embeddings.safetensors")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -99,6 +102,7 @@ def push_model(
         model.save_pretrained(staged)
         processor.save_pretrained(staged)
         forget_places(staged)
+        add_hub_files(staged)
         card = model_card(
             config,
             repo_id,
@@ -219,11 +223,12 @@ def push_ratings(
             cleaned; and what `push_folder` raises.
     """
     folder = Path(folder)
-    if not any((folder / "ratings").glob("*.parquet")):
+    if not any(any((folder / kind).glob("*.parquet")) for kind in ANSWERS):
         raise HubError(f"{folder} is not a prepared ratings folder. Make one: pamela prepare-ratings SOURCE OUT.")
     check_links(folder, [p.relative_to(folder).as_posix() for pattern in RATINGS_FILES for p in folder.glob(pattern)])
     ratings = load_ratings(folder, source="prepared")
-    everybody = {str(p) for table in ratings.splits.values() for p in table.participant_id.unique()}
+    tables = [*ratings.splits.values(), *ratings.choices.values()]
+    everybody = {str(p) for table in tables for p in table.participant_id.unique()}
     release = ratings.releases.get("")
     public = released_participants(ratings, _looked_up(release, dry_run)) if release else set()
     own = sorted(everybody - public)
@@ -232,17 +237,14 @@ def push_ratings(
     names = [] if keep_ids else own
     dropped = () if with_demographics or not own else ("age", *DEMOGRAPHIC_FIELDS)
     with scratch_folder("pamela-ratings") as staged:
-        (staged / "ratings").mkdir()
         (staged / "images").mkdir()
         if names or dropped:
             mapping = (pseudonyms or Pseudonyms(taken=public)).assign(names, save=not dry_run)
-            ratings = _veiled(ratings, mapping, dropped, own)
+            ratings = _published(ratings, mapping, dropped, own)
             private_values = _distinctive(names, mapping.values())
         else:
             private_values = []
-        for split, table in ratings.splits.items():
-            file = staged / "ratings" / f"{split}-00000-of-00001.parquet"
-            write_ratings(table, file, RATING_FEATURES.arrow_schema)
+        write_answers(ratings, staged)
         stored = sorted((folder / "images").glob("*.parquet"))
         write_images(cleaned_rows(stored), staged / "images", IMAGE_FEATURES.arrow_schema)
         if (folder / "embeddings.safetensors").is_file():
@@ -262,7 +264,7 @@ def push_ratings(
             "dataset",
             allow=RATINGS_FILES,
             private=private,
-            message=f"Upload {sum(map(len, ratings.splits.values())):,} ratings",
+            message=f"Upload {sum(map(len, tables)):,} {'ratings' if ratings.splits else 'choices'}",
             dry_run=dry_run,
             token=token,
             private_values=private_values,
@@ -348,16 +350,24 @@ def _rename_users(model: PamelaRewardModel, mapping: Mapping[str, str]) -> None:
     model.config.users = [users[i] for i in order]
 
 
-def _veiled(ratings: RatingData, mapping: Mapping[str, str], dropped: Iterable[str], own: Iterable[str]) -> RatingData:
-    """The ratings under published names, rows in their order, without some columns' values of one's `own` raters."""
-    splits = {}
-    for split, table in ratings.splits.items():
+def _published(
+    ratings: RatingData, mapping: Mapping[str, str], dropped: Iterable[str], own: Iterable[str]
+) -> RatingData:
+    """The ratings and choices under published names, rows in their order, without some columns' values of one's `own`
+    raters."""
+    own = set(own)
+
+    def published(table: pd.DataFrame) -> pd.DataFrame:
         people = table.participant_id.astype(str)
-        ours = people.isin(set(own))
-        hidden = {column: table[column].mask(ours) for column in dropped}
+        hidden = {column: table[column].mask(people.isin(own)) for column in dropped}
         table = table.assign(participant_id=people.map(lambda n: mapping.get(n, n)).astype("category"), **hidden)
-        splits[split] = table.sort_values("participant_id", kind="stable", ignore_index=True)
-    return replace(ratings, splits=splits)
+        return table.sort_values("participant_id", kind="stable", ignore_index=True)
+
+    return replace(
+        ratings,
+        splits={split: published(table) for split, table in ratings.splits.items()},
+        choices={split: published(table) for split, table in ratings.choices.items()},
+    )
 
 
 def link_or_copy(source: Path, target: Path) -> None:

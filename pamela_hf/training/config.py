@@ -35,7 +35,9 @@ class TrainingConfig:
         pairwise_weight: λ of the within-person pairwise loss; 0 = off.
         user_dropout, demographics_dropout, metadata_dropout, prompt_dropout: how often each is replaced by "unknown"
             in training, so that any may be missing later; 0 = never.
-        source_weights: source name → weight of its ratings in the loss, above 0 (default 1).
+        source_weights: source name → weight of its answers in the loss, above 0 (default 1). Ratings of a source with
+            several scales go by scale, `source/scale`.
+        choice_weight: weight of a choice in the loss, beside a rating's 1, on top of its source's.
         without: pieces switched off by name, for ablations: user, demographics, metadata, prompt, multiplicative,
             taste_factors, linear, pairwise, ordinal (squared error in its place).
         early_stopping: a metric such as `val_seen/user_srocc`; the best epoch's model is kept and training stops
@@ -62,6 +64,7 @@ class TrainingConfig:
     metadata_dropout: float = 0.15
     prompt_dropout: float = 0.15
     source_weights: dict[str, float] = field(default_factory=dict)
+    choice_weight: float = 1.0
     without: list[str] = field(default_factory=list)
     early_stopping: str | None = None
     patience: int = 3
@@ -82,6 +85,7 @@ class TrainingConfig:
         self._number("pairwise_weight", float, 0)
         if self.row_prior_std is not None:
             self._number("row_prior_std", float, 1e-6)
+        self._number("choice_weight", float, 1e-6)
         for name in ("user", "demographics", "metadata", "prompt"):
             self._number(f"{name}_dropout", float, 0, 1)
         self._number("warmup_fraction", float, 0, 1)

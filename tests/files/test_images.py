@@ -138,6 +138,34 @@ def test_copies_hash_alike_and_others_do_not():
     assert all(groups[f"{k}"] == groups[f"{k} small"] == groups[f"{k} jpeg"] == k for k in range(30))
 
 
+@pytest.mark.parametrize("cells", [1, 60, 1 << 22])
+def test_groups_are_those_of_all_pairs_however_many_are_compared_at_a_time(cells, monkeypatch):
+    from scipy.sparse.csgraph import connected_components
+
+    from pamela_hf.ratings import near_duplicates
+
+    monkeypatch.setattr(near_duplicates, "MAX_CELLS", cells)
+    rng = np.random.default_rng(0)
+    bits = rng.integers(0, 2, (40, 64))
+    for one in range(0, 40, 5):  # a chain: each differs from the one before in 3 bits
+        bits[one + 1] = bits[one]
+        bits[one + 1, :3] ^= 1
+        bits[one + 2] = bits[one + 1]
+        bits[one + 2, 3:6] ^= 1
+    rows = rng.normal(size=(40, 6))
+    rows[7], rows[23], rows[39] = rows[0], rows[1], rows[2]
+    hashes = {f"{i}": int("".join(map(str, one)), 2) for i, one in enumerate(bits) if i != 3}
+    near = (bits[:, None] != bits).sum(2) <= 4
+    near[3] = near[:, 3] = False
+    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    near |= unit @ unit.T >= 0.98
+    _, expected = connected_components(near, directed=False)
+    groups = near_duplicate_groups([f"{i}" for i in range(40)], hashes=hashes, embeddings=rows, min_cosine=0.98)
+    found = np.array(list(groups.values()))
+    assert len(set(found)) < 40 - 16 + 1
+    np.testing.assert_array_equal(found[:, None] == found, expected[:, None] == expected)
+
+
 def test_groups_by_embedding_are_chains_and_zero_rows_match_nothing():
     angles = np.deg2rad([0, 8, 16, 90])
     rows = np.stack([np.cos(angles), np.sin(angles)], axis=1)

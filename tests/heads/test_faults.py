@@ -153,16 +153,20 @@ def kill_while_saving(head, folder, kills):
     heads, rng, part_way = [head, head.with_strength(0.5)], np.random.default_rng(0), 0
     heads[0].save(folder)
     for _ in range(kills):
+        started, begins = os.pipe()
         child = os.fork()
         if not child:
             try:
                 for i in range(10_000):
                     heads[(i + 1) % 2].save(folder)
+                    os.write(begins, b".")
             finally:
                 os._exit(0)
+        os.read(started, 1)  # a busy machine takes its time to start a process
         time.sleep(float(rng.uniform(0.001, 0.03)))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
+        os.close(started), os.close(begins)
         part_way += len(os.listdir(folder.parent)) > 1
         row = UserHead.load(folder).row
         assert any(np.array_equal(row, one.row) for one in heads)

@@ -7,6 +7,7 @@ from pamela_hf.model.losses import (
     CUTPOINT_PAD,
     MAX_STRETCH,
     ordinal_log_probs,
+    ordinal_moments,
     ordinal_nll,
     pairwise_logistic,
     preference_probability,
@@ -32,6 +33,18 @@ def test_padded_levels_have_no_probability_and_finite_gradients():
     torch.testing.assert_close(probs.sum(-1), torch.ones(3))
     ordinal_nll(log_probs, torch.tensor([1, 2, 0])).sum().backward()
     assert utility.grad.isfinite().all() and cutpoints.grad.isfinite().all()
+
+
+def test_moments_are_those_of_the_probabilities_averaged_over_members():
+    utility, levels = 3 * torch.randn(4, 6, 3), (1.0, 2.0, 4.0, 8.0)
+    utility[0, 0], utility[1, 1] = 30.0, -30.0  # members that are certain
+    cutpoints = torch.tensor([-2.0, 0.3, 0.9]) * torch.tensor([0.5, 1.0, 2.0]).unsqueeze(-1)
+    probs = ordinal_log_probs(utility, cutpoints).exp().mean(0).double()
+    mean = probs @ torch.tensor(levels).double()
+    std = (probs * (torch.tensor(levels) - mean.unsqueeze(-1)).square()).sum(-1).sqrt()
+    found = ordinal_moments(utility, cutpoints.T.unsqueeze(1), levels)
+    torch.testing.assert_close(found[0].double(), mean, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(found[1].double(), std, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("utility", [-200.0, -50.0, 50.0, 200.0])

@@ -116,6 +116,49 @@ def test_score_matrix_equals_pairs(model, features):
         torch.testing.assert_close(grid.std[:, j], pairs.std)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"num_fusion_layers": 1},
+        {"num_fusion_layers": 1, "interaction_rank": 0, "taste_factors": 0},
+        {"num_fusion_layers": 1, "linear_share": 0.0},
+        {"num_fusion_layers": 1, "text_embed_dim": 0},
+        {"num_fusion_layers": 1, "metadata_share": 0.4},
+    ],
+)
+def test_a_grid_of_any_shape_equals_pairs(changes, monkeypatch):
+    monkeypatch.setattr("pamela_hf.model.modeling_pamela.IMAGES_AT_ONCE", 3)
+    torch.manual_seed(3)
+    model = PamelaRewardModel(tiny_config(**changes)).eval()
+    for tensor in (*model.parameters(), *model.features.buffers()):
+        tensor.data.add_(0.2 * torch.randn(tensor.shape))
+    image, text = torch.randn(7, 12), torch.randn(7, 6)
+    text[2] = 0  # no prompt
+    mask = torch.tensor([True, False, True, True, True, False, True])
+    kinds = torch.tensor([[0], [1], [2], [1], [0], [2], [1]])
+    rows, ages = torch.randn(5, model.config.row_size), torch.randint(0, 2, (5, 2))
+    pair = torch.cartesian_prod(torch.arange(7), torch.arange(5))
+    asked = {"user_embeds": rows, "demographic_ids": ages}
+    known = {"metadata_ids": kinds, "prompt_mask": mask}
+    if not model.config.text_embed_dim:
+        text, known = None, {"metadata_ids": kinds}
+    index = pair[:, 0]
+    pairs = model(
+        image,
+        text,
+        image_index=index,
+        **{name: value[index] for name, value in known.items()},
+        **{name: value[pair[:, 1]] for name, value in asked.items()},
+    )
+    for max_pairs in (1, 3, 11, None):
+        grid = model.score_matrix(image, text, **known, **asked, max_pairs=max_pairs)
+        for name in ("utility", "scores", "std"):
+            torch.testing.assert_close(grid[name].flatten(), pairs[name], atol=1e-5, rtol=1e-5)
+    assert model.score_matrix(image[:0], user_embeds=rows).scores.shape == (0, 5)
+    assert model.score_matrix(image, user_embeds=rows[:0]).scores.shape == (7, 0)
+
+
 def test_an_images_score_does_not_depend_on_its_batch(model):
     image, text = torch.randn(64, 12), torch.randn(64, 6)
     ids = torch.randint(0, 4, (64,))

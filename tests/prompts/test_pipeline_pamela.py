@@ -16,7 +16,7 @@ from tiny_pipelines import PROMPT, SMALL, around, tiny_chat_model, tiny_chat_tok
 from tqdm.auto import tqdm
 
 from pamela_hf.heads.head import UserHead
-from pamela_hf.prompts.pipeline_pamela import PamelaPromptPipeline, _told
+from pamela_hf.prompts.pipeline_pamela import PamelaPromptPipeline, _stable_text
 from pamela_hf.prompts.run_folder import TraceError, read_trace
 from pamela_hf.scoring import PamelaScorer
 from pamela_hf.simulation.pipeline import SimulatedPipeline
@@ -288,8 +288,8 @@ def test_a_killed_run_resumes_to_the_same_files(pipe, tmp_path):
 
 def test_arguments_are_named_alike_in_every_process():
     first, second = (type("Callback", (), {})() for _ in range(2))
-    assert _told(first) == _told(second) and "Callback" in _told(first)
-    assert _told([1, 2]) != _told([2, 1])
+    assert _stable_text(first) == _stable_text(second) and "Callback" in _stable_text(first)
+    assert _stable_text([1, 2]) != _stable_text([2, 1])
 
 
 def test_resuming_renders_nothing_and_refuses_changes(pipe, tmp_path):
