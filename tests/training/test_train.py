@@ -243,6 +243,40 @@ def test_altered_checkpoints_are_refused_by_name(sources, tmp_path, caplog):
         latest_checkpoint(folder)
 
 
+def test_a_full_disk_is_one_line_and_the_last_checkpoint_is_whole(sources, tmp_path, monkeypatch):
+    """As PyTorch says it: a RuntimeError about one of its own lines, on a disk without a free byte."""
+    from collections import namedtuple
+
+    from accelerate import Accelerator
+
+    from pamela_hf.files.writing import WriteError
+
+    saved, save_state = [], Accelerator.save_state
+
+    def fails_later(self, place, *args, **kwargs):
+        saved.append(place)
+        if len(saved) == 3:
+            Path(place).mkdir(parents=True)
+            Path(place, "torn").write_bytes(b"x" * 100)
+            raise RuntimeError("[enforce fail at inline_container.cc:659] . unexpected pos 64 vs 0")
+        return save_state(self, place, *args, **kwargs)
+
+    usage = namedtuple("usage", "total used free")
+    with monkeypatch.context() as patch:
+        patch.setattr(Accelerator, "save_state", fails_later)
+        patch.setattr(shutil, "disk_usage", lambda path: usage(1 << 30, 1 << 30, 0))
+        with pytest.raises(WriteError) as caught:
+            train(small_config(epochs=3, checkpoint_every=2), *sources, tmp_path / "run", progress=False)
+    said = str(caught.value)
+    assert "\n" not in said and "No space left on device" in said and str(tmp_path / "run" / "checkpoints") in said
+    assert "enforce fail" not in said and "another disk" in said
+    folder = tmp_path / "run" / "checkpoints"
+    assert sorted(p.name for p in folder.iterdir()) == ["step-00000002", "step-00000004"]
+    assert latest_checkpoint(folder).state["step"] == 4
+    train(small_config(epochs=3, checkpoint_every=2), *sources, tmp_path / "run", resume=True, progress=False)
+    assert (tmp_path / "run" / "config.json").is_file()
+
+
 STATE = {"step": 26, "best": {"value": None, "epoch": -1}}
 BAD_STATES = [
     "[]", "26", "null", "{}", "{", "", json.dumps({"step": 26}), json.dumps({**STATE, "step": -5}),
