@@ -384,7 +384,8 @@ _PAGE = template("""\
 {% block content %}
 {% set judged = "choices" if choices and not sections else "ratings" %}
 {{ kit.heading("How well are people's own " ~ judged ~ " predicted?", meta.simulated) }}
-<p class="soft">{{ judged | capitalize }}: {{ meta.data }}. Everything is judged person by person, then averaged over people.</p>
+<p class="soft">{{ judged | capitalize }}: {{ meta.data }}. Everything is judged person by person, then averaged over
+people.</p>
 {% if meta.simulated %}
 <p class="note">The people and images of this report are simulated: it shows that the parts work, not how well real
 taste is predicted.</p>
