@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test faults bench lint clean
+.PHONY: demo test test-oldest faults bench lint clean app browser
 test: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/python -m pytest -m "not slow and not faults and not browser and not hub"
@@ -13,8 +13,21 @@ test: $(STAMP)
 demo: $(STAMP)
 	$(BIN)/python scripts/demo.py --output runs/demo
 
+# the page to rate on, in the demo's world
+app: $(STAMP)
+	test -d runs/demo/model || $(BIN)/python scripts/demo.py --output runs/demo
+	$(BIN)/python scripts/app.py --images runs/demo/ratings/images --model runs/demo/model --store runs/app.db
+
+# needs Chromium; CHROMIUM=… says where it is
+browser: $(STAMP)
+	$(BIN)/python -m pytest -m browser
+
 faults: $(STAMP)
-	$(BIN)/python -m pytest -m "faults or slow"
+	$(BIN)/python tests/run_faults.py --output runs/faults
+
+# the lower bounds of setup.cfg, in a second environment
+test-oldest: .venv-oldest/.installed
+	.venv-oldest/bin/python -m pytest -m "not slow and not faults and not browser and not hub"
 
 bench: $(STAMP)
 	$(BIN)/python scripts/bench.py --output runs/bench
@@ -27,5 +40,11 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
 	touch $(STAMP)
 
+.venv-oldest/.installed: setup.cfg constraints.txt scripts/oldest_versions.py
+	$(PYTHON) -m venv .venv-oldest
+	$(PYTHON) scripts/oldest_versions.py > .venv-oldest/oldest.txt
+	.venv-oldest/bin/python -m pip install --quiet -c .venv-oldest/oldest.txt -e ".[heads,pipeline,evaluate,study,trackers]" "pytest>=8" "hypothesis>=6.100"
+	touch $@
+
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) .venv-oldest runs

@@ -11,15 +11,23 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from .files.config import ParseError, read_json
+from .files.escaping import printable
 from .files.writing import replacing_file
 from .model.configuration_pamela import PamelaConfig
 
 EMBEDDINGS_NAME = "embeddings.safetensors"
+MAX_HEADER = 100 << 20  # bytes; safetensors' own limit
+MAX_WIDTH = 65_536  # numbers of a feature
+MAX_FEATURE = 1e6
+MAX_ID = 4096  # letters of an id
+FLOAT_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}  # of a number, by its type in a safetensors file
 
 
 class EmbeddingError(ValueError):
@@ -89,6 +97,7 @@ class Embeddings:
             self.backbone,
             self.revision,
             self.preprocessing,
+            [self.source_keys[row] for row in rows] if self.source_keys else [],
         )
 
     def content_hash(self) -> str:
@@ -131,26 +140,26 @@ def load_embeddings(path: str | os.PathLike) -> Embeddings:
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist. Make it with: pamela embed --data {path.parent}")
     try:
+        header, names = _checked_header(path)
+        ids = _ids(header, "image_ids")
         with safe_open(path, framework="pt") as file:  # NumPy has no bfloat16
-            header = file.metadata() or {}
-            names = set(file.keys())
-            if "image_embeds" not in names or "image_ids" not in header:
-                raise EmbeddingError(f"{path} lacks image_embeds or the header's image_ids; it holds {sorted(names)}.")
             # a copy: the file's own memory changes when somebody writes into the file
             image_embeds = np.array(file.get_tensor("image_embeds").float())
             text_embeds = np.array(file.get_tensor("text_embeds").float()) if "text_embeds" in names else None
         out = Embeddings(
-            [str(i) for i in json.loads(header["image_ids"])],
+            ids,
             image_embeds,
             text_embeds,
-            [str(i) for i in json.loads(header.get("no_prompt_ids", "[]"))],
+            _ids(header, "no_prompt_ids"),
             header.get("backbone"),
             header.get("revision"),
             header.get("preprocessing"),
-            json.loads(header.get("source_keys", "[]")),
+            _ids(header, "source_keys"),
         )
-    except (SafetensorError, json.JSONDecodeError, TypeError) as error:
-        raise EmbeddingError(f"{path} is damaged ({error}). Delete it and run `pamela embed` again.") from error
+        _check_contents(out)
+    except (SafetensorError, ParseError, OSError) as error:
+        what = printable(str(error), 200)
+        raise EmbeddingError(f"{path} is damaged ({what}). Delete it and run `pamela embed` again.") from None
     except EmbeddingError as error:
         raise EmbeddingError(f"{path}: {error}") from None
     # Ours always carry a hash over everything. Files made elsewhere say image_ids alone, besides PyTorch's "format": of
@@ -165,6 +174,81 @@ def load_embeddings(path: str | os.PathLike) -> Embeddings:
     if stated is not None and stated != _hash(header, out.image_embeds, out.text_embeds):
         raise EmbeddingError(f"{path} does not hold what was written (sha256 differs). Run `pamela embed` again.")
     return out
+
+
+def _checked_header(path: Path) -> tuple[dict[str, str], set[str]]:
+    """(what the header says, names of the tensors) of an embeddings file, before anything of it is loaded.
+
+    Source: https://github.com/huggingface/safetensors#format (8 bytes of length, JSON, tensors).
+
+    Raises:
+        ParseError: its header is no JSON, or of lies. EmbeddingError: it holds something else than features.
+    """
+    size = path.stat().st_size
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if size < 8 or length > min(MAX_HEADER, size - 8):
+            raise ParseError(f"its header would have {length:,} bytes")
+        header = read_json(file.read(length), max_bytes=MAX_HEADER, max_depth=3)
+    if not isinstance(header, dict):
+        raise ParseError("its header is no object")
+    said = header.pop("__metadata__", {})
+    if not isinstance(said, dict) or not all(isinstance(value, str) for value in said.values()):
+        raise ParseError("its __metadata__ is no object of texts")
+    if "image_embeds" not in header or "image_ids" not in said:
+        names = ", ".join(map(printable, sorted(header)[:5]))
+        raise EmbeddingError(f"it lacks image_embeds or the header's image_ids; it holds {names or 'nothing'}.")
+    if extra := sorted(set(header) - {"image_embeds", "text_embeds"}):
+        raise EmbeddingError(
+            f"it holds a tensor {printable(extra[0], 60)!r}; image_embeds and text_embeds are allowed."
+        )
+    for name in ("backbone", "revision", "preprocessing"):
+        if len(said.get(name, "")) > MAX_ID or not said.get(name, "").isprintable():
+            raise EmbeddingError(f"{name} in its header is no name of at most {MAX_ID} printable letters.")
+    for name, tensor in header.items():
+        _check_tensor(name, tensor, size - 8 - length)
+    return said, set(header)
+
+
+def _check_tensor(name: str, tensor: Any, most: int) -> None:
+    """Raises EmbeddingError unless a header's entry is that of a matrix of floats within the file's `most` bytes."""
+    known = isinstance(tensor, dict) and tensor.keys() == {"dtype", "shape", "data_offsets"}
+    if not known or not isinstance(tensor["dtype"], str) or tensor["dtype"] not in FLOAT_BYTES:
+        kind = printable(str(tensor.get("dtype")), 20) if isinstance(tensor, dict) else "nothing"
+        raise EmbeddingError(f"{name} is of type {kind}; allowed: {', '.join(FLOAT_BYTES)}.")
+    for key in ("shape", "data_offsets"):
+        pair = tensor[key]
+        if not isinstance(pair, list) or len(pair) != 2 or any(type(n) is not int or n < 0 for n in pair):
+            raise EmbeddingError(f"{name} has {key} {printable(str(pair), 60)}; two whole numbers are needed.")
+    (rows, width), (start, end) = tensor["shape"], tensor["data_offsets"]
+    if not 1 <= width <= MAX_WIDTH:
+        raise EmbeddingError(f"{name} is {width} wide; allowed: 1 to {MAX_WIDTH}.")
+    if end > most or end - start != rows * width * FLOAT_BYTES[tensor["dtype"]]:
+        raise EmbeddingError(f"{name} of shape ({rows}, {width}) would lie at bytes {start} to {end} of {most}.")
+
+
+def _ids(header: dict[str, str], key: str) -> list[str]:
+    """A header's JSON list of ids: texts, or whole numbers as some clients write them."""
+    values = read_json(header.get(key, "[]"), max_bytes=MAX_HEADER, max_depth=1)
+    if not isinstance(values, list) or any(type(value) not in (str, int) for value in values):
+        raise EmbeddingError(f"{key} in its header is no JSON list of texts.")
+    ids = [str(value) for value in values]
+    if (long := next((i for i in ids if not 1 <= len(i) <= MAX_ID), None)) is not None:
+        raise EmbeddingError(
+            f"{key} in its header holds {printable(long, 60)!r}, of {len(long)} letters; at most {MAX_ID}."
+        )
+    return ids
+
+
+def _check_contents(embeddings: Embeddings) -> None:
+    """Raises EmbeddingError for what no encoder makes."""
+    for name, value in (("image_embeds", embeddings.image_embeds), ("text_embeds", embeddings.text_embeds)):
+        if value is not None and value.size and (largest := float(max(value.max(), -value.min()))) > MAX_FEATURE:
+            raise EmbeddingError(f"{name} holds a value of {largest:.3g}; encoders' are far below {MAX_FEATURE:g}.")
+    if unknown := sorted(set(embeddings.no_prompt_ids) - set(embeddings.image_ids)):
+        raise EmbeddingError(f"no_prompt_ids holds {printable(unknown[0], 60)!r}, which is none of image_ids.")
+    if embeddings.source_keys and len(embeddings.source_keys) != len(embeddings):
+        raise EmbeddingError(f"source_keys holds {len(embeddings.source_keys)} of {len(embeddings)} images.")
 
 
 def join_embeddings(parts: dict[str, Embeddings]) -> Embeddings:
@@ -211,5 +295,3 @@ def check_encoder(config: PamelaConfig, embeddings: Embeddings, where: str = "th
             f"{where} were not made by this model's encoder: {'; '.join(differing)}. "
             f"Embed the images with {config.backbone or 'the encoder of the training data'}."
         )
-
-

@@ -49,7 +49,9 @@ def usable_device(name: str | torch.device | None = None) -> torch.device:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         what = str(error).splitlines()[0]
-        raise ValueError(f"device={str(name)!r} is not here ({what}). Leave it out: {default_device()} is.") from None
+        raise ValueError(
+            f"device={str(name)!r} is not available ({what}). Leave it out: {default_device()} is used then."
+        ) from None
 
 
 def check_encoder_folder(folder: str | os.PathLike, embeddings: Embeddings) -> None:
@@ -63,7 +65,7 @@ def check_encoder_folder(folder: str | os.PathLike, embeddings: Embeddings) -> N
         EmbeddingError: another encoder made them. FileNotFoundError: there is no such folder.
     """
     if not Path(folder).is_dir():
-        raise FileNotFoundError(f"encoder={str(folder)!r} is no folder. Name the one that made the features.")
+        raise FileNotFoundError(f"encoder={str(folder)!r} is not a folder. Name the one that made the features.")
     made = embeddings.revision
     precisions = (torch.float32, torch.bfloat16, torch.float16) if made else ()
     hashes = (weights_hash(load_encoder(str(folder), dtype=dtype)) for dtype in precisions)
@@ -92,8 +94,8 @@ class FrozenEncoder:
 
     Raises:
         OSError: no such folder or repository.
-        ValueError: a device that is not here.
-        EmbeddingError: it is no image–text encoder.
+        ValueError: a device that is not available.
+        EmbeddingError: it is not an image–text encoder.
     """
 
     def __init__(
@@ -114,7 +116,7 @@ class FrozenEncoder:
         model.to(device).requires_grad_(False).eval()
         self._take(model, *load_preprocessors(backbone, revision, config=config, **kwargs))
         self.preprocessing = preprocessing_fingerprint(self.image_processor, self.tokenizer)
-        # A folder of this machine is no name to write down: the encoder is then known by its weights.
+        # The path of a folder on this machine is not written down: the encoder is then known by its weights.
         local = Path(backbone).is_dir()
         self.name = LOCAL_ENCODER if local else str(backbone)
         self.revision = weights_hash(model) if local else revision

@@ -64,7 +64,7 @@ class PersonRatings:
 
 @dataclass(frozen=True)
 class Metric:
-    """One row of [`METRICS`]. Exactly one of `of_person` and `of_people` is given.
+    """One row of [`METRICS`], where exactly one of `of_person` and `of_people` is given, or of another such table.
 
     Args:
         meaning: one line for somebody who has never heard of the metric, shown beside its values.
@@ -470,6 +470,18 @@ def paired_bootstrap(a: Array, b: Array, n: int = 1000, seed: int = 0) -> dict[s
     draws = _weighted_mean(a - b, bootstrap_weights(len(a), n, seed))
     value = float(_weighted_mean(a - b, np.ones((1, len(a))))[0])
     return Estimate(value, draws, int(np.isfinite(a - b).sum())).as_dict()
+
+
+def mean_over_people(values: np.ndarray, weights: np.ndarray) -> Estimate:
+    """The mean of people's values, all alike, with its bootstrap draws.
+
+    Args:
+        values: (U,), NaN: the person has none.
+        weights: (B, U) how often each person is drawn, see [`bootstrap_weights`].
+    """
+    known = np.isfinite(values)
+    value = float(_weighted_mean(values, np.ones((1, len(values))))[0])
+    return Estimate(value, _weighted_mean(values, weights), int(known.sum()), known)
 
 
 def _weighted_mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Scores: what any scorer gives (`Scorer`, `Predictions`) and the reward model as one (`PamelaScorer`)."""
 
+import json
 import numbers
 import os
 import threading
@@ -25,11 +26,13 @@ from .files.folders import Found, NameFinder, walk
 from .files.images import IMAGE_SUFFIXES, ImageError, each_image, is_single, open_image, open_in_batches
 from .files.locations import folder_or_repository
 from .files.writing import replacing_file, write_text
+from .folder_cache import embed_folder
 from .model.configuration_pamela import PamelaConfig
 from .model.modeling_pamela import PamelaRewardModel
 from .model.processing_pamela import PamelaProcessor, align, clean_prompts
 
 logger = logging.get_logger(__name__)
+FEATURES_AT_A_TIME = 512  # images scored from features that are there already
 
 
 @dataclass
@@ -69,7 +72,7 @@ class RatingArrays:
     demographic_ids: np.ndarray  # (n, F)
     metadata_ids: np.ndarray  # (n, M)
     scale_ids: np.ndarray
-    labels: np.ndarray  # level indices, -1 where the rating is none of the scale's levels
+    labels: np.ndarray  # level indices, -1 where the rating is not a level of the scale
 
     def __len__(self) -> int:
         return len(self.image_rows)
@@ -107,6 +110,47 @@ def encode_ratings(ratings: pd.DataFrame, config: PamelaConfig, embeddings: Embe
         metadata_ids=fields(config.metadata),
         scale_ids=scale_ids,
         labels=labels,
+    )
+
+
+@dataclass
+class ChoiceArrays:
+    """Choices as a model's row numbers, m of each; of two images the preferred one first."""
+
+    image_rows: np.ndarray  # (m, 2) rows of the embeddings
+    people: np.ndarray  # who chose, numbered in the order of their names
+    user_ids: np.ndarray  # 0 = unknown
+    demographic_ids: np.ndarray  # (m, F)
+    metadata_ids: np.ndarray  # (m, 2, M)
+    ties: np.ndarray  # bool
+
+    def __len__(self) -> int:
+        return len(self.ties)
+
+
+def encode_choices(choices: pd.DataFrame, config: PamelaConfig, embeddings: Embeddings) -> ChoiceArrays:
+    """Row numbers of a table of choices; people and values the model does not know are row 0.
+
+    Raises:
+        EmbeddingError: an image without an embedding.
+    """
+
+    def ids(column: str, vocabulary: Sequence[str]) -> np.ndarray:
+        row = {value: i + 1 for i, value in enumerate(vocabulary)}
+        return _per_category(choices[column], lambda values: np.array([row.get(v, 0) for v in values], np.int64), 0)
+
+    def stacked(columns: list[np.ndarray]) -> np.ndarray:
+        return np.stack(columns, -1) if columns else np.zeros((len(choices), 0), np.int64)
+
+    sides = ("preferred", "other")
+    metadata = [stacked([ids(f"{side}_{field}", v) for field, v in config.metadata.items()]) for side in sides]
+    return ChoiceArrays(
+        image_rows=stacked([_per_category(choices[f"{side}_id"], embeddings.rows) for side in sides]),
+        people=pd.factorize(choices["participant_id"].astype(str), sort=True)[0],
+        user_ids=ids("participant_id", config.users),
+        demographic_ids=stacked([ids(field, values) for field, values in config.demographics.items()]),
+        metadata_ids=np.stack(metadata, 1),
+        ties=choices["tie"].to_numpy(bool),
     )
 
 
@@ -212,7 +256,7 @@ class PamelaScorer:
 
         Raises:
             OSError: no such folder or repository.
-            ValueError: a device that is not here, weights that are not whole, both names of one argument.
+            ValueError: a device that is not available, weights that are not whole, both names of one argument.
         """
         if dtype is not None and torch_dtype is not None:
             raise ValueError(
@@ -518,6 +562,52 @@ class PamelaScorer:
         back[order] = np.arange(len(order))
         return Predictions(*(np.concatenate(column)[back] for column in zip(*parts)))
 
+    def predict_choices(
+        self, choices: pd.DataFrame, embeddings: Embeddings, batch_size: int = 1024
+    ) -> np.ndarray:
+        """Probabilities `(m, 3)` that the first image of a choice is preferred, neither is, and the second is, as a
+        model answers that was trained on choices; one that was not knows no ties.
+
+        Args:
+            choices: table of m choices, see [`pamela_hf.ratings.table.RatingData`].
+            embeddings: features of the images.
+            batch_size: choices at a time.
+
+        Raises:
+            EmbeddingError: the features are another encoder's, or an image has none.
+        """
+        check_encoder(self.config, embeddings)
+        arrays = encode_choices(choices, self.config, embeddings)
+        has_text = embeddings.text_embeds is not None and self.config.text_embed_dim
+        found = [np.zeros((0, 3))]
+        with scoring_mode(self.model), torch.inference_mode():
+            for start in range(0, len(arrays), batch_size):
+                part = slice(start, start + batch_size)
+                rows, index = np.unique(arrays.image_rows[part].reshape(-1), return_inverse=True)
+                out = self.model(
+                    image_embeds=torch.from_numpy(embeddings.image_embeds[rows]),
+                    text_embeds=torch.from_numpy(embeddings.text_embeds[rows]) if has_text else None,
+                    image_index=torch.from_numpy(index).to(self.model.device),
+                    user_ids=torch.from_numpy(np.repeat(arrays.user_ids[part], 2)),
+                    demographic_ids=torch.from_numpy(np.repeat(arrays.demographic_ids[part], 2, 0)),
+                    metadata_ids=torch.from_numpy(arrays.metadata_ids[part].reshape(len(index), -1)),
+                )
+                utility = out.utility.float().view(-1, 2)
+                found.append(self.model.choice_probs(utility[:, 0] - utility[:, 1]).double().cpu().numpy())
+        return np.concatenate(found)
+
+
+def choice_credit(probs: np.ndarray, ties: np.ndarray) -> np.ndarray:
+    """How right each of m choices was foreseen: 1 where the likelier of the two images was preferred, ½ for a tie or
+    where both were as likely, else 0.
+
+    Args:
+        probs: `(m, 3)` as [`PamelaScorer.predict_choices`] gives them.
+        ties: `(m,)` bool, whether neither was preferred.
+    """
+    ahead = np.sign(probs[:, 0] - probs[:, 2])
+    return np.where(ties, 0.5, 0.5 + 0.5 * ahead)
+
 
 _MODES = threading.Lock()
 _in_use: "WeakKeyDictionary[torch.nn.Module, tuple[int, list[torch.nn.Module]]]" = WeakKeyDictionary()
@@ -574,6 +664,7 @@ def score_folder(
     prompts: str | Path | pd.DataFrame | None = None,
     user: str | Head | None = None,
     scale: str | None = None,
+    embeddings: str | os.PathLike | None = None,
     batch_size: int = 32,
     progress: bool = True,
 ) -> pd.DataFrame:
@@ -592,6 +683,8 @@ def score_folder(
             `prompt` and the model's metadata fields.
         user: a trained participant or a head; `None` = everyone's taste.
         scale: rating scale of the scores; default: the model's.
+        embeddings: a file that keeps the folder's features from run to run ([`pamela_hf.folder_cache`]): images that
+            it knows are not encoded again. Default: nothing is kept. The scores are the same.
         batch_size: images the encoder takes at a time.
         progress: show a progress bar.
 
@@ -601,7 +694,8 @@ def score_folder(
 
     Raises:
         FileNotFoundError: `images` does not exist. ValueError: no images there, or none that can be read; a table
-            without these columns; an unknown user or scale; an output of another format.
+            without these columns; an unknown user or scale; an output of another format. EmbeddingError: `embeddings`
+            is damaged or was made by another encoder.
     """
     folder = Path(images)
     output = None if output is None else Path(output)
@@ -616,17 +710,21 @@ def score_folder(
         scores: list[np.ndarray] = []
         skipped: list[tuple[str, str]] = []
         bar = tqdm(total=total, desc="scoring images", disable=not progress)
-        for batch in _opened_batches(folder, batch_size, skipped, bar):
-            of = [facts.get(one.name, {}) for one, _ in batch] if facts is not None else None
+        if embeddings is None:
+            batches = _opened_batches(folder, batch_size, skipped, bar)
+        else:
+            batches = _cached_batches(scorer, folder, embeddings, batch_size, skipped, bar)
+        for of_batch, what in batches:
+            of = [facts.get(name, {}) for name in of_batch] if facts is not None else None
             result = scorer.score(
-                [image for _, image in batch],
-                prompts if of is None else [row.get("prompt") for row in of],
-                user,
+                prompts=prompts if of is None else [row.get("prompt") for row in of],
+                user=user,
                 metadata=None if of is None else [{k: v for k, v in row.items() if k != "prompt"} for row in of],
                 scale=scale,
-                batch_size=batch_size,
+                batch_size=max(batch_size, len(of_batch)),
+                **what,
             )
-            names += [one.name for one, _ in batch]
+            names += of_batch
             scores.append(np.stack([result.scores, result.std]))
         bar.close()
         if not names:
@@ -678,8 +776,9 @@ def _count_images(folder: Path, facts: Mapping[str, Any] | None, table: Any) -> 
 
 def _opened_batches(
     folder: Path, batch_size: int, skipped: list[tuple[str, str]], bar: tqdm
-) -> Iterator[list[tuple[Found, Image.Image]]]:
-    """Opened images of a walk, a batch at a time; those that cannot be read go to `skipped` with their reasons."""
+) -> Iterator[tuple[list[str], dict[str, Any]]]:
+    """Names and opened images of a walk, a batch at a time, the images as [`PamelaScorer.score`] takes them; those that
+    cannot be read go to `skipped` with their reasons."""
 
     def open_found(found: Found) -> Image.Image:
         if found.problem is not None:
@@ -695,7 +794,42 @@ def _opened_batches(
             if isinstance(error, ImageError)
         ]
         if good:
-            yield good
+            yield [found.name for found, _ in good], {"images": [image for _, image in good]}
+
+
+def _cached_batches(
+    scorer: PamelaScorer,
+    folder: Path,
+    embeddings: str | os.PathLike,
+    batch_size: int,
+    skipped: list[tuple[str, str]],
+    bar: tqdm,
+) -> Iterator[tuple[list[str], dict[str, Any]]]:
+    """As [`_opened_batches`], with features of a file in place of the images."""
+    found = embed_folder(folder, embeddings, _OwnEncoder(scorer), batch_size=batch_size, progress=not bar.disable)
+    skipped += found.skipped.items()
+    bar.update(len(found.skipped))
+    features = torch.from_numpy(found.embeddings.image_embeds)
+    for start in range(0, len(features), FEATURES_AT_A_TIME):
+        names = found.embeddings.image_ids[start : start + FEATURES_AT_A_TIME]
+        yield names, {"image_embeds": features[start : start + FEATURES_AT_A_TIME]}
+        bar.update(len(names))
+
+
+class _OwnEncoder:
+    """A scorer's own encoder, as [`pamela_hf.folder_cache.Source`]."""
+
+    def __init__(self, scorer: PamelaScorer):
+        self._scorer = scorer
+        config = scorer.config
+        self.made_by = {
+            "backbone": config.backbone, "revision": config.backbone_revision, "preprocessing": config.preprocessing,
+        }  # fmt: skip
+        self.stamp = json.dumps([*self.made_by.values(), str(scorer.model.dtype)])
+
+    @property
+    def encoder(self) -> FrozenEncoder:
+        return self._scorer.encoder
 
 
 @contextmanager
@@ -710,17 +844,23 @@ def _staged(output: Path | None) -> Iterator[Path | None]:
         yield part
 
 
-def _write_scores(table: pd.DataFrame, skipped: list[tuple[str, str]], output: Path, part: Path) -> None:
-    def escaped(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
-        return frame.assign(**{column: [csv_cell(text) for text in frame[column]] for column in columns})
+def write_skipped(path: str | os.PathLike, skipped: Iterable[tuple[str, str]]) -> None:
+    """Lists images that were left out in a CSV with columns `image,reason`; of none, removes that of an earlier run.
 
-    left_out = skipped_path(output)
-    if skipped:
-        frame = pd.DataFrame(skipped, columns=["image", "reason"])
-        write_text(left_out, escaped(frame, ["image", "reason"]).to_csv(index=False))
+    Args:
+        path: the CSV file, such as [`skipped_path`] names it.
+        skipped: image and reason.
+    """
+    rows = [(csv_cell(writable_name(image)), csv_cell(writable_name(reason))) for image, reason in skipped]
+    if rows:
+        write_text(path, pd.DataFrame(rows, columns=["image", "reason"]).to_csv(index=False))
     else:
-        left_out.unlink(missing_ok=True)  # of an earlier run
+        Path(path).unlink(missing_ok=True)
+
+
+def _write_scores(table: pd.DataFrame, skipped: list[tuple[str, str]], output: Path, part: Path) -> None:
+    write_skipped(skipped_path(output), skipped)
     if output.suffix == ".parquet":
         table.to_parquet(part)
     else:
-        escaped(table, ["image"]).to_csv(part, index=False)
+        table.assign(image=[csv_cell(name) for name in table["image"]]).to_csv(part, index=False)

@@ -147,7 +147,7 @@ def test_ctrl_c_ends_with_one_line_and_leaves_nothing_half_written(tmp_path):
     (folder / "mine.csv").write_text("image,score\n" + "".join(f"{n}.png,{1 + n % 5}\n" for n in range(400)))
     prepare = ["prepare-ratings", str(folder / "mine.csv"), str(out), "--split-by", "none"]
     done = process("from pamela_hf.cli import main; main()", *prepare)
-    while not list(tmp_path.glob(".out*")) and done.poll() is None:
+    while not list(tmp_path.glob(".out*/**/images")) and done.poll() is None:
         time.sleep(0.001)
     done.send_signal(signal.SIGINT)
     _, errors = done.communicate(timeout=60)

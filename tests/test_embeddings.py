@@ -214,7 +214,7 @@ def test_an_encoders_folder_is_known_by_its_weights_in_any_precision(any_encoder
     with pytest.raises(EmbeddingError, match="its weights differ"):
         check_encoder_folder(any_encoder, made)
     check_encoder_folder(any_encoder, Embeddings(["a"], np.ones((1, 3))))  # it doesn't say what made it
-    with pytest.raises(FileNotFoundError, match="encoder='runs/none' is no folder"):
+    with pytest.raises(FileNotFoundError, match="encoder='runs/none' is not a folder"):
         check_encoder_folder("runs/none", made)
 
 
@@ -304,14 +304,14 @@ def test_a_name_that_is_no_folder_and_not_on_the_hub_is_said_to_be_neither():
 @pytest.mark.parametrize("device", ["cuda", "cuda:7", "gpu"])
 def test_a_device_that_is_not_here_is_refused_before_anything_is_read(device, tmp_path):
     for load in (FrozenEncoder, PamelaScorer.from_pretrained):
-        with pytest.raises(ValueError, match=f"device='{device}' is not here"):
+        with pytest.raises(ValueError, match=f"device='{device}' is not available"):
             load(tmp_path / "none", device=device)
     for command in (
         ["embed", "--data", "none"],
         ["score", "--model", "none", "--images", "none", "--output", "x.csv"],
         ["fit-user", "--model", "none", "--ratings", "none", "--name", "a", "--output", "none"],
     ):
-        with pytest.raises(SystemExit, match=f"error: device='{device}' is not here"):
+        with pytest.raises(SystemExit, match=f"error: device='{device}' is not available"):
             main([*command, "--device", device])
 
 

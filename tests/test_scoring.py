@@ -175,6 +175,29 @@ def test_a_folder_best_first(scorer, images, tmp_path, suffix):
         score_folder(scorer, tmp_path / "empty", progress=False)
 
 
+def test_features_kept_in_a_file_score_alike_and_are_made_once(scorer, images, tmp_path, monkeypatch):
+    from pamela_hf.folder_cache import EncoderSource, embed_folder
+
+    folder = tmp_path / "photos"
+    (folder / "deep").mkdir(parents=True)
+    for i, image in enumerate(images):
+        image.save(folder / ("deep" if i % 2 else ".") / f"{i}.png")
+    (folder / "=broken.png").write_bytes(b"no picture")
+    prompts = pd.DataFrame({"image": ["0.png", "deep/1.png"], "prompt": ["a cat", None]})
+    cache, output = tmp_path / "photos.safetensors", tmp_path / "scores.csv"
+    arguments = {"prompts": prompts, "user": "bob", "progress": False}
+    plain = score_folder(scorer, folder, **arguments)
+    first = score_folder(scorer, folder, output, embeddings=cache, **arguments)
+    monkeypatch.setattr(scorer.encoder, "encode_prepared", lambda *_: pytest.fail("an image was encoded again"))
+    second = score_folder(scorer, folder, embeddings=cache, **arguments)
+    for table in (first, second):
+        assert table["image"].tolist() == plain["image"].tolist() and table.attrs["skipped"] == plain.attrs["skipped"]
+        np.testing.assert_allclose(table[["score", "std"]], plain[["score", "std"]], atol=1e-5)
+    assert pd.read_csv(tmp_path / "scores.skipped.csv")["image"].tolist() == ["'=broken.png"]
+    local = EncoderSource(str(scorer.model.name_or_path) + "/encoder", device="cpu")  # as `taste` and `embed` name it
+    assert embed_folder(folder, cache, local, progress=False).encoded == 0
+
+
 def test_orientations_of_one_picture_score_alike(scorer, tmp_path):
     upright = Image.fromarray(np.random.default_rng(0).integers(0, 255, (24, 16, 3), np.uint8))
     turn = {

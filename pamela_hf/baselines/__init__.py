@@ -12,6 +12,10 @@ folder to keep files in). A baseline that was trained elsewhere ignores `train` 
 `score_range` is None or its own where its scores are not on the rating scale. Where the ends of such a range
 may be the rating scale's by chance, `rating_units = False` says so.
 
+A baseline that can be fitted on choices alone says `FITS_CHOICES = True`; its `train` is None then. A scorer with a
+method `predict_choices(choices, embeddings) -> (m, 3)` says how likely each outcome of a choice is, see
+[`pamela_hf.scoring.PamelaScorer.predict_choices`]; of any other the higher score is expected to be preferred.
+
 A personal scorer may have a method `adapt(support, embeddings) -> Scorer`: itself for the people of `support` (a table
 of ratings), each known by their ratings there and by nothing else. Few-shot evaluation judges it beside the model.
 

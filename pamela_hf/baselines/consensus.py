@@ -17,6 +17,8 @@ from ..scoring import PamelaScorer
 from ..training.config import TrainingConfig
 from ..training.train import train as train_reward
 
+FITS_CHOICES = True  # it needs no ratings
+
 
 class ConsensusScorer(PamelaScorer):
     """A reward without participants."""
@@ -25,18 +27,19 @@ class ConsensusScorer(PamelaScorer):
 
 
 def fit(
-    train: pd.DataFrame, embeddings: Embeddings, *, seed: int = 0, data: RatingData, **context: Any
+    train: pd.DataFrame | None, embeddings: Embeddings, *, seed: int = 0, data: RatingData, **context: Any
 ) -> ConsensusScorer:
-    """Trains on `train` alone; takes as long as the model itself did.
+    """Trains on `train`, and on the choices of the same split; takes as long as the model itself did.
 
     Args:
-        data: the ratings that `train` is a split of. context: `model_dir`, the judged model's folder.
+        data: the ratings and choices that `train` is a split of. context: `model_dir`, the judged model's folder.
     """
     path = Path(context.get("model_dir") or "") / "training_config.yaml"
     config = TrainingConfig.read(path if path.is_file() else None)
     without = sorted({*config.without, "user"})
     config = dataclasses.replace(config, without=without, seed=seed, log_with=None, early_stopping=None)
-    alone = dataclasses.replace(data, splits={"train": train})
+    choices = {split: table for split, table in data.choices.items() if split == "train"}
+    alone = dataclasses.replace(data, splits={} if train is None else {"train": train}, choices=choices)
     with tempfile.TemporaryDirectory() as folder:
         model = train_reward(config, alone, embeddings, Path(folder) / "consensus")
     return ConsensusScorer(model, name="consensus")

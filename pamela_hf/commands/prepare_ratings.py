@@ -1,4 +1,4 @@
-"""`pamela prepare-ratings`: ratings in, a checked Parquet folder out."""
+"""`pamela prepare-ratings`: ratings and choices in, a checked Parquet folder out."""
 
 import argparse
 
@@ -13,10 +13,14 @@ Ratings in, a checked Parquet folder out, which datasets.load_dataset reads as t
   # your own ratings: a CSV with image,score[,participant][,prompt][,age,gender,…], images beside it
   pamela prepare-ratings mine.csv runs/mine --rating-min 1 --rating-max 5
 
+  # choices: a CSV with preferred,other[,tie][,participant][,prompt]; or any of the public releases, such as Pick-a-Pic
+  pamela prepare-ratings pickapic_v1_no_images runs/pickapic
+
   # look at bad rows later instead of stopping at the first
   pamela prepare-ratings PAMELA.zip runs/pamela --quarantine bad_rows.jsonl
 
   >>> datasets.load_dataset("runs/pamela")["train"][0]             # typed ratings by split
+  >>> datasets.load_dataset("runs/pickapic", "choices")["train"][0]  # who preferred which of two images
   >>> datasets.load_dataset("runs/pamela", "images", split="all")  # each image once
 """
 
@@ -40,13 +44,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, default=0, help="of that division (0)")
     add("--images", metavar="FOLDER", help="CSV: where its image paths start (default: beside the CSV)")
     add("--participant", metavar="ID", help="CSV without a column participant: who rated (default: me)")
-    more = "further option of a source, repeatable: test_users=FILE (para), question=NAME (argilla), …"
+    more = "further option of a source, repeatable: test_users=FILE (para), score=artifacts (ai_horde), …"
     add("--option", type=key_value, action="append", default=[], metavar="KEY=VALUE", help=more)
     add("--overwrite", action="store_true", help="replace OUT if it is a prepared folder")
     add("--quiet", action="store_true", help="no progress bars")
 
 
 def run(args: argparse.Namespace) -> None:
+    import pandas as pd
+
     from ..ratings.preparation import prepare
 
     ratings = prepare(
@@ -67,4 +73,7 @@ def run(args: argparse.Namespace) -> None:
     for split, table in ratings.splits.items():
         people, images = table.participant_id.nunique(), table.image_id.nunique()
         print(f"{split:15} {len(table):>9,} ratings  {people:>6,} people  {images:>7,} images")
+    for split, table in ratings.choices.items():
+        people, images = table.participant_id.nunique(), pd.concat([table.preferred_id, table.other_id]).nunique()
+        print(f"{split:15} {len(table):>9,} choices  {people:>6,} people  {images:>7,} images")
     print(f"written to {args.out}")

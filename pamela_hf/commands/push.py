@@ -13,9 +13,10 @@ Push to the Hub: one commit, scanned before, verified after, private unless you 
   pamela push ratings runs/pamela me/pamela-ratings --public
   pamela push pipeline DIR me/pamela-pipeline                # DIR: PamelaPromptPipeline.save_pretrained(DIR)
 
-Only the files a model, ratings, head or pipeline consists of are sent, never what else lies in the folder. Participants
-of a published release keep their ids there; your own raters appear as user_0001, …, and who is who stays in
-~/.local/share/pamela_hf/pseudonyms.json. The access token is that of `hf auth login` or HF_TOKEN.
+Only the files a model, ratings, head or pipeline consists of are sent, never what else lies in the folder; of pictures
+their pixels and colour profile alone. Participants of the public dataset on the Hub that the ratings were read from
+keep their ids; all others appear as user_0001, …, and who is who stays in ~/.local/share/pamela_hf/pseudonyms.json.
+The access token is that of `hf auth login` or HF_TOKEN.
 """
 
 
@@ -29,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--report", metavar="FILE", help="of a model: report.json of evaluate (default: the one beside it)")
     add("--data", metavar="FOLDER", help="of a model: ratings it is tested on; adds figures by demographic group")
     add("--trained-on", type=names, default=[], metavar="A,B", help="of a model: its ratings on the Hub")
-    add("--license", metavar="ID", help="such as cc-by-4.0 (default: that of the ratings, of a pipeline: other)")
+    add("--license", metavar="ID", help="such as cc-by-4.0 (default: that of the release, if it is one)")
     add("--keep-ids", action="store_true", help="your own raters agreed to be published under the names they have")
     add("--with-demographics", action="store_true", help="of ratings: … and with age, gender and nationality")
 
@@ -54,6 +55,11 @@ def run(args: argparse.Namespace) -> None:
     print(f"{sum(result.sizes.values()):>13,} bytes in {len(result.files)} files")
     if result.left_out:
         print(f"Left out: {', '.join(result.left_out)}")
+    if people := result.participants:
+        print(
+            f"{sum(people.values())} participants: {people['released']} released, {people['pseudonyms']} under "
+            f"pseudonyms, {people['own names']} under their own names"
+        )
     if args.dry_run:
         print(f"Nothing was sent. Without --dry-run, {args.repo} would become exactly this.")
     else:

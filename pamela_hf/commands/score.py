@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from ._arguments import DEVICE_HELP, PROMPTS_HELP, positive
+from ._arguments import DEVICE_HELP, FOLDER_CACHE_HELP, PROMPTS_HELP, positive
 
 HELP = """\
 Score a folder of images for one person, best first.
@@ -12,6 +12,7 @@ Score a folder of images for one person, best first.
   pamela score --model runs/demo/model --images photos --output scores.csv --user p0001
   pamela score --model DIR --images photos --output scores.parquet --prompts prompts.csv
   pamela score --model DIR --images photos --output scores.csv --head runs/me
+  pamela score --model DIR --images photos --output scores.csv --embeddings photos.safetensors   # encoded once
 
 Columns image, score (expected rating), std. --prompts is a CSV with columns image,prompt (image: the file's name), and
 the model's metadata, group,style,type, if you know it: what somebody likes may depend on what kind of image it is.
@@ -33,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     prompt = parser.add_mutually_exclusive_group()
     prompt.add_argument("--prompt", metavar="TEXT", help="what all images were made from")
     prompt.add_argument("--prompts", metavar="CSV", help=PROMPTS_HELP)
+    add("--embeddings", metavar="FILE", help=FOLDER_CACHE_HELP + " (default: nothing is kept)")
     add("--scale", metavar="NAME", help="rating scale of the scores (default: the model's)")
     add("--batch-size", type=positive, default=32, help="images a forward pass (32)")
     add("--device", help=DEVICE_HELP)
@@ -58,6 +60,7 @@ def run(args: argparse.Namespace) -> None:
         prompts=args.prompt if args.prompt is not None else args.prompts and Path(args.prompts),
         user=user,
         scale=args.scale,
+        embeddings=args.embeddings,
         batch_size=args.batch_size,
     )
     preview = table.head(10).assign(image=[printable(name, 100) for name in table.head(10)["image"]])

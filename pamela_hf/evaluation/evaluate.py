@@ -11,6 +11,7 @@ The report, cells being `{"value", "ci_low", "ci_high", "n_users"}`::
      "calibration":   {split: {scorer: see `pamela_hf.evaluation.calibration`}},
      "groups":        {split: see `pamela_hf.evaluation.groups.group_tables`},
      "noise_ceiling": see `pamela_hf.evaluation.noise_ceiling`, or None without second ratings,
+     "choices":       see `pamela_hf.evaluation.choices`, or None without choices,
      "paper":         see `pamela_hf.evaluation.paper.paper_table`,
      "meta":          {"version", "seed", "bootstrap", "reference", "simulated", "data", "scorers", "counts"}}
 
@@ -45,6 +46,7 @@ from ..reports.files import write_report
 from ..scoring import PamelaScorer, Predictions, Scorer
 from ..version import __version__
 from .calibration import calibration
+from .choices import choice_report
 from .disagreement import diverging_share
 from .few_shot import FewShotFits
 from .groups import group_tables
@@ -142,14 +144,15 @@ def run(
     """
     modules = {name: load_baseline(name) for name in baselines}
     ratings = load_ratings(data)
-    _chosen_splits(ratings.splits, splits)
+    _chosen_splits(ratings, splits)
     path = embeddings or ratings.embeddings
     if path is None:
         raise FileNotFoundError(
             f"{os.fspath(data)!r} has no embeddings.safetensors, which evaluation reads. Run `pamela embed` on it."
         )
-    if modules and "train" not in ratings.splits:
-        raise ValueError(f"baselines={sorted(modules)} are fitted on the train split, which {data!s} lacks.")
+    without = [name for name, module in modules.items() if not getattr(module, "FITS_CHOICES", False)]
+    if without and "train" not in ratings.splits:
+        raise ValueError(f"baselines={sorted(without)} are fitted on ratings of the train split, which {data!s} lacks.")
     again = None if repeats is None else read_repeats(repeats, ratings)
     features = load_embeddings(path)
     support = ratings.splits.get("support_unseen")
@@ -162,7 +165,7 @@ def run(
         "output": Path(output),
     }
     for module in tqdm(modules.values(), "baselines", disable=not modules):
-        scorers.append(module.fit(ratings.splits["train"], features, seed=seed, **context))
+        scorers.append(module.fit(ratings.splits.get("train"), features, seed=seed, **context))
     if simulated is None:
         simulated = ratings.name == "simulated"
     report = evaluate(
@@ -223,12 +226,13 @@ def evaluate(
         raise ValueError(f"scorers are named {names}; give at least one, each with a name of its own.")
     if bootstrap < 0:
         raise ValueError(f"bootstrap={bootstrap}; the number of draws is 0 (no intervals) or more, such as 1000.")
-    chosen = _chosen_splits(data.splits, splits)
+    chosen = _chosen_splits(data, splits)
+    rated = [split for split in chosen if split in data.splits]
     report: dict[str, Any] = {part: {} for part in PARTS}
     judged: dict[str, dict[str, Judged]] = {}
     counts: dict[str, dict[str, Any]] = {}
-    with tqdm(total=len(chosen) * len(scorers), desc="evaluating") as progress:
-        for name in chosen:
+    with tqdm(total=len(rated) * len(scorers), desc="evaluating") as progress:
+        for name in rated:
             split = _Split.of(name, data, bootstrap, seed)
             judged[name] = {}
             for scorer in scorers:
@@ -243,6 +247,17 @@ def evaluate(
             report["gap"][part] = _gaps(judged[f"{part}_seen"], judged[f"{part}_unseen"])
     ceiling = None if repeats is None else noise_ceiling(repeats, data.level_values, bootstrap=bootstrap, seed=seed)
     report["noise_ceiling"] = ceiling
+    compared = {split: data.choices[split] for split in chosen if split in data.choices}
+    report["choices"] = None if not compared else choice_report(
+        scorers,
+        compared,
+        embeddings,
+        scale=next(iter(data.level_values), data.name),
+        controls={"no_user": without_user, "wrong_user": with_wrong_user},
+        pairs=lambda judged: _pairs(judged, reference),
+        bootstrap=bootstrap,
+        seed=seed,
+    )
     report["meta"] = {
         "version": __version__,
         "seed": seed,
@@ -475,14 +490,15 @@ def _pairs(names: list[str], reference: str) -> list[tuple[str, str]]:
     return list(dict.fromkeys(pairs))
 
 
-def _chosen_splits(there: Mapping[str, pd.DataFrame], splits: Sequence[str] | None) -> list[str]:
+def _chosen_splits(data: RatingData, splits: Sequence[str] | None) -> list[str]:
+    there = {split for tables in (data.splits, data.choices) for split in tables}
     chosen = [split for split in DEFAULT_SPLITS if split in there] if splits is None else list(splits)
     if not chosen:
         raise ValueError(f"splits: none to evaluate; the data has {sorted(there)}. Name some, such as val_seen.")
     for split in chosen:
         if split not in there:
             raise ValueError(f"splits has {split!r}; the data has {sorted(there)}. Name some of these.")
-        if not len(there[split]):
+        if not any(len(tables.get(split, ())) for tables in (data.splits, data.choices)):
             raise ValueError(f"splits has {split!r}, which holds no ratings; leave it out.")
     return chosen
 

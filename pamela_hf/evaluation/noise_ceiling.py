@@ -86,7 +86,7 @@ def noise_ceiling(
     Returns:
         `{"metrics": {metric: {"value", "ci_low", "ci_high", "n_users"}}, "ratings", "participants", "images",
         "left_out"}`. People with fewer than 6 repeated ratings are left out of the per-person means, as everywhere.
-        coverage_80 is NaN: a second rating is no distribution.
+        coverage_80 is NaN: a second rating is not a distribution.
     """
     levels = np.empty(len(repeats))
     for scale in repeats.rating_scale.unique():

@@ -14,6 +14,7 @@ from ..metrics import MARGINS, METRICS
 from ..reports.charts import curves, histogram, reliability, rows_chart, series_color
 from ..reports.numbers import number, signed
 from ..reports.page import Card, template
+from .choices import CHOICE_METRICS
 from .group_charts import group_cards, group_rows
 from .table import best_scorers, few_shot_notes
 
@@ -40,8 +41,35 @@ def render_html(report: Mapping[str, Any]) -> str:
         overall=_cards_on_all_splits(report),
         paper=report["paper"],
         sections=[_Section(report, split) for split in test_first],
+        choices=_choice_sections(report),
+        choice_metrics=CHOICE_METRICS,
         metrics=METRICS,
     )
+
+
+def _choice_sections(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What the page shows of each split's choices, test before val."""
+    part, sections = report.get("choices"), []
+    color = _colors(report)
+    for split in sorted(part["splits"], key=lambda split: not split.startswith("test")) if part else ():
+        scorers = part["splits"][split]
+        best = {metric: best_scorers(metric, scorers, CHOICE_METRICS) for metric in CHOICE_METRICS}
+        text = "How often the image that it scores higher is the one that was preferred, a tie counting ½, as the mean "
+        text += "over people. On the line: as good as knowing nothing. The bar is the 95 % interval over people."
+        rows = [(name, cells["accuracy"], color[name]) for name, cells in scorers.items()]
+        chart = rows_chart("accuracy on choices", rows, 0.5, "dot", room=(0.45, 0.55))
+        cards = [Card("Which of two images do they prefer?", text, chart)]
+        pairs = [(_short_pair(pair, report["meta"]["reference"]), cells["accuracy"], "s0")
+                 for pair, cells in part["differences"][split].items()]  # fmt: skip
+        if pairs:
+            text = "Difference in accuracy, paired over the same people. An interval clear of 0 is a real difference."
+            cards.append(Card("What makes the difference", text, rows_chart("differences", pairs, 0.0, "difference")))
+        role, _, kind = split.partition("_")
+        sections.append({
+            "split": split, "about": (_SPLITS.get(kind, ""), _SPLITS.get(role, "")), "counts": part["counts"][split],
+            "cards": cards, "scorers": scorers, "best": best, "color": color,
+        })  # fmt: skip
+    return sections
 
 
 def headlines(report: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
@@ -115,7 +143,8 @@ def _verdict(cell: Mapping[str, Any]) -> str:
 def _colors(report: Mapping[str, Any]) -> dict[str, str]:
     """One colour per scorer through all splits; a rival's controls take a paler one of its own."""
     known, color = {"": series_color(0), "no_user": series_color(1), "wrong_user": series_color(2)}, {}
-    for scorers in report["splits"].values():
+    judged = [*report["splits"].values(), *((report.get("choices") or {}).get("splits") or {}).values()]
+    for scorers in judged:
         for name in scorers:
             base, _, control = name.partition("@")
             if base == report["meta"]["reference"]:
@@ -426,6 +455,26 @@ The paper's own figures are not shown beside these: the ratings are others.{% en
 {% endfor %}
 </tbody></table></details>
 {% endif %}
+</details>
+{% endfor %}
+{% for section in choices %}
+<details class="split" open>
+<summary><h2>{{ section.split }}: choices</h2> {{ section.about[0] }}</summary>
+<p class="soft">{{ section.counts.choices | count }} choices ({{ section.counts.ties | count }} ties) between
+{{ section.counts.images | count }} images by {{ section.counts.participants | count }} people.
+{{ section.about[1] }}</p>
+{{ kit.cards(section.cards) }}
+<div class="card scroll"><table class="wide">
+<thead><tr><th>On choices, with its 95 % interval over people</th>
+{% for scorer in section.scorers %}<th><span class="key {{ section.color[scorer] }}"></span>{{ scorer }}</th>
+{% endfor %}</tr></thead><tbody>
+{% for metric, about in choice_metrics.items() %}
+<tr><th>{{ metric }}<small>{{ about.meaning }}</small></th>
+{% for scorer, cells in section.scorers.items() %}
+<td{% if scorer in section.best[metric] %} class="best"{% endif %}>{{ kit.cell(cells[metric]) }}</td>
+{% endfor %}</tr>
+{% endfor %}
+</tbody></table></div>
 </details>
 {% endfor %}
 <footer class="soft">

@@ -4,8 +4,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from ..metrics import METRICS
+from ..metrics import METRICS, Metric
 from ..reports.numbers import number
+from .choices import CHOICE_METRICS
 
 _COLUMN = 10  # letters
 
@@ -39,20 +40,49 @@ def metric_table(report: Mapping[str, Any]) -> str:
             lines += [values, intervals]
         lines += _differences(report["differences"].get(split, {}))
         lines += few_shot_notes(report, split)
+    lines += _choices(report.get("choices"))
     lines.append("\n* best; beneath each value its 95 % interval over people; coverage_80 is right at .80")
     return "\n".join(line.rstrip() for line in lines)
 
 
-def best_scorers(metric: str, scorers: Mapping[str, Any]) -> set[str]:
+def best_scorers(
+    metric: str, scorers: Mapping[str, Any], metrics: Mapping[str, Metric] = METRICS
+) -> set[str]:  # fmt: skip
     """Who is nearest to the metric's best value; nobody where no scorer has a value.
 
     Args:
-        metric: a name of [`METRICS`].
+        metric: a name of `metrics`.
         scorers: scorer → metric → cell.
+        metrics: the table that the metric stands in.
     """
-    losses = {name: METRICS[metric].loss(cells[metric]["value"]) for name, cells in scorers.items()}
+    losses = {name: metrics[metric].loss(cells[metric]["value"]) for name, cells in scorers.items()}
     least = min(losses.values(), default=math.inf)
     return {name for name, loss in losses.items() if loss == least < math.inf}
+
+
+def _choices(part: Mapping[str, Any] | None) -> list[str]:
+    """The same of choices: a row per scorer, each value with its interval."""
+    lines: list[str] = []
+    for split, scorers in part["splits"].items() if part else ():
+        count = part["counts"][split]
+        lines.append(
+            f"\n{split}: {count['choices']:,} choices ({count['ties']:,} ties) between {count['images']:,} images by "
+            f"{count['participants']:,} people"
+        )
+        first = max([12, *(len(name) + 1 for name in scorers)])
+        lines.append(" " * first + "".join(metric.heading.rjust(23) for metric in CHOICE_METRICS.values()))
+        best = {metric: best_scorers(metric, scorers, CHOICE_METRICS) for metric in CHOICE_METRICS}
+        for name, cells in scorers.items():
+            line = name.ljust(first)
+            for metric in CHOICE_METRICS:
+                value, low, high = (number(cells[metric][key]) for key in ("value", "ci_low", "ci_high"))
+                value += "*" if name in best[metric] else ""
+                line += (value if low == "–" else f"{value} [{low}, {high}]").rjust(23)
+            lines.append(line)
+        for pair, cells in part["differences"][split].items():
+            value, low, high = (number(cells["accuracy"][key]) for key in ("value", "ci_low", "ci_high"))
+            lines.append(f"Δ {pair}  accuracy {value}" + ("" if low == "–" else f" [{low}, {high}]"))
+    return lines
 
 
 def few_shot_notes(report: Mapping[str, Any], split: str) -> list[str]:

@@ -63,11 +63,13 @@ class Table:
         label: what messages call it.
         names: of its columns: those asked for by the names they were asked for, others in lower case.
         read: starts reading the rows anew, as (row number, `Row`).
+        written: the columns' names as they stand in the table, in the order of `names`.
     """
 
     label: str
     names: list[str]
     read: Callable[[], Iterator[tuple[int, Row]]]
+    written: Sequence[str] = ()
 
     def rows(self) -> Iterator[tuple[int, Row]]:
         """Row numbers and rows, as they are read. Raises the error that the table was opened with."""
@@ -119,7 +121,8 @@ def open_table(
         readings[sign] = header
     sign = _separator(readings, choices, wanted, label, error)
     names = _named(readings.get(sign, []), choices if enforce else [()], wanted, f"{label}, row {skipped + 1}", error)
-    return Table(label, names, lambda: _csv_rows(label, encoding, sign, names, skipped + 1, error))
+    written = [text.strip() for text in readings.get(sign, [])[: len(names)]]
+    return Table(label, names, lambda: _csv_rows(label, encoding, sign, names, skipped + 1, error), written)
 
 
 def columns_of(names: Sequence[Any], wanted: Iterable[str]) -> list[str]:
@@ -281,7 +284,7 @@ def _frame_table(frame: Any, choices: list[tuple[str, ...]], wanted: list[str], 
         for number, values in enumerate(frame.itertuples(index=False, name=None)):
             yield number, {name: _value(value) for name, value in zip(names, values)}
 
-    return Table("the table", names, read)
+    return Table("the table", names, read, [str(name).strip() for name in frame.columns])
 
 
 def _value(value: Any) -> Any:
@@ -321,14 +324,15 @@ def _workbook_table(label: str, choices: list[tuple[str, ...]], wanted: list[str
                 raise
             raise error(f"{label}: not a readable workbook ({str(problem)[:100]}). Save it as 'CSV UTF-8'.") from None
 
-    names = _named(next(cells(), []), choices, wanted, f"{label}, row 1", error)
+    header = next(cells(), [])
+    names = _named(header, choices, wanted, f"{label}, row 1", error)
 
     def read() -> Iterator[tuple[int, Row]]:
         for number, row in enumerate(cells(), 1):
             if number > 1 and any(map(str.strip, row)):
                 yield number, _row(names, row + [""] * (len(names) - len(row)))
 
-    return Table(label, names, read)
+    return Table(label, names, read, [text.strip() for text in header[: len(names)]])
 
 
 def _text(value: Any) -> str:

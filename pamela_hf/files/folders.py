@@ -154,7 +154,7 @@ def _status(entry: os.DirEntry) -> os.stat_result | None:
 
 
 def _is_picture(path: Path) -> bool:
-    if path.suffix:
+    if os.path.splitext(path.name)[1]:
         return has_image_name(path.name)
     try:
         with open(path, "rb") as stream:

@@ -162,7 +162,7 @@ def open_in_batches(
 
 def has_image_name(name: str) -> bool:
     """Whether a file of this name is taken for a picture."""
-    return PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
+    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
 def looks_like_image(head: bytes) -> bool:

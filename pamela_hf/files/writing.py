@@ -18,6 +18,7 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -218,6 +219,13 @@ def recover(path: str | os.PathLike) -> bool:
     return living
 
 
+def _recover_all(folder: Path) -> None:
+    """[`recover`] for every target in a folder: a run that goes on need not write again what its killed one wrote."""
+    stagings = [re.fullmatch(r"\.(.+)\.part-\w{8}", entry.name) for entry in folder.iterdir()]
+    for name in {match[1] for match in stagings if match}:
+        recover(folder / name)
+
+
 # -- locks ---------------------------------------------------------------------------------------------------------
 def pamela_home() -> Path:
     """The user's own folder for what this package keeps on a machine: `$PAMELA_HOME`, or `~/.local/share/pamela_hf`."""
@@ -306,6 +314,7 @@ def claimed(
                 f"{folder}: another process is at work there. Wait for it, or choose another folder."
             ) from None
     try:
+        _recover_all(folder)
         for entry in sorted(folder.iterdir()):
             if entry.is_symlink():
                 raise FileExistsError(
@@ -357,23 +366,25 @@ def _staging(target: Path) -> Iterator[Path]:
     with _explaining(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         recover(target)
-        while True:
-            staging = Path(tempfile.mkdtemp(prefix=_staging_prefix(target), dir=target.parent))
-            lock = _lock(staging / _LOCK)
-            try:
-                lock.acquire()
-                staging.chmod(0o700)  # filelock makes a folder anew that has just gone
-                break
-            except (Timeout, FileNotFoundError, FileExistsError):
-                continue  # another writer took it for a dead one's before it was locked, and removes it
-            except BaseException:
-                shutil.rmtree(staging, ignore_errors=True)
-                raise
-        try:
-            with _explaining(target):  # while what was written of it still takes its space
-                yield staging
-        finally:
+    staging, lock = None, None
+    try:  # from before the folder is made: Ctrl-C may come at any point
+        with _explaining(target):
+            while True:
+                staging = target.parent / f"{_staging_prefix(target)}{secrets.token_hex(4)}"
+                staging.mkdir(mode=0o700)
+                lock = _lock(staging / _LOCK)
+                try:
+                    lock.acquire()
+                    staging.chmod(0o700)  # filelock makes a folder anew that has just gone
+                    break
+                except (Timeout, FileNotFoundError, FileExistsError):
+                    continue  # another writer took it for a dead one's before it was locked, and removes it
+        with _explaining(target):  # while what was written of it still takes its space
+            yield staging
+    finally:
+        if lock is not None:
             lock.release()
+        if staging is not None:
             _remove_staging(staging, target)
 
 

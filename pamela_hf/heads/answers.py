@@ -1,4 +1,4 @@
-"""What one person said, as they said it: ratings, likes and choices of images given in whatever form, checked."""
+"""A person's answers, checked: ratings, likes and choices of images given in whatever form."""
 
 import hashlib
 import math
@@ -128,8 +128,8 @@ def collect(
 ) -> PersonAnswers:
     """Checks answers and finds the features of their images; the arguments are those of `UserHead.fit`."""
     if hasattr(ratings, "columns"):
-        ratings, told, facts_told = _from_table(ratings, scorer.config.metadata, embeddings is not None)
-        prompts, metadata = {**told, **(prompts or {})}, {**facts_told, **(metadata or {})}
+        ratings, table_prompts, table_metadata = _from_table(ratings, scorer.config.metadata, embeddings is not None)
+        prompts, metadata = {**table_prompts, **(prompts or {})}, {**table_metadata, **(metadata or {})}
     rated, liked, chosen = _pairs("ratings", ratings), _pairs("likes", likes), _pairs("choices", choices)
     if not only_images:
         liked = [*liked, *((i, s) for i, s in rated if isinstance(s, (bool, np.bool_)))]
@@ -191,7 +191,7 @@ def _by_key(what: str, given: Mapping[Any, Any] | None, images: Mapping[str, Any
     found = {k if isinstance(k, str) and k in images else key_of(k, is_id): v for k, v in given.items()}
     if found and not found.keys() & images.keys():
         raise HeadError(
-            f"{what}: {_shown(next(iter(given)))} is none of the {len(images)} images, nor is any other of its keys. "
+            f"{what}: {_shown(next(iter(given)))} is not among the {len(images)} images, nor is any other of its keys. "
             "Name images there as where they are rated."
         )
     return found
@@ -285,10 +285,10 @@ def _notes(
         notes.append(f"{twice} rating{'s' * (twice > 1)} of an image that was rated already; each counts.")
     if between := 0 if levels is None else int((abs(scores[:, None] - levels).min(1) > 1e-6).sum()):
         notes.append(f"{between} score{'s' * (between > 1)} between levels of the scale: the nearest level counts.")
-    said = {(int(a), int(b)) for a, b in pairs}
-    if against := sum((b, a) in said for a, b in said) // 2:
+    chosen = {(int(a), int(b)) for a, b in pairs}
+    if against := sum((b, a) in chosen for a, b in chosen) // 2:
         notes.append(f"{against} pair{'s' * (against > 1)} of images chosen both ways: they count against each other.")
-    edges = np.array([(a, b) for a, b in said if (b, a) not in said], np.int64).reshape(-1, 2)
+    edges = np.array([(a, b) for a, b in chosen if (b, a) not in chosen], np.int64).reshape(-1, 2)
     count = int(edges.max(initial=-1)) + 1
     if count:
         graph = csr_array((np.ones(len(edges)), edges.T), shape=(count, count))
@@ -371,14 +371,14 @@ def answers_of_table(
         covariance: `(H, H)` of the prior, see [`pamela_hf.heads.head.prior_of`].
 
     Raises:
-        ValueError: a score that is no level of its rating scale.
+        ValueError: a score that is not a level of its rating scale.
     """
     model, arrays = scorer.model, encode_ratings(table, scorer.config, embeddings)
     if len(bad := np.flatnonzero(arrays.labels < 0)):
         row = table.iloc[int(bad[0])]
         levels = scorer.config.rating_scales[str(row["rating_scale"])]
         raise ValueError(
-            f"participant {row['participant_id']!r}, image {row['image_id']!r}: score {row['score']} is no level of "
+            f"participant {row['participant_id']!r}, image {row['image_id']!r}: score {row['score']} is not a level of "
             f"the model's scale {row['rating_scale']!r} ({levels[0]}..{levels[-1]}). Prepare the ratings again with "
             "the right scale."
         )

@@ -17,6 +17,8 @@ import numpy as np
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
+from ..files.config import ParseError, read_json
+from ..files.escaping import printable
 from ..files.writing import recover, replacing_folder
 
 FORMAT = 1  # of head.json
@@ -29,6 +31,13 @@ MAX_LENGTH = 1e3  # of a row; trained people's have lengths about 5
 ROW = "base_model.model.user_embedding.token_adapter.trainable_tokens_delta"
 LORA_TARGET = "members.0.blocks.0.q_proj"
 LORA_A, LORA_B = (f"base_model.model.{LORA_TARGET}.lora_{x}.weight" for x in "AB")
+MAX_STD = 100.0  # of a number in a row; the priors' are below 10
+MAX_STRENGTH = 1.5  # what `UserHead.with_strength` allows
+MAX_TEXT = 1000  # letters of a note or of a group's name
+MAX_GROUPS = 500
+MAX_DEPTH = 6  # of head.json and adapter_config.json
+KEYS = ("format", "name", "base", "base_identity", "row_std", "about", "weights_sha256")  # of head.json
+_MARKUP = re.compile(r"[<>]")
 _NAME = re.compile(r"\w[\w .@+-]{0,63}")
 _IDENTITY = re.compile(r"[0-9a-f]{64}")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -158,13 +167,10 @@ def _read_files(folder: Path) -> dict[str, bytes]:
 
 
 def _read_json(path: Path, content: bytes) -> dict[str, Any]:
-    def refuse(token: str) -> None:
-        raise ValueError(f"{token} is not a number")
-
     try:
-        values = json.loads(content.decode("utf-8"), parse_constant=refuse)
-    except (ValueError, RecursionError) as error:
-        raise HeadError(f"{path} is damaged ({str(error)[:100]}). Get the head again.") from None
+        values = read_json(content, max_bytes=MAX_BYTES[path.name], max_depth=MAX_DEPTH)
+    except ParseError as error:
+        raise HeadError(f"{path} is damaged ({error}). Get the head again.") from None
     if not isinstance(values, dict):
         raise HeadError(f"{path} holds a {type(values).__name__} instead of an object. Get the head again.")
     return values
@@ -182,16 +188,29 @@ def _about(path: Path, content: bytes) -> dict[str, Any]:
     if base is not None and not (isinstance(base, str) and _HUB_ID.fullmatch(base) and ".." not in base):
         raise HeadError(f"{path}: base {str(base)[:80]!r} is not a Hub id. Fit or download the head again.")
     uncertainty = about.get("row_std")
-    if not isinstance(uncertainty, list) or not all(_is_number(v) and v >= 0 for v in uncertainty):
-        raise HeadError(f"{path}: row_std must be a list of finite numbers of 0 or more. Fit the head again.")
+    if not isinstance(uncertainty, list) or not all(_is_number(v) and 0 <= v <= MAX_STD for v in uncertainty):
+        raise HeadError(f"{path}: row_std must be a list of numbers from 0 to {MAX_STD:g}. Fit the head again.")
+    if extra := sorted(set(about) - set(KEYS)):
+        raise HeadError(f"{path} has {printable(extra[0], 60)!r}, which no head has. Nothing was loaded.")
     if not isinstance(about.get("about"), dict):
         raise HeadError(f"{path}: about is missing. Fit or download the head again.")
     for key, value in about["about"].items():
         if key not in _SUMMARIES or not _SUMMARIES[key](value):
             raise HeadError(
-                f"{path}: about[{key[:80]!r}] is {str(value)[:80]!r}, which no head says of itself. Nothing was loaded."
+                f"{path}: about[{printable(key, 80)!r}] is {printable(str(value), 80)!r}, which no head says of "
+                "itself. Nothing was loaded."
             )
-    return about
+    return {**about, "about": _cleaned(about["about"])}
+
+
+def _cleaned(value: Any) -> Any:
+    """What a head says of itself, its texts without control characters and markup: they are shown in terminals, pages
+    and cards."""
+    if isinstance(value, dict):
+        return {_cleaned(key): _cleaned(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_cleaned(inner) for inner in value]
+    return _MARKUP.sub("", printable(" ".join(value.split()), MAX_TEXT)) if isinstance(value, str) else value
 
 
 def _is_number(value: Any) -> bool:
@@ -199,28 +218,41 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= MAX_LENGTH
 
 
+def _is_note(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= MAX_TEXT
+
+
 def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31
 
 
 def _are_numbers(values: Any) -> bool:
-    return isinstance(values, dict) and all(value is None or _is_number(value) for value in values.values())
+    return (
+        isinstance(values, dict)
+        and len(values) <= MAX_GROUPS
+        and all(len(name) <= MAX_TEXT for name in values)
+        and all(value is None or _is_number(value) for value in values.values())
+    )
 
 
 def _are_groups(fields: Any) -> bool:
-    return isinstance(fields, dict) and all(_are_numbers(values) for values in fields.values())
+    return (
+        isinstance(fields, dict)
+        and len(fields) <= MAX_GROUPS
+        and all(len(name) <= MAX_TEXT and _are_numbers(values) for name, values in fields.items())
+    )
 
 
 _SUMMARIES = {
     **dict.fromkeys(("ratings", "likes", "choices", "images", "mixed_from"), _is_count),
-    "strength": lambda value: _is_number(value) and value >= 0,
+    "strength": lambda value: _is_number(value) and 0 <= value <= MAX_STRENGTH,
     "prior_scale": lambda value: value is None or _is_number(value),
     "uses_demographics": lambda value: isinstance(value, bool),
     "held_out": lambda value: value is None or _are_numbers(value),
     "distance": lambda value: value is None or _are_numbers(value),
     "likes_more": _are_groups,
     "unsure": _are_groups,
-    "notes": lambda value: isinstance(value, list) and all(isinstance(v, str) and len(v) <= 1000 for v in value),
+    "notes": lambda value: isinstance(value, list) and len(value) <= 50 and all(map(_is_note, value)),
 }  # what `about` may say, see UserHead.describe
 
 

@@ -37,7 +37,7 @@ from .fitting import (
     rating_information,
 )
 from .folder import FILES, MAX_BYTES, HeadError, check_name, read_head, write_head
-from .summary import head_card, held_out, what_stands_out
+from .summary import differences, head_card, held_out
 
 LOGISTIC_VARIANCE = np.pi**2 / 3  # of a rating around its utility, in the ordinal link
 # Cross-validated over people of train: .002 at 10 ratings, .001 at 100; 4 was too wide at 10.
@@ -51,7 +51,7 @@ class Suggestion:
     """Which images to rate next.
 
     Attributes:
-        images: n indices into the images given, the most telling first.
+        images: n indices into the images given, the most informative first.
         expected_gain: what rating them is expected to add to the correlation of scores and ratings, in 0..1.
         enough: the next ten are expected to add less than [`ENOUGH`]. message: the same in words.
     """
@@ -133,28 +133,28 @@ class UserHead:
         check_name(name)
         if name in scorer.config.users:
             raise HeadError(f"name={name!r} is a participant this base was trained on. Choose another name.")
-        said = collect(
+        answered = collect(
             scorer, ratings, likes, choices, rating_range=rating_range, scale=scale, embeddings=embeddings,
             prompts=prompts, metadata=metadata, batch_size=batch_size,
         )  # fmt: skip
         covariance = prior_of(scorer.model)
         # once is enough: linearized again around the row found, 100 ratings ranked .0006 worse, 10 .0003 better
-        answers = said.answers(*linearize(said.utilities(scorer, demographics), np.sqrt(np.diag(covariance))))
-        foretold = held_out(answers, said, covariance)
+        answers = answered.answers(*linearize(answered.utilities(scorer, demographics), np.sqrt(np.diag(covariance))))
+        held = held_out(answers, answered, covariance)
         found = fit_row(answers, covariance)
         if found.random > 0.5:
-            said.notes.append(
+            answered.notes.append(
                 "The answers hardly tell which images are liked, as if given at random: the head stays close to "
                 "everyone's taste."
             )
         about = {
-            **said.counts(),
+            **answered.counts(),
             "strength": 1.0,
             "prior_scale": round(found.scale, 3),
             "uses_demographics": bool(demographics),
-            "held_out": foretold,
-            **what_stands_out(scorer, said, answers, found, covariance, demographics),
-            "notes": said.notes,
+            "held_out": held,
+            **differences(scorer, answered, answers, found, covariance, demographics),
+            "notes": answered.notes,
         }
         return cls(
             name=name,
@@ -165,7 +165,7 @@ class UserHead:
             row_std=np.sqrt(np.diag(found.covariance)).astype(np.float32),
             about=about,
             covariance=found.covariance,
-            _rated=frozenset(said.keys),
+            _rated=frozenset(answered.keys),
         )
 
     # -- what it knows ---------------------------------------------------------------------------------------------
@@ -207,24 +207,24 @@ class UserHead:
             raise ValueError(f"n={n!r} must be 1 or more.")
         if not len(images):
             raise ValueError("images is empty; give at least one to choose from.")
-        said = collect(
+        answered = collect(
             scorer, [(image, None) for image in images], (), (), embeddings=embeddings, prompts=prompts,
             batch_size=batch_size, only_images=True,
         )  # fmt: skip
         std = np.sqrt(np.diag(prior_of(scorer.model)))
-        answers = said.answers(*linearize(said.utilities(scorer, demographics), std))
+        answers = answered.answers(*linearize(answered.utilities(scorer, demographics), std))
         covariance = self.covariance if self.covariance is not None else np.diag(self.row_std.astype(np.float64) ** 2)
         row = self.row.astype(np.float64)
-        fresh = np.array([i for i, key in enumerate(said.keys) if key not in self._rated], int)
+        fresh = np.array([i for i, key in enumerate(answered.keys) if key not in self._rated], int)
         if not len(fresh):
             return Suggestion([], 0.0, True, "All of these images are rated already.")
-        chosen, gain = choose(answers, Posterior(row, covariance), said.cutpoints, n, fresh)
-        _, gain_of_ten = choose(answers, Posterior(row, covariance), said.cutpoints, 10, fresh)
+        chosen, gain = choose(answers, Posterior(row, covariance), answered.cutpoints, n, fresh)
+        _, gain_of_ten = choose(answers, Posterior(row, covariance), answered.cutpoints, 10, fresh)
         bound = max(0.001, float(np.ceil(gain_of_ten * 1000) / 1000))
         enough = gain_of_ten < ENOUGH
         message = f"the next 10 ratings are expected to add less than {bound:.3f} to the correlation"
         message = f"Enough: {message}." if enough else f"Worth going on: {message}, but more than {ENOUGH}."
-        return Suggestion([said.positions[i] for i in chosen], gain, enough, message)
+        return Suggestion([answered.positions[i] for i in chosen], gain, enough, message)
 
     # -- other strengths, several people ---------------------------------------------------------------------------
     def with_strength(self, strength: float) -> "UserHead":
@@ -266,8 +266,8 @@ class UserHead:
                 raise HeadError(f"Head {head.name!r} has a row of another length than {heads[0].name!r}. Fit it again.")
         share = weights / weights.sum()
         stds = [head.row_std if head.row_std is not None else np.zeros_like(head.row) for head in heads]
-        said = ("ratings", "likes", "choices")
-        about: dict[str, Any] = {key: sum(head.about.get(key, 0) for head in heads) for key in said}
+        kinds = ("ratings", "likes", "choices")
+        about: dict[str, Any] = {key: sum(head.about.get(key, 0) for head in heads) for key in kinds}
         about |= {
             "strength": round(float(share @ [head.about.get("strength", 1.0) for head in heads]), 4),
             "uses_demographics": any(head.about.get("uses_demographics") for head in heads),
@@ -320,8 +320,8 @@ class UserHead:
 
     @classmethod
     def load(cls, folder: str | os.PathLike, model: PamelaScorer | PamelaRewardModel | None = None) -> "UserHead":
-        """Reads a head's folder; with `model`, for that base alone. Raises HeadError for all that is no whole, plain
-        head, or another base's; nothing is loaded then."""
+        """Reads a head's folder; with `model`, for that base alone. Raises HeadError for all that is not a whole,
+        plain head, or is another base's; nothing is loaded then."""
         row, hidden_size, values = read_head(folder)
         if len(values["row_std"]) != len(row):
             raise HeadError(f"{folder}: row_std has {len(values['row_std'])} numbers, the row {len(row)}.")
@@ -361,7 +361,7 @@ class UserHead:
     def push_to_hub(
         self, repo_id: str, *, private: bool = True, dry_run: bool = False, token: str | None = None
     ) -> Any:
-        """Publishes the head as one commit, privately unless said otherwise; returns
+        """Publishes the head as one commit, privately by default; returns
         [`pamela_hf.hub.transfer.PushResult`]. No rating, image, demographic or path of this machine is in it."""
         from ..hub.transfer import push_folder
 

@@ -1,4 +1,4 @@
-"""What can be said of a head: how well it foretells, how it differs from everyone's taste; and its card.
+"""A head in figures and words: how well it predicts, how it differs from everyone's taste; and its card.
 
 All of it is counts and summaries over several images: no rating, no image and no demographic can be read from it.
 """
@@ -19,24 +19,24 @@ from .fitting import Answers, Posterior, held_out_utilities
 
 FOLDS = 5
 DRAWS = 500
-FEWEST = 3  # images behind anything that is said of a group
+FEWEST = 3  # images behind any figure of a group
 
 
-def held_out(answers: Answers, said: PersonAnswers, covariance: np.ndarray) -> dict[str, Any] | None:
+def held_out(answers: Answers, answered: PersonAnswers, covariance: np.ndarray) -> dict[str, Any] | None:
     """Rank correlation of a person's ratings with scores fitted on the others: `{"srocc", "ci_low", "ci_high",
     "everyone", "folds"}`; `None` with fewer than `MIN_RATINGS` rated images, or no ratings that differ.
 
     An image rated more than once counts once, with its mean rating. Images of one prompt stay in one fold. The interval
     (95 %) resamples images; `everyone` is row 0's correlation.
     """
-    rated, first, which, times = np.unique(said.rated, return_index=True, return_inverse=True, return_counts=True)
-    scores, n = np.bincount(which, said.scores) / times, len(rated)
+    rated, first, which, times = np.unique(answered.rated, return_index=True, return_inverse=True, return_counts=True)
+    scores, n = np.bincount(which, answered.scores) / times, len(rated)
     if n < MIN_RATINGS or np.ptp(scores) == 0:
         return None
-    group = np.arange(len(said.keys))
-    if said.text_embeds is not None and said.text_embeds.any():
-        _, prompt = np.unique(said.text_embeds, axis=0, return_inverse=True)
-        prompted = said.text_embeds.any(1)
+    group = np.arange(len(answered.keys))
+    if answered.text_embeds is not None and answered.text_embeds.any():
+        _, prompt = np.unique(answered.text_embeds, axis=0, return_inverse=True)
+        prompted = answered.text_embeds.any(1)
         if len(np.unique(prompt[prompted])) >= FOLDS:
             group = np.where(prompted, prompt.ravel() + len(group), group)
     _, group = np.unique(group, return_inverse=True)
@@ -59,9 +59,9 @@ def held_out(answers: Answers, said: PersonAnswers, covariance: np.ndarray) -> d
     return {**{key: round(float(value), 4) for key, value in figures.items()}, "folds": FOLDS}
 
 
-def what_stands_out(
+def differences(
     scorer: PamelaScorer,
-    said: PersonAnswers,
+    answered: PersonAnswers,
     answers: Answers,
     found: Posterior,
     prior: np.ndarray,
@@ -70,10 +70,10 @@ def what_stands_out(
     """`distance`, `likes_more` and `unsure` of [`pamela_hf.heads.head.UserHead.describe`], over the rated images."""
     people = scorer.processor.field_ids("demographics", demographics, 1)
     rows = torch.from_numpy(np.stack([np.zeros_like(found.row), found.row]).astype(np.float32))
-    inputs = {name: torch.as_tensor(value) for name, value in said.inputs(scorer).items() if value is not None}
+    inputs = {name: torch.as_tensor(value) for name, value in answered.inputs(scorer).items() if value is not None}
     with scoring_mode(scorer.model):
         out = scorer.model.score_matrix(
-            **inputs, user_embeds=rows, demographic_ids=people.expand(2, -1), scale=said.scale_id
+            **inputs, user_embeds=rows, demographic_ids=people.expand(2, -1), scale=answered.scale_id
         )
     everyone, personal = out.scores.double().cpu().numpy().T
     difference = personal - everyone
@@ -86,8 +86,8 @@ def what_stands_out(
     likes_more: dict[str, dict[str, float]] = {}
     unsure: dict[str, dict[str, float]] = {}
     for field, known in scorer.config.metadata.items():
-        values = np.array(["" if row.get(field) is None else str(row[field]) for row in said.metadata])
-        for value in sorted(known):  # others teach nothing, and may be anything private
+        values = np.array(["" if row.get(field) is None else str(row[field]) for row in answered.metadata])
+        for value in sorted(known):  # other values teach nothing, and may be private
             here = values == value
             if here.sum() < FEWEST:
                 continue

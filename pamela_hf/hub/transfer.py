@@ -63,6 +63,8 @@ class PushResult:
         sizes: name of each of `files` → bytes.
         private: whether the repository is private; for a dry run, whether a new one would be.
         url: where to look at it; "" for a dry run.
+        participants: how many people the files name, by the names they bear there: "released" (public already),
+            "pseudonyms", "own names".
     """
 
     commit: str | None
@@ -71,6 +73,7 @@ class PushResult:
     sizes: dict[str, int] = field(default_factory=dict)
     private: bool = True
     url: str = ""
+    participants: dict[str, int] = field(default_factory=dict)
 
 
 def push_folder(
@@ -199,7 +202,7 @@ def pull_folder(
     revision: str | None = None,
     allow: Sequence[str],
     max_bytes: Mapping[str, int] = {},
-    token: str | None = None,
+    token: str | bool | None = None,
 ) -> Path:
     """Downloads files of a repository as they are at one commit, and checks each against its hash there.
 
@@ -214,7 +217,7 @@ def pull_folder(
         allow: patterns of the files wanted, as in [`push_folder`]. Pickles and cards (README.md) are never
             downloaded.
         max_bytes: file name → bytes it has at most; a larger one is refused before anything is downloaded.
-        token: access token; default: the one that `huggingface_hub` finds.
+        token: access token; default: the one that `huggingface_hub` finds; False: none, as a stranger.
 
     Returns:
         The folder of that commit in the cache of `huggingface_hub`; its name is the commit.
@@ -228,7 +231,7 @@ def pull_folder(
         raise HubError(f"revision={revision!r} is not a commit, tag or branch. Give one, such as 'main'.")
     if hub_constants.HF_HUB_OFFLINE:
         return _from_cache(repo_id, repo_type, revision, allow)
-    api, secret = HfApi(token=token), token or get_token()
+    api, secret = HfApi(token=token), token if isinstance(token, str) else get_token()
 
     def once() -> Path:
         commit = api.repo_info(repo_id, repo_type=repo_type, revision=revision).sha
@@ -335,12 +338,20 @@ def _allowed(folder: Path, allow: Sequence[str]) -> tuple[list[str], list[str]]:
     files = sorted(name for name in names if _matches(name, allow))
     if not files:
         raise HubError(f"{folder} holds nothing that may be pushed; allowed: {', '.join(allow)}.")
+    check_links(folder, files)
     for name in files:
-        if not (folder / name).is_file() or not (folder / name).resolve().is_relative_to(folder.resolve()):
-            raise HubError(f"{folder / name} is a link out of the folder or not a plain file. Put the file itself.")
         if _is_refused(name):
             raise HubError(f"{name}: {PurePosixPath(name).suffix} files can run code when loaded. Use safetensors.")
     return files, sorted(set(names) - set(files))
+
+
+def check_links(folder: Path, files: Iterable[str]) -> None:
+    """Raises HubError where one of `files` of a folder is a link that leads out of it, or no plain file: what lies
+    elsewhere is never published along, on whatever file system it is."""
+    inside = folder.resolve()
+    for name in files:
+        if not (folder / name).is_file() or not (folder / name).resolve().is_relative_to(inside):
+            raise HubError(f"{folder / name} is a link out of the folder or not a plain file. Put the file itself.")
 
 
 def _is_own_source(file: Path) -> bool:
@@ -407,7 +418,7 @@ def _persistently(once: Callable[[], T], what: str, secret: str | None) -> T:
             return once()
         except HubError:
             raise
-        # ValueError: an answer that is no JSON, as a proxy in between sends it
+        # ValueError: an answer that is not JSON, as a proxy in between sends it
         except (_HTTPError, json.JSONDecodeError, OSError) as error:
             status = getattr(getattr(error, "response", None), "status_code", None)
             passing = status in TRANSIENT_STATUS if status is not None else True

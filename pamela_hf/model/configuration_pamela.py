@@ -2,6 +2,7 @@
 
 import math
 import re
+from numbers import Integral, Real
 from typing import Any
 
 from transformers import AutoConfig, PreTrainedConfig
@@ -24,6 +25,52 @@ def check_encoder_kind(model_type: str | None, name: str = "backbone_config") ->
             f"get_text_features that is known here. Use one of the kinds {', '.join(ENCODER_KINDS)}, such as "
             "'google/siglip2-so400m-patch14-384'."
         )
+
+
+_MOST = {
+    "image_embed_dim": 65_536, "text_embed_dim": 65_536, "hidden_size": 8192, "num_fusion_members": 256,
+    "num_fusion_layers": 64, "num_attention_heads": 256, "intermediate_size": 65_536, "interaction_rank": 4096,
+    "linear_axes": 65_536, "taste_factors": 4096,
+}  # fmt: skip
+_NUMBERS = (
+    "unknown_width", "linear_share", "linear_penalty", "factor_penalty", "text_share", "metadata_share",
+    "image_dropout", "text_dropout", "fusion_dropout", "initializer_range",
+)  # fmt: skip
+_TEXTS = ("backbone", "backbone_revision", "preprocessing", "default_scale", "base_identity", "weights_sha256")
+_MOST_PARAMETERS = 2_000_000_000
+_MOST_PEOPLE = 10_000_000
+_MOST_ENTRIES = 10_000  # of any other vocabulary, and of rating scales
+_LONGEST_NAME = 1000
+# controls, halves of surrogate pairs, separators of lines, overrides of text direction; joiners of letters are none
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028-\u202e\u2066-\u2069]")
+_MOST_OF_AN_ENCODER = {
+    "num_hidden_layers": 256, "num_layers": 256, "depth": 256, "hidden_size": 32_768, "intermediate_size": 262_144,
+    "vocab_size": 4_000_000, "max_position_embeddings": 262_144, "image_size": 8192, "num_patches": 1_048_576,
+    "projection_dim": 65_536, "projection_size": 65_536,
+}  # fmt: skip
+
+
+def check_attention(values: Any, name: str) -> None:
+    """Raises ValueError if a configuration takes its attention from a repository on the Hub, which is code."""
+    for key in ("attn_implementation", "_attn_implementation", "_attn_implementation_internal"):
+        if "/" in str(values.get(key) or ""):
+            raise ValueError(
+                f"{name}.{key}={_shown(values[key])} is code of another repository, which is never run. Use 'sdpa' or "
+                "'eager'."
+            )
+
+
+def check_encoder_size(values: Any, name: str = "backbone_config", depth: int = 0) -> None:
+    """Raises ValueError if an encoder's configuration asks for more than any encoder has, or for code of another
+    repository, before it is built."""
+    check_attention(values, name)
+    if depth > 3:
+        raise ValueError(f"{name} holds more than three configurations within each other; no encoder does.")
+    for key, value in values.items():
+        if isinstance(value, dict):
+            check_encoder_size(value, f"{name}.{key}", depth + 1)
+        elif key in _MOST_OF_AN_ENCODER and isinstance(value, Real) and not value <= _MOST_OF_AN_ENCODER[key]:
+            raise ValueError(f"{name}.{key}={value!r}; at most {_MOST_OF_AN_ENCODER[key]:,} is allowed.")
 
 
 class PamelaConfig(PreTrainedConfig):
@@ -69,6 +116,9 @@ class PamelaConfig(PreTrainedConfig):
             base.
         weights_sha256 (`str`, *optional*): hash over all saved weights, compared when they are loaded.
         simulated (`bool`): trained on simulated ratings.
+        choices (`bool`): trained on choices between two images, too: it knows how a difference of utilities becomes a
+            choice, and how likely a tie is. Where no ratings were trained on, a rating scale's levels are equally
+            likely and scores are relative: they order images, and say nothing of how somebody would rate.
         blank (`bool`): made from features alone, before anybody's ratings: everyone's taste is the same for all images,
             and a head is all there is to know, see [`PamelaRewardModel.blank`].
         releases (`dict[str, dict[str, str]]`, *optional*): prefix of participants' ids ("" or `source/`) → license, url
@@ -77,8 +127,9 @@ class PamelaConfig(PreTrainedConfig):
         initializer_range (`float`): standard deviation of the embedding tables at the start.
 
     Raises:
-        ValueError: a size that does not divide, an unknown form of `backbone`, an empty or unordered rating scale,
-            a vocabulary with a repeated entry.
+        ValueError: a value of another type or beyond what any model has (nothing is built then), a size that does not
+            divide, an unknown form of `backbone`, an empty or unordered rating scale, a vocabulary with a repeated
+            entry.
     """
 
     model_type = "pamela"
@@ -117,14 +168,18 @@ class PamelaConfig(PreTrainedConfig):
     cast_identities: list[str] | None = None
     weights_sha256: str | None = None
     simulated: bool = False
+    choices: bool = False
     blank: bool = False
     releases: dict[str, dict[str, str]] | None = None
     initializer_range: float = 0.02
 
     def __post_init__(self, **kwargs: Any) -> None:
+        self._check_types()
+        check_attention(kwargs, "config")
         if isinstance(self.backbone_config, dict):
             values = dict(self.backbone_config)
             check_encoder_kind(values.get("model_type"))
+            check_encoder_size(values)
             self.backbone_config = AutoConfig.for_model(values.pop("model_type"), **values)
         self.cast_identities = list(self.cast_identities or [])
         self.users = list(self.users or [])
@@ -147,6 +202,49 @@ class PamelaConfig(PreTrainedConfig):
         """All values, defaults too: the difference to the defaults is taken against a default encoder's configuration,
         whose token ids transformers then warns about at every load."""
         return self.to_dict()
+
+    def _check_types(self) -> None:
+        """A config.json is a stranger's: types, ranges and sizes of everything, before anything is made of it."""
+        for name, most in _MOST.items():
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, Integral) or not 0 <= value <= most:
+                raise ValueError(f"{name}={_shown(value)} must be a whole number from 0 to {most:,}.")
+        for name in _NUMBERS:
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= value <= 1e6:
+                raise ValueError(f"{name}={_shown(value)} must be a number from 0 to 1,000,000.")
+        for name in _TEXTS:
+            value = getattr(self, name)
+            if value is not None and not _is_name(value):
+                raise ValueError(f"{name}={_shown(value)} must be a text of 1 to {_LONGEST_NAME} printable letters.")
+        for name in ("normalize_embeds", "simulated", "blank"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name}={_shown(getattr(self, name))} must be true or false.")
+        _check_names("users", self.users, _MOST_PEOPLE)
+        _check_names("cast_identities", self.cast_identities, 16)
+        for name in ("demographics", "metadata", "rating_scales", "releases"):
+            fields = getattr(self, name)
+            if fields is None:
+                continue
+            if not isinstance(fields, dict) or len(fields) > _MOST_ENTRIES:
+                raise ValueError(f"{name}={_shown(fields)} must be a mapping of at most {_MOST_ENTRIES:,} entries.")
+            for key, values in fields.items():
+                _check_entry(name, key, values)
+        if self.backbone_config is not None and not isinstance(self.backbone_config, (dict, PreTrainedConfig)):
+            raise ValueError(f"backbone_config={_shown(self.backbone_config)} must be a mapping.")
+        if self._fusion_parameters() > _MOST_PARAMETERS:
+            raise ValueError(
+                f"num_fusion_members={self.num_fusion_members}, num_fusion_layers={self.num_fusion_layers}, "
+                f"hidden_size={self.hidden_size} and intermediate_size={self.intermediate_size} make more than "
+                f"{_MOST_PARAMETERS:,} parameters."
+            )
+
+    def _fusion_parameters(self) -> int:
+        """About how many parameters the fusion networks have."""
+        hidden = self.hidden_size
+        block = 4 * hidden * hidden + 2 * hidden * self.intermediate_size
+        inputs = hidden * (self.image_embed_dim + self.text_embed_dim)
+        return self.num_fusion_members * (self.num_fusion_layers * block + inputs + self.interaction_rank * 3 * hidden)
 
     def _check(self) -> None:
         if self.backbone is not None and self.backbone != LOCAL_ENCODER and not _HUB_ID.match(self.backbone):
@@ -173,7 +271,7 @@ class PamelaConfig(PreTrainedConfig):
                 raise ValueError(f"{name}={getattr(self, name)} must lie in [0, 1).")
         if self.default_scale not in self.rating_scales:
             known = list(self.rating_scales)
-            raise ValueError(f"default_scale={self.default_scale!r} is none of rating_scales: {known}.")
+            raise ValueError(f"default_scale={self.default_scale!r} is not among rating_scales: {known}.")
         for name, values in self.rating_scales.items():
             if len(values) < 2 or any(not math.isfinite(v) for v in values) or values != sorted(set(values)):
                 raise ValueError(
@@ -184,3 +282,38 @@ class PamelaConfig(PreTrainedConfig):
             if len(set(values)) != len(values):
                 twice = sorted({v for v in values if values.count(v) > 1})[:3]
                 raise ValueError(f"The vocabulary of {name} holds {twice} more than once; each entry is one row.")
+
+
+def _shown(value: Any) -> str:
+    text = ascii(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and 1 <= len(value) <= _LONGEST_NAME and not _UNPRINTABLE.search(value)
+
+
+def _check_names(name: str, values: Any, most: int) -> None:
+    """Raises ValueError unless `values` is None or a list of at most `most` names."""
+    if values is None:
+        return
+    if not isinstance(values, (list, tuple)) or len(values) > most:
+        raise ValueError(f"{name}={_shown(values)} must be a list of at most {most:,} texts.")
+    for value in values:
+        if not _is_name(value):
+            raise ValueError(f"{name} holds {_shown(value)}; allowed: texts of 1 to {_LONGEST_NAME} printable letters.")
+
+
+def _check_entry(name: str, key: Any, values: Any) -> None:
+    """Raises ValueError unless an entry of a mapping is what that mapping holds."""
+    if not (_is_name(key) or (name == "releases" and key == "")):
+        raise ValueError(f"{name} has the key {_shown(key)}; allowed: texts of 1 to {_LONGEST_NAME} printable letters.")
+    if name == "releases":
+        if not isinstance(values, dict) or len(values) > 8 or not all(map(_is_name, values.values())):
+            raise ValueError(f"releases[{_shown(key)}]={_shown(values)} must be a mapping of at most 8 texts.")
+    elif name == "rating_scales":
+        numbers = isinstance(values, (list, tuple)) and len(values) <= _MOST_ENTRIES
+        if not numbers or any(isinstance(v, bool) or not isinstance(v, Real) for v in values):
+            raise ValueError(f"rating_scales[{_shown(key)}]={_shown(values)} must be a list of numbers.")
+    else:
+        _check_names(f"{name}[{_shown(key)}]", values, _MOST_ENTRIES)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer, PreTrainedConfig
 from transformers.utils import logging
 
-from .configuration_pamela import LOCAL_ENCODER, PamelaConfig, check_encoder_kind
+from .configuration_pamela import LOCAL_ENCODER, PamelaConfig, check_encoder_kind, check_encoder_size
 
 logger = logging.get_logger(__name__)
 
@@ -63,6 +63,7 @@ def load_encoder_config(name: str, **where: Any) -> PreTrainedConfig:
     where = {key: value for key, value in where.items() if key in _CONFIG_ARGUMENTS}
     values, _ = PreTrainedConfig.get_config_dict(name, **where)
     check_encoder_kind(values.get("model_type"), name)
+    check_encoder_size(values, name)
     # AutoConfig.from_pretrained would do the same, and warn of the token ids of every kind's default configuration
     return AutoConfig.for_model(**{key: value for key, value in values.items() if key != "auto_map"})
 
@@ -76,7 +77,7 @@ def load_encoder(name: str, config: PreTrainedConfig | None = None, **where: Any
         where: further arguments of `from_pretrained`.
 
     Raises:
-        OSError: no such folder or repository. ValueError: it is no image–text encoder.
+        OSError: no such folder or repository. ValueError: it is not an image–text encoder.
     """
     with LOADING:
         config = load_encoder_config(name, **where) if config is None else config
@@ -128,7 +129,7 @@ def tokenize_prompts(tokenizer: Any, prompts: Sequence[str], config: PreTrainedC
 
     The SigLIP family was trained on lower-cased text padded on the right to a fixed length and without an attention
     mask (big_vision's text transformer; 64 tokens); other encoders get the mask of their own tokenizer. That a prompt
-    is longer than the encoder reads is said once.
+    is longer than the encoder reads is reported once.
     """
     siglip = config.model_type.startswith("siglip")
     text_config = getattr(config, "text_config", config)

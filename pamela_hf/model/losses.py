@@ -1,8 +1,10 @@
-"""Losses of the reward: an ordinal link between a utility and a rating, and a pairwise loss within each person.
+"""Losses of the reward: an ordinal link between a utility and a rating, a pairwise loss within each person, and the
+likelihood of choices between two images.
 
 [`pamela_hf.heads.fitting.level_gradients`] is the same link in numpy, with the same constants.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -142,3 +144,69 @@ class RatingTargets:
             total_pairs = weights[preferred].sum() if total_pairs is None else total_pairs
             loss = loss + self.pairwise_weight * (pairs * weights[preferred]).sum() / total_pairs.clamp_min(1e-9)
         return loss
+
+
+CHOICE_LAPSE = 0.02
+"""How often a choice says nothing of the images (a slip, a random click): bounds what a single choice can cost."""
+
+
+def choice_log_probs(margin: Tensor, log_nu: Tensor) -> Tensor:
+    """Log-probabilities that the first image is preferred, neither is, and the second is, by Davidson's model of ties:
+    in proportion to `exp(margin / 2)`, `ν` and `exp(-margin / 2)`; with probability [`CHOICE_LAPSE`] the three are
+    equally likely.
+
+    Source: Davidson (1970), JASA 65:317; without ties it is Bradley and Terry's model. [`pamela_hf.study.analysis`]
+    is the same for conditions.
+
+    Args:
+        margin: `(...,)` utility of the first image minus that of the second, as choices see it.
+        log_nu: `()` how likely a tie is.
+
+    Returns:
+        `(..., 3)` float32.
+    """
+    half = margin.float() / 2
+    log_probs = torch.stack([half, log_nu.float().expand_as(half), -half], dim=-1).log_softmax(-1)
+    lapse = torch.full_like(log_probs, math.log(CHOICE_LAPSE / 3))
+    return torch.logaddexp(log_probs + math.log1p(-CHOICE_LAPSE), lapse)
+
+
+@dataclass
+class ChoiceTargets:
+    """C choices between two of B scored pairs of an image and a person, and how their loss is taken.
+
+    Attributes:
+        pairs: `(C, 2)` places among the B: the preferred image and the other one.
+        ties: `(C,)` bool, neither was preferred.
+        weights: `(C,)` weight of each choice.
+        row_penalty: `(C,)` what the squared length of the person's row adds: a Gaussian prior on rows; default: 0.
+        total: total weight of all answers to divide by; default: that of these choices.
+    """
+
+    pairs: Tensor
+    ties: Tensor
+    weights: Tensor
+    row_penalty: Tensor | None = None
+    total: Tensor | None = None
+
+    def to(self, device: torch.device) -> "ChoiceTargets":
+        """The same on another device."""
+        values = (self.pairs, self.ties, self.weights, self.row_penalty, self.total)
+        return ChoiceTargets(*(None if value is None else value.to(device) for value in values))
+
+    def loss(self, utilities: Tensor, link: Tensor, squared_rows: Tensor) -> Tensor:
+        """The scalar loss of M members, each member's own.
+
+        Args:
+            utilities: `(M, B)`.
+            link: `(2,)` log-stretch of differences of utilities, and log ν of ties.
+            squared_rows: `(B,)` squared length of each pair's row.
+        """
+        first, second = self.pairs.T
+        margin = (utilities[:, first] - utilities[:, second]) * link[0].exp()
+        log_probs = choice_log_probs(margin, link[1])
+        loss = -torch.where(self.ties, log_probs[..., 1], log_probs[..., 0]).mean(0)
+        if self.row_penalty is not None:
+            loss = loss + squared_rows[first] * self.row_penalty
+        total = self.weights.sum() if self.total is None else self.total
+        return (loss * self.weights).sum() / total

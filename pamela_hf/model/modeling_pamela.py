@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
@@ -34,7 +35,7 @@ from .encoder_pamela import (
 from .features_pamela import PamelaFeatures
 from .fusion_pamela import ImageSide, Pairs, PairTokens, PamelaFusion, PamelaFusionBlock
 from .grid_pamela import GridMember, GridMemory, GridPeople, common_reference
-from .losses import RatingTargets
+from .losses import ChoiceTargets, RatingTargets, choice_log_probs, preference_probability
 from .scales_pamela import RatingScalesMixin, equal_cutpoints, scale_key
 from .weights_pamela import base_hash, cast_hashes, checkpoint_hash, content_hash
 
@@ -110,6 +111,8 @@ class PamelaRewardModel(RatingScalesMixin, PreTrainedModel):
         self.style = nn.Linear(config.hidden_size, 2, bias=False)  # shift and log-stretch of a person's scale use
         self.unknown_stretch = nn.Parameter(torch.zeros(1))  # log-stretch of an unknown person's predictions
         self.members = nn.ModuleList(PamelaFusion(config) for _ in range(config.num_fusion_members))
+        if config.choices:
+            self.choice_link = nn.Parameter(torch.zeros(2))  # log-stretch of differences of utilities, log ν of ties
         self._add_cutpoints(config)
         self.features = PamelaFeatures(config)
         self.post_init()
@@ -149,6 +152,8 @@ class PamelaRewardModel(RatingScalesMixin, PreTrainedModel):
             init.normal_(module.style.weight[0], std=0.9 / math.sqrt(self.config.hidden_size))
             init.normal_(module.style.weight[1], std=0.1)
             init.zeros_(module.unknown_stretch)
+            if self.config.choices:
+                init.zeros_(module.choice_link)
         elif isinstance(module, PamelaFeatures):
             for name, buffer in module.named_buffers():
                 (init.ones_ if name.endswith("_scale") else init.zeros_)(buffer)
@@ -187,7 +192,15 @@ class PamelaRewardModel(RatingScalesMixin, PreTrainedModel):
         keep = ("cache_dir", "local_files_only", "token", "revision", "subfolder")
         where = {k: v for k, v in kwargs.items() if k in keep and v is not None}
         kwargs["adapter_kwargs"] = NO_ADAPTER
-        model, info = super().from_pretrained(pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs)
+        try:
+            model, info = super().from_pretrained(
+                pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs
+            )
+        except SafetensorError as error:
+            raise ValueError(
+                f"{pretrained_model_name_or_path}: the weights are damaged ({str(error)[:200]}). Train or download the "
+                "model again."
+            ) from None
         if missing := sorted(info["missing_keys"]):
             raise ValueError(
                 f"{pretrained_model_name_or_path}: the weights lack {len(missing)} of this model's tensors "
@@ -310,16 +323,22 @@ class PamelaRewardModel(RatingScalesMixin, PreTrainedModel):
             if isinstance(module, GradientCheckpointingLayer) and module.gradient_checkpointing:
                 module.training = True
 
-    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
+    def save_pretrained(self, save_directory: str | os.PathLike, *, with_encoder: bool = True, **kwargs: Any) -> None:
         """As in transformers; writes the base identity and a hash over the weights into the config, and the encoder
-        when it has no home but this model's folder."""
+        when it has no home but this model's folder.
+
+        Args:
+            save_directory: the folder to write.
+            with_encoder (`bool`, defaults to `True`): False where the encoder's weights lie in the folder already.
+            kwargs: for transformers' `save_pretrained`.
+        """
         tensors = {k: v for k, v in self.state_dict().items() if not k.startswith("backbone.")}
         identity = self.base_identity()
         if identity != self.config.base_identity:  # else the weights may be a cast of those that the name was made from
             self.config.base_identity, *self.config.cast_identities = cast_hashes(tensors)
         self.config.weights_sha256 = content_hash(sorted(tensors.items()))
         super().save_pretrained(save_directory, **kwargs)
-        if self.config.backbone == LOCAL_ENCODER:
+        if self.config.backbone == LOCAL_ENCODER and with_encoder:
             self.load_backbone().save_pretrained(os.path.join(save_directory, LOCAL_ENCODER[2:]))
 
     def base_identity(self) -> str:
@@ -456,6 +475,7 @@ class PamelaRewardModel(RatingScalesMixin, PreTrainedModel):
         pairwise_weight: float = 0.0,
         squared_error: bool = False,
         loss_normalizers: tuple[Tensor, Tensor] | None = None,
+        choices: ChoiceTargets | None = None,
         **encoder_inputs: Tensor,
     ) -> PamelaRewardOutput:
         r"""Scores B pairs of an image and a person.
@@ -474,7 +494,8 @@ class PamelaRewardModel(RatingScalesMixin, PreTrainedModel):
             row_penalty: `(B,)` what the squared length of a pair's row adds to the loss: a Gaussian prior on rows.
             pairwise_weight: λ of the within-person pairwise loss; 0 = off.
             squared_error: squared error of the expected rating in place of the ordinal likelihood (an ablation).
-            loss_normalizers: total weight of ratings and of pairs to divide by (over all processes of a step).
+            loss_normalizers: total weight of answers and of pairs to divide by (over all processes of a step).
+            choices: choices between two of the B pairs → their loss is added, of a model of `config.choices`.
 
         Returns:
             [`PamelaRewardOutput`].
@@ -513,6 +534,8 @@ class PamelaRewardModel(RatingScalesMixin, PreTrainedModel):
             )
             squared_rows = rows.pairs(rows.distinct.float().square().sum(-1))
             out.loss = targets.loss(utilities, log_probs, levels, squared_rows)
+            if choices is not None:
+                out.loss = out.loss + choices.loss(utilities, self.choice_link, squared_rows)
         return out
 
     def _for_networks(self, people: PairTokens) -> PairTokens:
@@ -560,6 +583,15 @@ class PamelaRewardModel(RatingScalesMixin, PreTrainedModel):
         if ids.shape[-1] != fields:
             raise ValueError(f"{name} has {ids.shape[-1]} columns; this model has {fields} fields.")
         return ids.to(self.device).expand(n, -1)
+
+    def choice_probs(self, margin: Tensor) -> Tensor:
+        """Probabilities `(…, 3)` that the first of two images is preferred, neither is, and the second is, of a person
+        for whom the first's utility is larger by `margin (…,)`. Without `config.choices` there are no ties."""
+        if not self.config.choices:
+            first = preference_probability(margin, torch.zeros_like(margin))
+            return torch.stack([first, torch.zeros_like(first), 1 - first], dim=-1)
+        stretch, log_nu = self.choice_link.float()
+        return choice_log_probs(margin.float() * stretch.exp(), log_nu).exp()
 
     @torch.inference_mode()
     def score_matrix(

@@ -269,7 +269,7 @@ class PamelaProcessor(ProcessorMixin):
         Args:
             kind: "demographics" or "metadata".
             field: one of the config's fields of that kind.
-            value: a missing one is row 0, and so is one that did not occur in training, which is said once.
+            value: a missing one is row 0, and so is one that did not occur in training, which is reported once.
         """
         if is_missing(value):
             return 0
@@ -287,7 +287,7 @@ class PamelaProcessor(ProcessorMixin):
                 `age` in years, or as one of the model's bins, stands for `age_binned`.
 
         Raises:
-            ValueError: no mapping, a field that the model does not have, an age that is no number.
+            ValueError: not a mapping, a field that the model does not have, an age that is not a number.
         """
         fields = list(getattr(self.config, kind))
         ids = [self._ids_of(kind, fields, given) for given in align(kind, values, n)]
@@ -312,7 +312,7 @@ def clean_prompts(prompts: Any, n: int) -> list[str | None]:
     """The prompts of n images, from one for all or one each: texts, and `None` for missing ones.
 
     Raises:
-        ValueError: another number of prompts, or one that is no text.
+        ValueError: another number of prompts, or one that is not text.
     """
     texts = [None if is_missing(text) else text for text in align("prompts", prompts, n)]
     for text in texts:

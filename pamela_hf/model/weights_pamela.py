@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file
 from transformers.utils.hub import get_checkpoint_shard_files
 
-NOT_OF_THE_BASE = ("backbone.", "user_embedding.", "cutpoints.")
+NOT_OF_THE_BASE = ("backbone.", "user_embedding.", "cutpoints.", "choice_link")
 _CASTS = (
     (),
     (torch.bfloat16,),
@@ -23,8 +23,8 @@ _CASTS = (
 
 
 def base_hash(tensors: Mapping[str, Tensor], casts: Iterable[torch.dtype] = ()) -> str:
-    """sha256 over all that gives a person's row its meaning: every tensor but the rows themselves, the encoder and the
-    rating scales' cutpoints, in float32 after `casts`."""
+    """sha256 over all that gives a person's row its meaning: every tensor but the rows themselves, the encoder, the
+    rating scales' cutpoints and the link of choices, in float32 after `casts`."""
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         if not name.startswith(NOT_OF_THE_BASE):

@@ -2,10 +2,13 @@
 
 pipeline_pamela: `PamelaPromptPipeline`.  search, surrogate: which prompts to try.  rendering: images and their scores.
 run_folder: what is on disk.  runs, comparison: several runs.  loading: from names to a pipeline.  page, charts: report.
+best_of: the k best of n seeds.
 
 May import: scoring, heads, refiners, reports and all below them.
 """
 
 from ..exports import exports
 
-__getattr__, __all__ = exports(__name__, pipeline_pamela=["PamelaPromptOutput", "PamelaPromptPipeline"])
+__getattr__, __all__ = exports(
+    __name__, best_of=["BestOf"], pipeline_pamela=["PamelaPromptOutput", "PamelaPromptPipeline"]
+)

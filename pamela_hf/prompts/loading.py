@@ -6,17 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from diffusers import DiffusionPipeline
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ..encoder import usable_device
-from ..files.config import NumberLoader
+from ..files.config import ParseError, read_yaml
 from ..files.locations import folder_or_repository
+from ..model.encoder_pamela import NO_ADAPTER
 from ..refiners import PromptRefiner, load_refiner
 from ..scoring import PamelaScorer
 from ..simulation.pipeline import SimulatedPipeline
-from .pipeline_pamela import PamelaPromptPipeline
+from .pipeline_pamela import PamelaPromptPipeline, refuse_adapters
 
 SETUP = ("pipeline", "reward", "refiner", "refiner_model", "refiner_url", "judge", "device", "dtype", "offload")
 DEFAULT_CHAT_MODEL = "meta-llama/Llama-3.1-8B-Instruct"
@@ -71,9 +71,9 @@ def load_options(
 
 def _read(text: str, source: Any) -> Any:
     try:
-        return yaml.load(text, NumberLoader)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{source} is not YAML: {' '.join(str(error).split())}") from None
+        return read_yaml(text)
+    except ParseError as error:
+        raise ValueError(f"{source} is not YAML: {error}") from None
 
 
 def _pointless(values: Mapping[str, Any]) -> set[str]:
@@ -130,7 +130,7 @@ def load_prompt_pipeline(
         with folder_or_repository(name):
             chat = {
                 "refiner_model": AutoModelForCausalLM.from_pretrained(
-                    name, dtype=weights, use_safetensors=True, trust_remote_code=False
+                    name, dtype=weights, use_safetensors=True, trust_remote_code=False, adapter_kwargs=NO_ADAPTER
                 ),
                 "refiner_tokenizer": AutoTokenizer.from_pretrained(name, trust_remote_code=False),
             }
@@ -138,7 +138,9 @@ def load_prompt_pipeline(
         nested = SimulatedPipeline()
     else:
         with folder_or_repository(pipeline):
-            nested = DiffusionPipeline.from_pretrained(pipeline, dtype=weights, use_safetensors=True)
+            folder = pipeline if Path(pipeline).is_dir() else DiffusionPipeline.download(pipeline, use_safetensors=True)
+            refuse_adapters(folder)
+            nested = DiffusionPipeline.from_pretrained(folder, dtype=weights, use_safetensors=True)
     pipe = PamelaPromptPipeline(nested, scorer.model, scorer.processor, **chat)
     if offload == "model":
         pipe.enable_model_cpu_offload(device=device)

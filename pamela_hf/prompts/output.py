@@ -67,7 +67,7 @@ def make_output(
 
 
 def as_judge(judge: Any, scorer: PamelaScorer) -> Callable[[list[Image.Image], list[str]], list[float]] | None:
-    """A function that gives each image a number. Raises ValueError for what can be no judge, or gives something else.
+    """A function that gives each image a number. Raises ValueError for anything else, or where it gives something else.
     A head judges with `scorer`."""
     if judge is None:
         return None
@@ -97,7 +97,7 @@ def write_result(
     note: str,
     score_range: tuple[float, float],
 ) -> None:
-    def told(candidate: Candidate, judged: list[float] | None) -> dict[str, Any]:
+    def described(candidate: Candidate, judged: list[float] | None) -> dict[str, Any]:
         images = [folder.image_name(candidate.prompt, arguments["seed"] + k) for k in range(arguments["num_seeds"])]
         figures = {"score": candidate.score, "std": candidate.std, "adherence": candidate.adherence}
         return {
@@ -110,8 +110,8 @@ def write_result(
 
     summary = {
         "user": user if user is None or isinstance(user, str) else getattr(user, "name", "head"),
-        "best": told(result.best, out.judge),
-        "unoptimized": told(result.baseline, out.baseline_judge),
+        "best": described(result.best, out.judge),
+        "unoptimized": described(result.baseline, out.baseline_judge),
         "adherence_floor": _plain(result.floor),
         "stopped": result.stopped,
         "rendered": len(result.rows),

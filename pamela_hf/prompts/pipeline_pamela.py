@@ -29,9 +29,9 @@ from ..model.processing_pamela import PamelaProcessor
 from ..refiners import PromptRefiner, load_refiner
 from ..scoring import PamelaScorer
 from .output import PamelaPromptOutput, as_judge, make_output, write_result
-from .rendering import CandidateImages
+from .rendering import CandidateImages, Request
 from .run_folder import RunFolder
-from .search import PromptSearch, SearchConfig
+from .search import PromptSearch, SearchConfig, SearchResult
 
 OWN_MODULES = {
     "PamelaRewardModel": "model.modeling_pamela",
@@ -39,6 +39,13 @@ OWN_MODULES = {
     "SimulatedPipeline": "simulation.pipeline",
 }
 REWARD_PROMPTS = ("candidate", "original", "none")
+
+
+def refuse_adapters(folder: str | os.PathLike) -> None:
+    """Raises ValueError if a part of a pipeline's folder is an adapter: transformers would take it up, and with it the
+    base that its file names, from wherever that is."""
+    for file in Path(folder).rglob("adapter_config.json"):
+        raise ValueError(f"{file} is an adapter, which may name any other repository. Merge it into its model.")
 
 
 class PamelaPromptPipeline(DiffusionPipeline):
@@ -93,6 +100,7 @@ class PamelaPromptPipeline(DiffusionPipeline):
             # diffusers' own download knows one level of components, not a pipeline's pipeline
             skip = ["*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.py", "*.msgpack", "*.onnx"]
             folder = Path(snapshot_download(str(pretrained_model_name_or_path), ignore_patterns=skip, **where))
+        refuse_adapters(folder)
         kwargs.setdefault("use_safetensors", True)
         dtype = kwargs.get("dtype", kwargs.get("torch_dtype"))
         if isinstance(dtype, dict):
@@ -236,12 +244,14 @@ class PamelaPromptPipeline(DiffusionPipeline):
                 model if it has one, else "vocabulary".
             generator: its initial seed is the first image's; default: seed 0.
             adherence: `(images, prompt) → scores`, such as VQAScore; higher = the image shows more of the prompt.
-                Default: [`prompt_images.encoder_adherence`] with the reward's own encoder.
+                Default: [`pamela_hf.rewards.encoder_adherence`] with the reward's own encoder.
             judge: never optimized, only asked about winner and unoptimized images: `(images, prompts) → scores`,
                 something with `score(images, prompts)` such as another `PamelaScorer`, or a head.
-            reward_prompt: the text that the reward is told an image was made from: its own ("candidate"), the
-                unoptimized one ("original"), or "none".
-            demographics, metadata, scale: see [`PamelaProcessor`]; of the person, of the images, of the scores.
+            reward_prompt: the text that an image is scored with: its own ("candidate"), the unoptimized one
+                ("original"), or "none".
+            demographics: of the person, see [`PamelaProcessor`].
+            metadata: of the images.
+            scale: rating scale of the scores; default: the model's `default_scale`.
             render_batch_size: prompts the nested pipeline renders at a time; a kill costs at most one such batch.
             output: folder for trace, images and report.html; the same call again resumes there.
             callback_on_candidate: called with pipeline, index and row of every image once it is scored.
@@ -269,67 +279,90 @@ class PamelaPromptPipeline(DiffusionPipeline):
             seed=0 if generator is None else generator.initial_seed() % 2**53,
             **search_options,
         )
-        scorer = self.scorer
-        # what cannot be scored is refused before anything is rendered
-        if user is not None and not isinstance(user, str) and not hasattr(user, "row"):
-            raise ValueError(f"user={user!r} must be a trained participant's name, a head, or None = everyone's taste.")
-        scorer.encode_people(1, user, demographics)
-        self.processor.field_ids("metadata", metadata, 1)
-        levels = self.reward_model.config.rating_scales
-        self.processor.scale_id(scale)
-        levels = levels[scale or self.reward_model.config.default_scale]
-        judge = as_judge(judge, scorer)
-        refiner = self._refiner(refiner)
+        request = Request(prompt, user, reward_prompt, demographics, metadata, scale, adherence)
+        self._check_request(request)
+        judge, refiner = as_judge(judge, self.scorer), self._refiner(refiner)
         arguments = {
-            "prompt": prompt,
-            "user": _named(user),
+            **self._identify(request),
             **asdict(config),
-            "pipeline": _named(self.pipeline),
-            "reward": _identity(self.reward_model),
             "refiner": getattr(refiner, "identity", _named(refiner)),
-            "reward_prompt": reward_prompt,
-            "adherence": "encoder" if adherence is None else _named(adherence),
-            "demographics": hashlib.sha256(_told(demographics).encode()).hexdigest()[:16] if demographics else None,
-            "metadata": metadata,
-            "scale": scale,
             "render_batch_size": render_batch_size,
-            "rendering": {k: v if isinstance(v, (int, float, str, bool)) else _told(v) for k, v in rendering.items()},
+            "rendering": {
+                k: v if isinstance(v, (int, float, str, bool)) else _stable_text(v) for k, v in rendering.items()
+            },
         }
         note = getattr(self.pipeline, "note", type(self.pipeline).__name__)
         folder = RunFolder(output, arguments, note) if output is not None else None
         self._interrupt = False
-        told = {"demographics": demographics, "metadata": metadata, "scale": scale}
-        run = CandidateImages(self, prompt, user, folder, rendering, render_batch_size, reward_prompt, adherence, told)
-        total = (1 + config.num_iterations * config.num_candidates) * config.num_seeds
-        total = min(total, config.max_images or total)
-        baseline_judge: list[float] | None = None
+        run = CandidateImages(self, request, folder, rendering, render_batch_size)
         with folder or nullcontext(), run:
-            with self.progress_bar(total=total) as bar:
-
-                def on_row(index: int, row: dict[str, Any]) -> None:
-                    nonlocal baseline_judge
-                    bar.update()
-                    if judge is not None and index == config.num_seeds - 1:  # a judge that fails fails now, not at last
-                        baseline_judge = judge(run.images_of(prompt), [prompt] * config.num_seeds)
-                    if callback_on_candidate is not None:
-                        callback_on_candidate(self, index, row)
-
-                run.search = PromptSearch(
-                    prompt,
-                    config,
-                    refiner,
-                    run.evaluate,
-                    features=run.text_features,
-                    folder=folder,
-                    on_row=on_row,
-                    interrupted=lambda: self.interrupt,
-                )
-                result = run.search.run()
+            result, baseline_judge = self._search(run, config, refiner, judge, callback_on_candidate)
             out = make_output(result, run, judge, baseline_judge)
             if folder is not None:
+                levels = self.reward_model.config.rating_scales[scale or self.reward_model.config.default_scale]
                 write_result(folder, arguments, user, result, out, note, (levels[0], levels[-1]))
         self.maybe_free_model_hooks()
         return out if return_dict else out.to_tuple()
+
+    def _check_request(self, request: Request) -> None:
+        """Raises ValueError for what cannot be scored, before anything is rendered."""
+        user = request.user
+        if user is not None and not isinstance(user, str) and not hasattr(user, "row"):
+            raise ValueError(f"user={user!r} must be a trained participant's name, a head, or None = everyone's taste.")
+        self.scorer.encode_people(1, user, request.demographics)
+        self.processor.field_ids("metadata", request.metadata, 1)
+        self.processor.scale_id(request.scale)
+
+    def _identify(self, request: Request) -> dict[str, Any]:
+        """What makes a run the one it is, for its run.json; of demographics only a hash."""
+        demographics = request.demographics
+        return {
+            "prompt": request.prompt,
+            "user": _named(request.user),
+            "pipeline": _named(self.pipeline),
+            "reward": _identity(self.reward_model),
+            "reward_prompt": request.reward_prompt,
+            "adherence": "encoder" if request.adherence is None else _named(request.adherence),
+            "demographics": (
+                hashlib.sha256(_stable_text(demographics).encode()).hexdigest()[:16] if demographics else None
+            ),
+            "metadata": request.metadata,
+            "scale": request.scale,
+        }
+
+    def _search(
+        self,
+        run: CandidateImages,
+        config: SearchConfig,
+        refiner: PromptRefiner,
+        judge: Callable | None,
+        callback: Callable | None,
+    ) -> tuple[SearchResult, list[float] | None]:
+        """Runs the search; also what the judge says of the unoptimized prompt's images, asked as soon as they are there
+        so that a judge that fails does so at once."""
+        prompt, baseline_judge = run.request.prompt, None
+        total = (1 + config.num_iterations * config.num_candidates) * config.num_seeds
+        with self.progress_bar(total=min(total, config.max_images or total)) as bar:
+
+            def on_row(index: int, row: dict[str, Any]) -> None:
+                nonlocal baseline_judge
+                bar.update()
+                if judge is not None and index == config.num_seeds - 1:
+                    baseline_judge = judge(run.images_of(prompt), [prompt] * config.num_seeds)
+                if callback is not None:
+                    callback(self, index, row)
+
+            run.search = PromptSearch(
+                prompt,
+                config,
+                refiner,
+                run.evaluate,
+                features=run.text_features,
+                folder=run.folder,
+                on_row=on_row,
+                interrupted=lambda: self.interrupt,
+            )
+            return run.search.run(), baseline_judge
 
     @property
     def scorer(self) -> PamelaScorer:
@@ -347,7 +380,7 @@ class PamelaPromptPipeline(DiffusionPipeline):
 
 
 def _named(thing: Any) -> Any:
-    """What to call an argument in run.json, such that another one is told apart; never a path of this machine."""
+    """What to call an argument in run.json, such that it differs from others; never a path of this machine."""
     if thing is None or isinstance(thing, str):
         return thing
     if isinstance(thing, DiffusionPipeline):
@@ -361,7 +394,7 @@ def _named(thing: Any) -> Any:
     return name
 
 
-def _told(value: Any) -> str:
+def _stable_text(value: Any) -> str:
     """An argument as text that is the same in the next process: in a repr's place the order of a mapping is sorted and
     addresses go."""
     if isinstance(value, Mapping):

@@ -2,35 +2,62 @@
 much of the unoptimized prompt is still in the image. Whatever goes wrong with a single image costs that image only.
 """
 
-import inspect
 import math
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from functools import cache
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import DiffusionPipeline
 from PIL import Image
 
 from ..encoder import in_halves
 from ..refiners import prompt_parts
+from ..rewards import UNRELATED_PROMPTS, encoder_adherence
+from ..rewards._drawing import draw, is_blank, join_lists
+from ..scoring import PamelaScorer, ScoreResult
 from .run_folder import RunFolder
 from .search import PromptSearch
 
-UNRELATED_PROMPTS = (
-    "a photo", "a painting", "a dog", "a cup of coffee", "a crowded street", "a mountain lake", "a woman's face",
-    "an old car", "a bowl of fruit", "a tall building", "abstract shapes", "a football player", "a boat at sea",
-    "a flower", "a kitchen", "the night sky",
-)  # fmt: skip
-"""What images are compared with, too, to see how much more they are like the prompt than like anything."""
+
+@dataclass(frozen=True)
+class Request:
+    """What the reward is asked about each image of a run.
+
+    Attributes:
+        prompt: the unoptimized one.
+        user: whose taste: a participant's name, a head, or `None` = everyone's.
+        reward_prompt: the text that goes with an image: its own ("candidate"), the unoptimized one ("original"), or
+            "none".
+        demographics: of the person.
+        metadata: of the images.
+        scale: rating scale of the scores; `None` = the model's default.
+        adherence: `(images, prompt) → scores`, or `None` = the reward's own encoder.
+    """
+
+    prompt: str
+    user: Any = None
+    reward_prompt: str = "candidate"
+    demographics: Mapping[str, Any] | None = None
+    metadata: Mapping[str, Any] | None = None
+    scale: str | None = None
+    adherence: Callable[[Sequence[Image.Image], str], Sequence[float]] | None = None
+
+    def texts(self, prompts: Sequence[str]) -> list[str] | None:
+        """What images made from `prompts` are scored with."""
+        if self.reward_prompt == "none":
+            return None
+        return list(prompts) if self.reward_prompt == "candidate" else [self.prompt] * len(prompts)
+
+    def score(self, scorer: PamelaScorer, **images: Any) -> ScoreResult:
+        """Scores of `images` (arguments of [`PamelaScorer.score`]) for this request's user."""
+        return scorer.score(
+            user=self.user, demographics=self.demographics, metadata=self.metadata, scale=self.scale, **images
+        )
 
 
 class CandidateImages:
@@ -40,26 +67,23 @@ class CandidateImages:
     encoder.
 
     Args:
-        pipe: a `PamelaPromptPipeline`. prompt: the unoptimized one. user: whose taste. folder: of the run, or `None`.
-        rendering: arguments for the nested pipeline. batch_size: prompts it renders at a time.
-        reward_prompt, adherence, told: as in the pipeline's call; `told` are demographics, metadata and scale.
+        pipe: a `PamelaPromptPipeline`.
+        request: what is asked about the images.
+        folder: of the run; `None`: images are kept in memory as long as they may be asked for.
+        rendering: arguments for the nested pipeline.
+        batch_size: prompts it renders at a time.
     """
 
     def __init__(
         self,
         pipe: Any,
-        prompt: str,
-        user: Any,
-        folder: RunFolder | None,
-        rendering: Mapping[str, Any],
-        batch_size: int,
-        reward_prompt: str,
-        adherence: Callable[[Sequence[Image.Image], str], Sequence[float]] | None,
-        told: Mapping[str, Any],
+        request: Request,
+        folder: RunFolder | None = None,
+        rendering: Mapping[str, Any] | None = None,
+        batch_size: int = 1,
     ):
-        self.pipe, self.scorer, self.prompt, self.user, self.folder = pipe, pipe.scorer, prompt, user, folder
-        self.rendering, self.batch_size, self.reward_prompt = rendering, batch_size, reward_prompt
-        self.adherence, self.told = adherence, told
+        self.pipe, self.scorer, self.request, self.folder = pipe, pipe.scorer, request, folder
+        self.rendering, self.batch_size = dict(rendering or {}), batch_size
         self.search: PromptSearch | None = None
         self.kept: dict[tuple[str, int], Image.Image] = {}  # without a folder: images that may yet be asked for
         self._texts: torch.Tensor | None = None
@@ -113,52 +137,33 @@ class CandidateImages:
         return [images[pair] for pair in pairs], [waiting[pair].result() for pair in pairs]
 
     def _prepare(self, image: Image.Image) -> dict[str, torch.Tensor] | None:
-        return None if _is_blank(image) else self.scorer.encoder.prepare_images([image])
+        return None if is_blank(image) else self.scorer.encoder.prepare_images([image])
 
     def _render(self, pairs: Sequence[tuple[str, int]]) -> list[Image.Image]:
-        pipeline = self.pipe.pipeline
-        arguments = {**self.rendering, **({"output_type": "pil"} if _knows_output_type(type(pipeline)) else {})}
-        # such as negative_prompt and prompt_2: pipelines want as many as prompts
-        arguments |= {k: [v] * len(pairs) for k, v in arguments.items() if "prompt" in k and isinstance(v, str)}
-        with rendering_alone(pipeline), _quiet(pipeline):
-            out = pipeline(
-                prompt=[prompt for prompt, _ in pairs],
-                generator=[torch.Generator("cpu").manual_seed(seed) for _, seed in pairs],
-                **arguments,
-            )
-        images = out[0] if isinstance(out, tuple) else out.images
-        if isinstance(images, torch.Tensor) or not hasattr(images, "__len__") or len(images) != len(pairs):
-            shape = (
-                tuple(images.shape) if isinstance(images, torch.Tensor) else getattr(images, "__len__", lambda: "?")()
-            )
-            raise ValueError(
-                f"{type(pipeline).__name__} returned {type(images).__name__} ({shape}) for {len(pairs)} prompts; an "
-                "image each is needed. Use a text-to-image pipeline with output_type='pil', not one ending in latents."
-            )
-        flags = getattr(out, "nsfw_content_detected", None) or [False] * len(pairs)
-        return [_as_image(image, type(pipeline).__name__, bool(flag)) for image, flag in zip(images, flags)]
+        return draw(self.pipe.pipeline, pairs, self.rendering)
 
     def _score(
         self, embeds: torch.Tensor, images: list[Image.Image], text_embeds: torch.Tensor | None
     ) -> list[tuple[float, float, float]]:
-        scores, std = self.scorer.score(
-            image_embeds=embeds, text_embeds=text_embeds, user=self.user, batch_size=len(images), **self.told
+        scores, std = self.request.score(
+            self.scorer, image_embeds=embeds, text_embeds=text_embeds, batch_size=len(images)
         )
-        if self.adherence is not None:
-            adherence = one_each("adherence", self.adherence(images, self.prompt), len(images))
+        if self.request.adherence is not None:
+            answer = self.request.adherence(images, self.request.prompt)
+            adherence = one_each("adherence", answer, len(images))
         else:
-            adherence = encoder_adherence(embeds, self._texts).tolist()
+            adherence = encoder_adherence(embeds, self._texts[:1], self._texts[1:]).tolist()
         return [(float(s), float(d), float(a)) for s, d, a in zip(scores, std, adherence)]
 
     def _text_embeds(self, prompts: Sequence[str]) -> torch.Tensor | None:
-        """What the reward is told of the prompts, `(n, text_embed_dim)`; each distinct one is encoded once."""
-        if self._texts is None and self.adherence is None:
-            self._texts = self.scorer.encoder.encode_prompts([self.prompt, *UNRELATED_PROMPTS])
-        if self.reward_prompt == "none" or not self.pipe.reward_model.config.text_embed_dim:
+        """Features `(n, text_embed_dim)` of the text that goes with each image; each distinct one is encoded once."""
+        if self._texts is None and self.request.adherence is None:
+            self._texts = self.scorer.encoder.encode_prompts([self.request.prompt, *UNRELATED_PROMPTS])
+        texts = self.request.texts(prompts)
+        if texts is None or not self.pipe.reward_model.config.text_embed_dim:
             return None
-        told = prompts if self.reward_prompt == "candidate" else [self.prompt] * len(prompts)
-        found = self._encode_all(list(dict.fromkeys(told)))
-        return torch.stack([found[prompt] for prompt in told])
+        found = self._encode_all(list(dict.fromkeys(texts)))
+        return torch.stack([found[text] for text in texts])
 
     def _encode_all(self, texts: Sequence[str]) -> dict[str, torch.Tensor]:
         parts = [texts[start : start + 64] for start in range(0, len(texts), 64)]
@@ -186,19 +191,6 @@ class CandidateImages:
         return [self.folder.load_image(*pair) if self.folder is not None else self.kept[pair] for pair in pairs]
 
 
-def encoder_adherence(image_embeds: torch.Tensor, text_embeds: torch.Tensor) -> torch.Tensor:
-    """How much more images are like a prompt than like anything: `(B,)`, cosines, higher = more.
-
-    Cosine similarity of each image `(B, D)` and the prompt `text_embeds[0]`, less its mean similarity to the other,
-    unrelated texts: 0 means that the image has no more to do with the prompt than with them, whatever the encoder's
-    similarities are like (SigLIP's lie around .1, CLIP's around .3), so that a share of it can be asked for.
-    """
-    cosine = F.normalize(image_embeds.float(), dim=-1) @ F.normalize(text_embeds.float(), dim=-1).T.to(
-        image_embeds.device
-    )
-    return cosine[:, 0] - cosine[:, 1:].mean(-1)
-
-
 def one_each(name: str, answer: Any, n: int) -> list[float]:
     """What a function that was handed in says of n images, as n floats. Raises ValueError for anything else."""
     try:
@@ -208,61 +200,3 @@ def one_each(name: str, answer: Any, n: int) -> list[float]:
     if scores.shape not in ((n,), (n, 1)):
         raise ValueError(f"{name}= gave {str(answer)[:80]} for {n} images; one number for each is needed.")
     return scores.ravel().tolist()
-
-
-_PLACES = threading.Lock()
-_turns: "WeakKeyDictionary[DiffusionPipeline, threading.Lock]" = WeakKeyDictionary()
-
-
-@contextmanager
-def rendering_alone(pipeline: DiffusionPipeline) -> Iterator[None]:
-    """Lets one thread at a time render with a pipeline: its scheduler keeps the steps of a single call."""
-    with _PLACES:
-        turn = _turns.setdefault(pipeline, threading.Lock())
-    with turn:
-        yield
-
-
-@contextmanager
-def _quiet(pipeline: DiffusionPipeline) -> Iterator[None]:
-    """Hides the nested pipeline's bars, of which a run would draw hundreds, unless they were set up on purpose."""
-    if getattr(pipeline, "_progress_bar_config", None):
-        yield
-        return
-    pipeline.set_progress_bar_config(disable=True)
-    try:
-        yield
-    finally:
-        pipeline.set_progress_bar_config()
-
-
-@cache
-def _knows_output_type(pipeline: type) -> bool:
-    return "output_type" in inspect.signature(pipeline.__call__).parameters
-
-
-def join_lists(parts: Sequence[list]) -> list:
-    """One list of several, in order."""
-    return list(chain(*parts))
-
-
-def _as_image(image: Any, maker: str, blanked: bool) -> Image.Image:
-    if isinstance(image, np.ndarray) and image.ndim == 3 and image.shape[-1] == 3:
-        if image.dtype != np.uint8:
-            image = (np.nan_to_num(image).clip(0, 1) * 255).round().astype(np.uint8)
-        image = Image.fromarray(image)
-    if not isinstance(image, Image.Image):
-        shape = f" of shape {tuple(image.shape)}" if hasattr(image, "shape") else ""
-        raise ValueError(
-            f"{maker} returned a {type(image).__name__}{shape} where an image is needed. Use a text-to-image pipeline "
-            "with output_type='pil', not one that stops at latents."
-        )
-    # a flagged image is made black, which is how it is known again when the run is resumed
-    if blanked:
-        return Image.new("RGB", image.size)
-    return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def _is_blank(image: Image.Image) -> bool:
-    """Whether all pixels are alike, as in what a safety checker leaves: nothing to score."""
-    return all(low == high for low, high in image.getextrema())

@@ -7,7 +7,7 @@ independent runs, how alike the winners are says whether the search finds a pers
 import os
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,10 @@ import torch.nn.functional as F
 
 from ..files.writing import write_json
 from ..refiners import prompt_key, prompt_parts
+from ..scoring import PamelaScorer
 from .comparison import write_comparison
 from .pipeline_pamela import PamelaPromptOutput, PamelaPromptPipeline
+from .rendering import Request
 
 SEED_STEP = 1_000  # between runs: far more than one run has seeds
 
@@ -61,7 +63,7 @@ def optimize_prompt(
         raise ValueError(f"users={list(users)!r}, runs={runs}: at least one of each is needed.")
     names = [_name(user) for user in users]
     if len(set(names)) != len(names):
-        raise ValueError(f"users={names} names somebody twice; once is enough (runs= repeats the search).")
+        raise ValueError(f"users={names} names a person twice; once is enough (runs= repeats the search).")
     scorer = pipe.scorer
     for user in users:  # all of them before the first is rendered for
         scorer.encode_people(1, user, options.get("demographics"))
@@ -81,8 +83,9 @@ def optimize_prompt(
     summary: dict[str, Any] = {"prompt": prompt, "people": names, "runs": runs, "images_by": note}
     if several:
         if len(users) > 1:
-            told = {key: options.get(key) for key in ("demographics", "metadata", "scale")}
-            summary["scores"] = _cross_scores(pipe, users, outputs, options.get("reward_prompt", "candidate"), told)
+            asked = {f.name: options[f.name] for f in fields(Request) if f.name in options}
+            requests = [Request(prompt, user, **asked) for user in users]
+            summary["scores"] = _cross_scores(pipe.scorer, requests, [of[0] for of in outputs])
         if runs > 1:
             summary["stability"] = dict(zip(names, stability(pipe, outputs)))
         write_json(output / "runs.json", summary)
@@ -102,17 +105,18 @@ def _folder(output: Path, p: int, names: Sequence[str], r: int, runs: int) -> Pa
     return output / f"run_{r}" if runs > 1 else output
 
 
-def _cross_scores(pipe, users, outputs, reward_prompt, told) -> list[list[float]]:
+def _cross_scores(
+    scorer: PamelaScorer, requests: Sequence[Request], outputs: Sequence[PamelaPromptOutput]
+) -> list[list[float]]:
     """`[person][whose winner]` mean predicted rating; the last column is the unoptimized prompt."""
-    scorer = pipe.scorer
-    sides = [(of[0].images, of[0].prompts) for of in outputs]
-    first = outputs[0][0]
-    original = first.history[0]["prompt"]
-    sides.append((first.baseline_images, [original] * len(first.baseline_images)))
-    texts = {"candidate": lambda p: p, "original": lambda p: [original] * len(p), "none": lambda p: None}[reward_prompt]
+    baseline = outputs[0].baseline_images
+    sides = [*((out.images, out.prompts) for out in outputs), (baseline, [requests[0].prompt] * len(baseline))]
     return [
-        [float(np.mean(scorer.score(images, texts(prompts), user=user, **told).scores)) for images, prompts in sides]
-        for user in users
+        [
+            float(np.mean(request.score(scorer, images=images, prompts=request.texts(prompts)).scores))
+            for images, prompts in sides
+        ]
+        for request in requests
     ]
 
 
@@ -145,10 +149,10 @@ def stability(pipe: PamelaPromptPipeline, outputs: Sequence[Sequence[PamelaPromp
                  if q != p and s != r]  # fmt: skip
         return float(np.mean([alike(a, b) for a, b in pairs])) if pairs else None
 
-    told = []
+    found = []
     for p, of in enumerate(outputs):
         counts = {phrase: sum(phrase in phrases for phrases in added[p]) for phrase in set().union(*added[p])}
-        told.append(
+        found.append(
             {
                 "winners": within(winners[p], _cosine),
                 "unoptimized": within(before[p], _cosine),
@@ -159,7 +163,7 @@ def stability(pipe: PamelaPromptPipeline, outputs: Sequence[Sequence[PamelaPromp
                 "prompts": [out.prompts[0] for out in of],
             }
         )
-    return told
+    return found
 
 
 def _cosine(a: torch.Tensor, b: torch.Tensor) -> float:

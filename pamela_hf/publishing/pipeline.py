@@ -7,12 +7,13 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..files.writing import scratch_folder
 from ..hub.cards import DATASET_TEMPLATE, MODEL_TEMPLATES, card_template
-from ..hub.transfer import REFUSED_SUFFIXES, HubError, PushResult, push_folder
+from ..hub.transfer import REFUSED_SUFFIXES, HubError, PushResult, check_links, push_folder
 from ..model.modeling_pamela import PamelaRewardModel
 from ..model.processing_pamela import PamelaProcessor
 from ..prompts.pipeline_pamela import OWN_MODULES
@@ -61,9 +62,9 @@ def push_pipeline(
     """
     folder = Path(folder)
     index = _index(folder)
-    for file in folder.rglob("*"):
-        if not file.resolve().is_relative_to(folder.resolve()):
-            raise HubError(f"{file} is a link out of the folder. Put the file itself there.")
+    files = [file for file in folder.rglob("*") if file.is_symlink() or not file.is_dir()]
+    check_links(folder, [file.relative_to(folder).as_posix() for file in files])
+    for file in files:
         if file.suffix.lower() in REFUSED_SUFFIXES:
             raise HubError(
                 f"{file.relative_to(folder)}: {file.suffix} files can run code when loaded. Save the pipeline anew: "
@@ -71,7 +72,7 @@ def push_pipeline(
             )
     model = PamelaRewardModel.from_pretrained(folder / "reward_model")
     processor = PamelaProcessor.from_pretrained(folder / "processor")
-    private_values = make_publishable(model, processor, token, dry_run, keep_ids, pseudonyms)
+    people = make_publishable(model, processor, token, dry_run, keep_ids, license, pseudonyms)
     with scratch_folder("pamela-pipeline") as staged:
         for part in ("pipeline", "refiner_model", "refiner_tokenizer"):
             _copy(folder / part, staged / part)
@@ -95,7 +96,7 @@ def push_pipeline(
         renderer = json.loads((staged / "pipeline" / INDEX).read_text(encoding="utf-8"))["_class_name"]
         card = pipeline_card(model.config, repo_id, license=license or "other", renderer=renderer, index=index)
         (staged / "README.md").write_text(card, encoding="utf-8")
-        return push_folder(
+        result = push_folder(
             staged,
             repo_id,
             allow=PIPELINE_FILES,
@@ -103,8 +104,9 @@ def push_pipeline(
             message=f"Upload {repo_id.rpartition('/')[2]}",
             dry_run=dry_run,
             token=token,
-            private_values=private_values,
+            private_values=people.private_values,
         )
+        return replace(result, participants=people.counts)
 
 
 def _index(folder: Path) -> dict[str, Any]:

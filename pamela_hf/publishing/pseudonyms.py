@@ -28,7 +28,7 @@ class Pseudonyms:
         taken: names that may not be given out because they are published ids of somebody else.
 
     Raises:
-        ValueError: `file` is no such mapping.
+        ValueError: `file` is not such a mapping.
     """
 
     def __init__(self, file: str | os.PathLike | None = None, *, taken: Iterable[str] = ()):

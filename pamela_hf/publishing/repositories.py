@@ -4,49 +4,50 @@ Each is put together anew in a fresh folder, one's own raters under pseudonyms, 
 [`pamela_hf.hub.transfer`].
 """
 
-import io
 import json
 import os
 import re
 import shutil
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
+import pandas as pd
 import torch
 from huggingface_hub import HfApi
-from PIL import Image
 from transformers.utils import logging
 
 from ..embeddings import load_embeddings
 from ..evaluation.groups import group_summary
 from ..files.writing import scratch_folder
-from ..hub.transfer import HubError, PushResult, push_folder
+from ..hub.transfer import HubError, PushResult, check_links, push_folder
 from ..model.configuration_pamela import LOCAL_ENCODER, PamelaConfig
 from ..model.modeling_pamela import PamelaRewardModel
 from ..model.processing_pamela import PamelaProcessor
-from ..ratings.builder import RATING_FEATURES, load_ratings
+from ..ratings.builder import ANSWERS, IMAGE_FEATURES, load_ratings
 from ..ratings.card import ratings_card
-from ..ratings.sources.prepared import write_ratings
-from ..ratings.table import DEMOGRAPHIC_FIELDS, RatingData
+from ..ratings.preparation import write_answers
+from ..ratings.sources.prepared import write_images
+from ..ratings.table import DEMOGRAPHIC_FIELDS, RatingData, Release
+from ..rewards.hub import add_hub_files
 from ..scoring import PamelaScorer
 from .cards import model_card
+from .pictures import cleaned_rows
 from .pseudonyms import Pseudonyms
+from .released import Released, look_up, released_participants, released_users
 
 logger = logging.get_logger(__name__)
 
 MODEL_FILES = (
-    "README.md", "config.json", "processor_config.json", "*.py",
+    "README.md", "config.json", "processor_config.json", "*.py", "requirements.txt",
     "model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json",
     "encoder/config.json", "encoder/*.safetensors", "encoder/model.safetensors.index.json",
     "encoder/preprocessor_config.json", "encoder/processor_config.json", "encoder/image_processor_config.json",
     "encoder/tokenizer.json", "encoder/tokenizer_config.json", "encoder/special_tokens_map.json",
     "encoder/tokenizer.model",
 )  # fmt: skip
-RATINGS_FILES = ("README.md", "ratings/*.parquet", "images/*.parquet", "embeddings.safetensors")
-GPS_TAG = 0x8825  # of EXIF: where a photograph was taken
+RATINGS_FILES = ("README.md", "ratings/*.parquet", "choices/*.parquet", "images/*.parquet", "embeddings.safetensors")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -78,12 +79,13 @@ def push_model(
         pseudonyms: the mapping of one's own raters; default: the one at home.
 
     Raises:
-        HubError: no trained model, a report of another model, an encoder without a fixed revision (dry run) or that
-            cannot be found; and what `push_folder` raises.
+        HubError: no trained model, links out of its folder, a report of another model, an encoder that cannot be
+            found, a release that cannot be looked up; and what `push_folder` raises.
     """
     folder = Path(folder)
     if not (folder / "config.json").is_file():
         raise HubError(f"{folder} holds no config.json. Give the folder that training wrote.")
+    check_links(folder, [p.relative_to(folder).as_posix() for pattern in MODEL_FILES for p in folder.glob(pattern)])
     model = PamelaRewardModel.from_pretrained(folder)
     processor = PamelaProcessor.from_pretrained(folder)
     config = model.config
@@ -94,12 +96,13 @@ def push_model(
         if tested.embeddings is None:
             raise HubError(f"{data} has no embeddings.safetensors. Make it once: pamela embed --data {data}.")
         groups = group_summary(PamelaScorer(model, processor), tested, load_embeddings(tested.embeddings))
-    private_values = make_publishable(model, processor, token, dry_run, keep_ids, pseudonyms)
+    people = make_publishable(model, processor, token, dry_run, keep_ids, license, pseudonyms)
     licenses = {release["license"] for release in (config.releases or {}).values()}
     with scratch_folder("pamela-model") as staged:
         model.save_pretrained(staged)
         processor.save_pretrained(staged)
         forget_places(staged)
+        add_hub_files(staged)
         card = model_card(
             config,
             repo_id,
@@ -109,7 +112,7 @@ def push_model(
             groups=groups,
         )
         (staged / "README.md").write_text(card, encoding="utf-8")
-        return push_folder(
+        result = push_folder(
             staged,
             repo_id,
             allow=MODEL_FILES,
@@ -117,8 +120,22 @@ def push_model(
             message=f"Upload {repo_id.rpartition('/')[2]}",
             dry_run=dry_run,
             token=token,
-            private_values=private_values,
+            private_values=people.private_values,
         )
+        return replace(result, participants=people.counts)
+
+
+@dataclass(frozen=True)
+class PublishedPeople:
+    """Under which names people are published.
+
+    Attributes:
+        counts: how many, by kind of name, see [`pamela_hf.hub.transfer.PushResult`].
+        private_values: names that nothing published may hold.
+    """
+
+    counts: dict[str, int]
+    private_values: list[str]
 
 
 def make_publishable(
@@ -127,22 +144,50 @@ def make_publishable(
     token: str | None,
     dry_run: bool,
     keep_ids: bool,
+    license: str | None,
     pseudonyms: Pseudonyms | None,
-) -> list[str]:
-    """Pins the encoder and gives one's own raters their pseudonyms, in place.
-
-    Returns:
-        The names that nothing published may hold.
-    """
+) -> PublishedPeople:
+    """Pins the encoder and gives all who are not public already their pseudonyms, in place. Of the releases that the
+    configuration names only those stay that somebody of the model is known from, or that `keep_ids` with their own
+    licence vouches for."""
     config = model.config
     _pin_encoder(config, token, dry_run)
     processor.config = config
-    names = {} if keep_ids else _own_names(config.users, config.releases or {})
+    named = {prefix: _release_of(values) for prefix, values in (config.releases or {}).items()}
+    found = {prefix: released_users(config.users, {prefix: _looked_up(r, dry_run)}) for prefix, r in named.items()}
+    public = set().union(*found.values())
+    kept = {p: r.known() for p, r in named.items() if found[p] or (keep_ids and license == r.license)}
+    config.releases = kept or None
+    names = {} if keep_ids else {user: None for user in config.users if user not in public}
+    counts = _counts(len(public), len(config.users) - len(public), keep_ids)
     if not names:
-        return []
-    mapping = (pseudonyms or Pseudonyms(taken=set(config.users) - set(names))).assign(names, save=not dry_run)
+        return PublishedPeople(counts, [])
+    mapping = (pseudonyms or Pseudonyms(taken=public)).assign(names, save=not dry_run)
     _rename_users(model, mapping)
-    return _distinctive(names, mapping.values())
+    return PublishedPeople(counts, _distinctive(names, mapping.values()))
+
+
+def _release_of(values: Mapping[str, Any]) -> Release:
+    """What a model's configuration says of a release."""
+    texts = (str(values.get(key, "")) for key in ("license", "url", "citation"))
+    return Release(*texts, values.get("dataset"), values.get("revision"))
+
+
+def _looked_up(release: Release, dry_run: bool) -> Released:
+    """Who is public by a release. Where a dry run cannot find out, nobody."""
+    try:
+        return look_up(release)
+    except HubError as error:
+        if not dry_run:
+            raise HubError(
+                f"Nothing was pushed: who is public by {release.dataset} could not be found out. {error}"
+            ) from None
+        logger.warning(f"Not found out who is public by {release.dataset}, so all count as your own raters: {error}")
+        return Released()
+
+
+def _counts(public: int, others: int, keep_ids: bool) -> dict[str, int]:
+    return {"released": public, "pseudonyms": 0 if keep_ids else others, "own names": others if keep_ids else 0}
 
 
 def push_ratings(
@@ -159,49 +204,51 @@ def push_ratings(
 ) -> PushResult:
     """Pushes a prepared ratings folder: checked anew, with a card that says what is in it.
 
-    One's own raters (of ratings that no release is known for) get pseudonyms, and their age, gender and nationality
-    stay at home.
+    Participants keep their ids whose ratings here are, all of them, in the public dataset on the Hub that these were
+    read from, see [`pamela_hf.publishing.released`]. All others are one's own raters: they get pseudonyms, and their
+    age, gender and nationality stay at home. Of each picture the pixels and the colour profile go, nothing else.
 
     Args:
         folder: what `pamela prepare-ratings` wrote.
         repo_id, private, dry_run, token: as in [`pamela_hf.hub.transfer.push_folder`].
-        license: as the Hub writes it; default: that of the release, "unknown" for one's own ratings.
+        license: as the Hub writes it; default: that of the release if all are its participants, else
+            "unknown".
         keep_ids: publish one's own raters under the names they have, to which they must have agreed.
         with_demographics: publish their age, gender and nationality, to which they must have agreed.
         pseudonyms: the mapping of one's own raters; default: the one at home.
 
     Raises:
         RatingError: the folder's ratings are not in order.
-        HubError: no prepared folder, a photograph of one's own that says where it was taken; and what `push_folder`
-            raises.
+        HubError: no prepared folder, links out of it, a release that cannot be looked up, a picture that cannot be
+            cleaned; and what `push_folder` raises.
     """
     folder = Path(folder)
-    if not any((folder / "ratings").glob("*.parquet")):
+    if not any(any((folder / kind).glob("*.parquet")) for kind in ANSWERS):
         raise HubError(f"{folder} is not a prepared ratings folder. Make one: pamela prepare-ratings SOURCE OUT.")
+    check_links(folder, [p.relative_to(folder).as_posix() for pattern in RATINGS_FILES for p in folder.glob(pattern)])
     ratings = load_ratings(folder, source="prepared")
+    tables = [*ratings.splits.values(), *ratings.choices.values()]
+    everybody = {str(p) for table in tables for p in table.participant_id.unique()}
     release = ratings.releases.get("")
-    own = release is None
-    names = {} if keep_ids or not own else {p: None for t in ratings.splits.values() for p in t.participant_id.unique()}
+    public = released_participants(ratings, _looked_up(release, dry_run)) if release else set()
+    own = sorted(everybody - public)
+    if own and not (release and keep_ids and license == release.license):
+        ratings, release = replace(ratings, releases={}), None  # not the release, or not it alone
+    names = [] if keep_ids else own
     dropped = () if with_demographics or not own else ("age", *DEMOGRAPHIC_FIELDS)
     with scratch_folder("pamela-ratings") as staged:
-        for part in ("ratings", "images"):
-            (staged / part).mkdir()
-            for file in sorted((folder / part).glob("*.parquet")):
-                link_or_copy(file, staged / part / file.name)
+        (staged / "images").mkdir()
+        if names or dropped:
+            mapping = (pseudonyms or Pseudonyms(taken=public)).assign(names, save=not dry_run)
+            ratings = _published(ratings, mapping, dropped, own)
+            private_values = _distinctive(names, mapping.values())
+        else:
+            private_values = []
+        write_answers(ratings, staged)
+        stored = sorted((folder / "images").glob("*.parquet"))
+        write_images(cleaned_rows(stored), staged / "images", IMAGE_FEATURES.arrow_schema)
         if (folder / "embeddings.safetensors").is_file():
             link_or_copy(folder / "embeddings.safetensors", staged / "embeddings.safetensors")
-        private_values: list[str] = []
-        if names or dropped:
-            mapping = (pseudonyms or Pseudonyms()).assign(names, save=not dry_run)
-            ratings = _veiled(ratings, mapping, dropped)
-            for file in (staged / "ratings").iterdir():
-                file.unlink()
-            for split, table in ratings.splits.items():
-                file = staged / "ratings" / f"{split}-00000-of-00001.parquet"
-                write_ratings(table, file, RATING_FEATURES.arrow_schema)
-            private_values = _distinctive(names, mapping.values())
-        if own:
-            _refuse_locations(sorted((staged / "images").iterdir()))
         card = ratings_card(
             ratings,
             staged,
@@ -211,17 +258,18 @@ def push_ratings(
             without_demographics=bool(dropped),
         )
         (staged / "README.md").write_text(card, encoding="utf-8")
-        return push_folder(
+        result = push_folder(
             staged,
             repo_id,
             "dataset",
             allow=RATINGS_FILES,
             private=private,
-            message=f"Upload {sum(map(len, ratings.splits.values())):,} ratings",
+            message=f"Upload {sum(map(len, tables)):,} {'ratings' if ratings.splits else 'choices'}",
             dry_run=dry_run,
             token=token,
             private_values=private_values,
         )
+        return replace(result, participants=_counts(len(public), len(own), keep_ids))
 
 
 def push_head(
@@ -286,11 +334,6 @@ def _pin_encoder(config: PamelaConfig, token: str | None, dry_run: bool) -> None
     config.backbone_revision = info.sha
 
 
-def _own_names(users: Iterable[str], releases: Mapping[str, Any]) -> dict[str, None]:
-    """Participants whom no release has published, in order."""
-    return {user: None for user in users if not user.startswith(tuple(releases))} if releases else dict.fromkeys(users)
-
-
 def _distinctive(names: Iterable[str], published: Iterable[str]) -> list[str]:
     """The old names that stand for nothing but their owner: "max" and "will" occur in code and texts by themselves."""
     public = set(published)
@@ -307,28 +350,24 @@ def _rename_users(model: PamelaRewardModel, mapping: Mapping[str, str]) -> None:
     model.config.users = [users[i] for i in order]
 
 
-def _veiled(ratings: RatingData, mapping: Mapping[str, str], dropped: Iterable[str]) -> RatingData:
-    """The ratings under published names, rows in their order, without some columns' values."""
-    splits = {}
-    for split, table in ratings.splits.items():
-        people = table.participant_id.astype(str).map(lambda name: mapping.get(name, name)).astype("category")
-        table = table.assign(participant_id=people, **{c: table[c].mask(table[c].notna()) for c in dropped})
-        splits[split] = table.sort_values("participant_id", kind="stable", ignore_index=True)
-    return replace(ratings, splits=splits)
+def _published(
+    ratings: RatingData, mapping: Mapping[str, str], dropped: Iterable[str], own: Iterable[str]
+) -> RatingData:
+    """The ratings and choices under published names, rows in their order, without some columns' values of one's `own`
+    raters."""
+    own = set(own)
 
+    def published(table: pd.DataFrame) -> pd.DataFrame:
+        people = table.participant_id.astype(str)
+        hidden = {column: table[column].mask(people.isin(own)) for column in dropped}
+        table = table.assign(participant_id=people.map(lambda n: mapping.get(n, n)).astype("category"), **hidden)
+        return table.sort_values("participant_id", kind="stable", ignore_index=True)
 
-def _refuse_locations(files: Iterable[Path]) -> None:
-    """Raises HubError if an image says where it was taken."""
-    for file in files:
-        stored = pq.ParquetFile(file)
-        for batch in stored.iter_batches(64, columns=["image_id", "image"]):
-            for row in batch.to_pylist():
-                content = (row["image"] or {}).get("bytes")
-                if content and Image.open(io.BytesIO(content)).getexif().get_ifd(GPS_TAG):
-                    raise HubError(
-                        f"Nothing was pushed: image {row['image_id']!r} says where it was taken (EXIF GPS). Remove "
-                        "that from the file, for example by saving it anew, and prepare the ratings again."
-                    )
+    return replace(
+        ratings,
+        splits={split: published(table) for split, table in ratings.splits.items()},
+        choices={split: published(table) for split, table in ratings.choices.items()},
+    )
 
 
 def link_or_copy(source: Path, target: Path) -> None:

@@ -1,4 +1,4 @@
-"""Ratings from anywhere as checked tables, as typed `datasets` splits, and as a Parquet folder to publish."""
+"""Ratings and choices from anywhere as checked tables, and as typed `datasets` splits."""
 
 import hashlib
 import io
@@ -11,25 +11,38 @@ from pathlib import Path, PurePath
 from typing import Any, BinaryIO
 
 import datasets
+import numpy as np
 import pandas as pd
-from huggingface_hub import DatasetCard, hf_hub_download
+from huggingface_hub import DatasetCard, HfApi, hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError
 
 from ..files.images import verify_image
 from .sources import open_source
-from .sources._rows import RowChecker, read_tables
+from .sources._rows import RowChecker, read_choices, read_tables
 from .sources.prepared import card_release
-from .splits import split_ratings
-from .table import IMAGE_COLUMNS, RATING_COLUMNS, SPLITS, UNSPLIT, RatingData, RatingError, RatingSource, integer_levels
+from .splits import split_answers
+from .table import (
+    CHOICE_COLUMNS,
+    IMAGE_COLUMNS,
+    RATING_COLUMNS,
+    SIDES,
+    SPLITS,
+    UNSPLIT,
+    RatingData,
+    RatingError,
+    RatingSource,
+    Release,
+    integer_levels,
+)
 
 logger = logging.getLogger(__name__)
 
 # Strings rather than ClassLabel throughout: no vocabulary here is closed. Other releases know other genders,
 # groups and types; a missing value has no label; and splits whose labels are numbered differently can be
 # neither concatenated nor streamed before everything was read once. Parquet stores repeated strings once anyway.
-RATING_FEATURES = datasets.Features(
-    {column: datasets.Value({"score": "float32", "age": "int64"}.get(column, "string")) for column in RATING_COLUMNS}
-)
+_DTYPES = {"score": "float32", "age": "int64", "tie": "bool"}
+RATING_FEATURES = datasets.Features({c: datasets.Value(_DTYPES.get(c, "string")) for c in RATING_COLUMNS})
+CHOICE_FEATURES = datasets.Features({c: datasets.Value(_DTYPES.get(c, "string")) for c in CHOICE_COLUMNS})
 IMAGE_FEATURES = datasets.Features(
     {
         "image_id": datasets.Value("string"),
@@ -39,6 +52,7 @@ IMAGE_FEATURES = datasets.Features(
 )
 
 IMAGE_SPLIT = "images"
+ANSWERS = ("ratings", "choices")  # configs of a prepared folder; the first that is there is its default
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
 
 
@@ -54,17 +68,18 @@ def load_ratings(
     source: str | None = None,
     **options: Any,
 ) -> RatingData:
-    """Reads and checks ratings, whatever form they come in.
+    """Reads and checks ratings and choices, whatever form they come in.
 
     Args:
-        data: a folder or zip in the released layout, a CSV, a prepared Parquet folder, or the Hub id of one.
+        data: a folder or zip in the released layout, a CSV, a prepared Parquet folder, the Hub id of one, or any other
+            layout of :func:`pamela_hf.ratings.sources.source_names`.
         name: what to call these ratings (letters, digits, ``_ . -``); None: the source's own name.
         rating_min, rating_max: ends of the rating scale, integers, both or neither; None: the source's levels,
             else the smallest to largest integer of train.
         quarantine: file that bad rows are set aside in, one JSON object a line; None: a bad row is an error.
         splits: which of `SPLITS` to return; None: all there are.
-        split_seed: ratings that come without splits (CSV) are all ``train`` if None; an integer divides them
-            with :func:`pamela_hf.ratings.splits.split_ratings`.
+        split_seed: answers that come without splits (CSV) are all ``train`` if None; an integer divides them
+            with :func:`pamela_hf.ratings.splits.split_answers`.
         source: module of ``pamela_hf/sources`` that reads `data`; None: the one that matches.
         options: that module's own, such as ``images=FOLDER`` of ``csv``.
 
@@ -107,28 +122,35 @@ def read_source(
     wanted = list(SPLITS) if splits is None else list(splits)
     if unknown := [split for split in wanted if split not in SPLITS]:
         raise RatingError(f"splits has {unknown}; allowed: {', '.join(SPLITS)}.")
-    there = [split for split in source.rows if split in wanted or split == UNSPLIT]
-    if splits is not None and UNSPLIT not in source.rows and (missing := [s for s in wanted if s not in there]):
-        raise RatingError(f"{source.name} has no split {', '.join(missing)}; it has {', '.join(source.rows)}.")
+    there = [split for split in source.splits if split in wanted or split == UNSPLIT]
+    if splits is not None and not source.unsplit and (missing := [s for s in wanted if s not in there]):
+        raise RatingError(f"{source.name} has no split {', '.join(missing)}; it has {', '.join(source.splits)}.")
     checker = RowChecker(source, quarantine=quarantine, check_image=verify_image if check_images else None)
     try:
-        tables = read_tables(checker, there)
+        tables = read_tables(checker, [split for split in there if split in source.rows])
+        choices = read_choices(checker, [split for split in there if split in source.choices])
     except BaseException:
         checker.discard()
         raise
     checker.close()
     level_values = checker.level_values
     releases = {} if source.release is None else {"": source.release}
-    data = RatingData(source.name, tables, level_values, source.embeddings, _opener(source, checker), releases)
-    if UNSPLIT in tables:
-        table = tables.pop(UNSPLIT)
-        if split_seed is None:
-            data.splits = {"train": table}
-        else:
-            data.splits = split_ratings(table, seed=split_seed)
+    opener = _opener(source, checker)
+    data = RatingData(source.name, tables, level_values, source.embeddings, opener, releases, choices)
+    if source.unsplit:
+        data.splits, data.choices = _divided(data, split_seed)
         data.splits = {split: data.splits[split] for split in wanted if split in data.splits}
+        data.choices = {split: data.choices[split] for split in wanted if split in data.choices}
     _warn_of_leaks(data)
     return data
+
+
+def _divided(data: RatingData, seed: int | None) -> tuple[dict[str, pd.DataFrame], dict[str, pd.DataFrame]]:
+    """Ratings and choices of data that came without splits; all of them are train without a seed."""
+    ratings, choices = data.splits.get(UNSPLIT), data.choices.get(UNSPLIT)
+    if seed is not None:
+        return split_answers(ratings, choices, seed=seed)
+    return ({"train": ratings} if ratings is not None else {}), ({"train": choices} if choices is not None else {})
 
 
 def _opener(source: RatingSource, checker: RowChecker) -> Callable[[str], BinaryIO] | None:
@@ -169,14 +191,17 @@ def file_name(stream: BinaryIO, image_id: str) -> str:
 
 def _warn_of_leaks(data: RatingData) -> None:
     """Says so if what training must not meet is in train: such a release is usable, but not for claims."""
-    if "train" not in data.splits:
-        return
-    train = data.splits["train"]
-    people, images = set(train.participant_id.unique()), set(train.image_id.unique())
-    for split, table in data.splits.items():
-        if split.endswith("_unseen") and (known := people.intersection(table.participant_id.unique())):
+    tables = [
+        (split, set(table.participant_id.unique()), set(pd.unique(np.concatenate([table[c] for c in columns]))))
+        for of_split, columns in ((data.splits, ["image_id"]), (data.choices, [f"{side}_id" for side in SIDES]))
+        for split, table in of_split.items()
+    ]
+    people = set().union(*(who for split, who, _ in tables if split == "train"))
+    images = set().union(*(what for split, _, what in tables if split == "train"))
+    for split, who, what in tables:
+        if split.endswith("_unseen") and (known := people & who):
             logger.warning("%s: %d participants of %s are also in train.", data.name, len(known), split)
-        if split.startswith(("val", "test")) and (known := images.intersection(table.image_id.unique())):
+        if split.startswith(("val", "test")) and (known := images & what):
             logger.warning("%s: %d images of %s are also in train.", data.name, len(known), split)
 
 
@@ -188,14 +213,19 @@ def _hub_source(
         raise RatingError(f"options {sorted(options)} are a local source's; a dataset on the Hub has none.")
     if (rating_min is None) != (rating_max is None):
         raise RatingError(f"rating_min={rating_min}, rating_max={rating_max}: give both ends of the scale or neither.")
+    local = Path(dataset_id)
+    revision = None if local.is_dir() else _public_revision(dataset_id)
+    at = {} if revision is None else {"revision": revision}
     try:
-        tables = datasets.load_dataset(dataset_id, "ratings")
+        configs = datasets.get_dataset_config_names(dataset_id, **at)
+        tables = {config: datasets.load_dataset(dataset_id, config, **at) for config in ANSWERS if config in configs}
+        if not tables:
+            raise ValueError(f"it has the configs {configs}")
     except (ValueError, OSError) as error:
         raise RatingError(
-            f"{dataset_id}: neither a file or folder here nor a dataset with a config 'ratings' on the Hub "
-            f"({str(error)[:300]}). Check the name, or prepare the ratings with `pamela prepare-ratings`."
+            f"{dataset_id}: neither a file or folder here nor a dataset with a config 'ratings' or 'choices' on the "
+            f"Hub ({str(error)[:300]}). Check the name, or prepare the ratings with `pamela prepare-ratings`."
         ) from error
-    local = Path(dataset_id)
     card = (DatasetCard.load(local / "README.md") if local.is_dir() else DatasetCard.load(dataset_id)).data.to_dict()
     scales = {name: tuple(float(x) for x in levels) for name, levels in (card.get("rating_scales") or {}).items()}
     name = str(card.get("rating_source") or dataset_id.rstrip("/").rpartition("/")[2])
@@ -204,40 +234,63 @@ def _hub_source(
     embeddings: Path | None = local / "embeddings.safetensors"
     if not local.is_dir():
         try:
-            embeddings = Path(hf_hub_download(dataset_id, "embeddings.safetensors", repo_type="dataset"))
+            embeddings = Path(hf_hub_download(dataset_id, "embeddings.safetensors", repo_type="dataset", **at))
         except EntryNotFoundError:
             embeddings = None
 
-    def rows(split: str) -> Iterator[tuple[str, int, dict]]:
+    def rows(config: str, split: str) -> Iterator[tuple[str, int, dict]]:
         number = 0
-        for batch in tables[split].with_format("arrow").iter(10_000):
+        for batch in tables[config][split].with_format("arrow").iter(10_000):
             for row in batch.to_pylist():
                 number += 1
-                yield f"{dataset_id} ({split})", number, row
+                yield f"{dataset_id} ({config}, {split})", number, row
+
+    def readers(config: str) -> dict[str, Callable[[], Iterator[tuple[str, int, dict]]]]:
+        return {s: partial(rows, config, s) for s in SPLITS if s in tables.get(config, {})}
 
     return RatingSource(
         name=name,
-        rows={split: (lambda split=split: rows(split)) for split in SPLITS if split in tables},
-        digest=lambda with_images: "".join(tables[split]._fingerprint for split in tables),
+        rows=readers("ratings"),
+        choices=readers("choices"),
+        digest=lambda with_images: "".join(table._fingerprint for of in tables.values() for table in of.values()),
         scales=scales,
         locate=lambda image_id, image_path: image_id,
-        open_image=_HubImages(dataset_id),
+        open_image=_HubImages(dataset_id, at),
         embeddings=embeddings if embeddings is not None and embeddings.is_file() else None,
-        release=card_release(card),
+        release=_hub_release(dataset_id, revision, card),
     )
+
+
+def _public_revision(dataset_id: str) -> str | None:
+    """The newest commit of a dataset that everybody may read; None if it is private, or the Hub is out of reach."""
+    try:
+        return HfApi(token=False).dataset_info(dataset_id).sha
+    except (OSError, ValueError):
+        return None
+
+
+def _hub_release(dataset_id: str, revision: str | None, card: dict[str, Any]) -> Release | None:
+    """Where these ratings are public, if they are: the release that the card names, or the dataset itself."""
+    named = card_release(card)
+    if revision is None:
+        return named
+    if named is None:
+        url = f"https://huggingface.co/datasets/{dataset_id}"
+        named = Release(str(card.get("license") or "other"), url, f"Dataset {dataset_id} on the Hugging Face Hub")
+    return replace(named, dataset=dataset_id, revision=revision)
 
 
 class _HubImages:
     """image_id → stream of its bytes; the `images` config is downloaded when an image is first asked for."""
 
-    def __init__(self, dataset_id: str):
-        self._id = dataset_id
+    def __init__(self, dataset_id: str, at: dict[str, str]):
+        self._id, self._at = dataset_id, at
         self._images: datasets.Dataset | None = None
         self._places: dict[str, int] = {}
 
     def __call__(self, image_id: str) -> io.BytesIO:
         if self._images is None:
-            images = datasets.load_dataset(self._id, "images", split=IMAGE_SPLIT)
+            images = datasets.load_dataset(self._id, "images", split=IMAGE_SPLIT, **self._at)
             self._images = images.cast_column("image", datasets.Image(decode=False))
             self._places = {name: place for place, name in enumerate(images["image_id"])}
         image = self._images[self._places[image_id]]["image"]
@@ -274,9 +327,10 @@ class PamelaRatingsConfig(datasets.BuilderConfig):
 
 
 class PamelaRatings(datasets.GeneratorBasedBuilder):
-    """Ratings as typed splits, built or streamed.
+    """Ratings and choices as typed splits, built or streamed.
 
-    Config ``ratings`` (the default): `RATING_FEATURES` in the splits of the source. Config ``images``:
+    Config ``ratings`` (the default): `RATING_FEATURES` in the splits of the source. Config ``choices``: the same of
+    choices, `CHOICE_FEATURES`. Config ``images``:
     `IMAGE_FEATURES` in one split ``images``, since images recur across splits (`datasets` keeps the name
     ``all`` for the union of splits, so ``split="all"`` gives it too); `image` is None where the ratings came
     without images. Bad rows, and bad images when built, raise :class:`RatingError` or
@@ -291,6 +345,7 @@ class PamelaRatings(datasets.GeneratorBasedBuilder):
     BUILDER_CONFIG_CLASS = PamelaRatingsConfig
     BUILDER_CONFIGS = [
         PamelaRatingsConfig(name="ratings", version=datasets.Version("1.0.0"), description="one row a rating"),
+        PamelaRatingsConfig(name="choices", version=datasets.Version("1.0.0"), description="one row a comparison"),
         PamelaRatingsConfig(name="images", version=datasets.Version("1.0.0"), description="one row an image"),
     ]
     DEFAULT_CONFIG_NAME = "ratings"
@@ -303,7 +358,8 @@ class PamelaRatings(datasets.GeneratorBasedBuilder):
         return {**self.__dict__, "_checker": None}  # open files do not travel to a DataLoader's workers
 
     def _info(self) -> datasets.DatasetInfo:
-        return datasets.DatasetInfo(features=IMAGE_FEATURES if self.config.name == "images" else RATING_FEATURES)
+        features = {"images": IMAGE_FEATURES, "choices": CHOICE_FEATURES}
+        return datasets.DatasetInfo(features=features.get(self.config.name, RATING_FEATURES))
 
     def download_and_prepare(self, *args: Any, **kwargs: Any) -> None:
         """As in `datasets`, but our own errors come through as they are."""
@@ -328,17 +384,27 @@ class PamelaRatings(datasets.GeneratorBasedBuilder):
                 raise RatingError("quarantine needs the whole of the ratings: use download_and_prepare, not streaming.")
         else:
             self._checker = RowChecker(source, quarantine=self.config.quarantine)
+        answers = self._answers(source)
         if self.config.name == "images":
             splits = [IMAGE_SPLIT]
-        elif UNSPLIT in source.rows:
+        elif not answers:
+            there = ", ".join(name for name in ANSWERS if getattr(source, _READERS[name]))
+            raise RatingError(f"{source.name} holds no {self.config.name}; it holds {there}. Use that config.")
+        elif source.unsplit:
             splits = list(self._divided(source, self._checker)) if self.config.split_seed is not None else ["train"]
         else:
-            splits = list(source.rows)
+            splits = list(answers)
         return [datasets.SplitGenerator(name=split, gen_kwargs={"split": split}) for split in splits]
 
+    def _answers(self, source: RatingSource) -> dict[str, Callable]:
+        return getattr(source, _READERS.get(self.config.name, "rows"))
+
     def _divided(self, source: RatingSource, checker: RowChecker | None) -> dict[str, pd.DataFrame]:
-        table = read_tables(checker or RowChecker(source), [UNSPLIT])[UNSPLIT]
-        return split_ratings(table, seed=self.config.split_seed)
+        checker = checker or RowChecker(source)
+        ratings = read_tables(checker, source.rows).get(UNSPLIT)
+        choices = read_choices(checker, source.choices).get(UNSPLIT)
+        divided = split_answers(ratings, choices, seed=self.config.split_seed)
+        return divided[ANSWERS.index(self.config.name)]
 
     def _generate_examples(self, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
         source = self.config.open()
@@ -347,24 +413,24 @@ class PamelaRatings(datasets.GeneratorBasedBuilder):
         checker = self._checker or RowChecker(source)
         if self.config.name == "images":
             yield from enumerate(self._images(source, checker))
-        elif UNSPLIT not in source.rows:
-            for number, row in enumerate(checker.rows(split)):
-                yield number, dict(zip(RATING_COLUMNS, row))
-        elif self.config.split_seed is None:
-            for number, row in enumerate(checker.rows(UNSPLIT)):
-                yield number, dict(zip(RATING_COLUMNS, row))
-        else:
+        elif source.unsplit and self.config.split_seed is not None:
             table = self._divided(source, None)[split]
             rows = table.astype(object).where(table.notna(), None)
             yield from enumerate(rows.to_dict("records"))
+        else:
+            read = checker.choices if self.config.name == "choices" else checker.rows
+            columns = CHOICE_COLUMNS if self.config.name == "choices" else RATING_COLUMNS
+            for number, row in enumerate(read(UNSPLIT if source.unsplit else split)):
+                yield number, dict(zip(columns, row))
 
     @staticmethod
     def _images(source: RatingSource, checker: RowChecker) -> Iterator[dict[str, Any]]:
-        places = [RATING_COLUMNS.index(column) for column in IMAGE_COLUMNS]
-        images: dict[str, tuple] = {}
-        for split in source.rows:
-            for row in checker.rows(split):
-                images.setdefault(row[1], tuple(row[place] for place in places))
-        for image_id, values in images.items():
-            image = image_record(_opener(source, checker), image_id)
-            yield {"image_id": image_id, "image": image, **dict(zip(IMAGE_COLUMNS[1:], values[1:]))}
+        tables = read_tables(checker, source.rows)
+        data = RatingData(source.name, tables, {}, choices=read_choices(checker, source.choices))
+        images = data.images().astype(object)
+        opener = _opener(source, checker)
+        for row in images.where(images.notna(), None).to_dict("records"):
+            yield {**row, "image": image_record(opener, row["image_id"])}
+
+
+_READERS = {"ratings": "rows", "choices": "choices"}  # config → field of a source

@@ -1,18 +1,18 @@
 """README.md of a prepared ratings folder: the YAML that `load_dataset` and [`load_ratings`] read, and a page."""
 
 from collections.abc import Iterable
-from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import datasets
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 from huggingface_hub import DatasetCardData
 
 from ..hub.cards import DATASET_TEMPLATE, license_fields, render_card
-from .builder import IMAGE_FEATURES, IMAGE_SPLIT, RATING_FEATURES
+from .builder import CHOICE_FEATURES, IMAGE_FEATURES, IMAGE_SPLIT, RATING_FEATURES
 from .table import RatingData, digest_files
 
 MOST_COLUMNS = 11  # of a histogram; finer scales are shown in ten bins
@@ -29,7 +29,7 @@ def ratings_card(
     pseudonymous: bool = False,
     without_demographics: bool = False,
 ) -> str:
-    """The card of a folder that holds `ratings/*.parquet` and `images/*.parquet`.
+    """The card of a folder that holds `ratings/*.parquet`, `choices/*.parquet` or both, and `images/*.parquet`.
 
     Args:
         ratings: what the folder holds.
@@ -39,7 +39,17 @@ def ratings_card(
         pseudonymous: whether the participants bear pseudonyms.
         without_demographics: whether their age, gender and nationality were left out.
     """
-    people = {person for table in ratings.splits.values() for person in table.participant_id.unique()}
+    answers = [*ratings.splits.values(), *ratings.choices.values()]
+    people = {person for table in answers for person in table.participant_id.unique()}
+    choice_counts = {
+        split: {
+            "choices": len(table),
+            "ties": int(table.tie.sum()),
+            "people": table.participant_id.nunique(),
+            "images": len(pd.unique(np.concatenate([table.preferred_id, table.other_id]))),
+        }
+        for split, table in ratings.choices.items()
+    }
     counts = {
         split: {"people": table.participant_id.nunique(), "images": table.image_id.nunique()}
         for split, table in ratings.splits.items()
@@ -51,6 +61,8 @@ def ratings_card(
         repo_id=repo_id,
         splits={split: len(table) for split, table in ratings.splits.items()},
         counts=counts,
+        choices=choice_counts,
+        n_choices=sum(map(len, ratings.choices.values())),
         n_ratings=sum(map(len, ratings.splits.values())),
         n_images=sum(pq.read_metadata(file).num_rows for file in (folder / "images").iterdir()),
         n_participants=len(people),
@@ -69,14 +81,15 @@ def ratings_metadata(ratings: RatingData, folder: Path, license: str | None, rep
     """The YAML: configs and their features for `load_dataset`, scales and release for [`load_ratings`], and what the
     Hub shows and filters by. The arguments are those of [`ratings_card`]."""
     configs, infos = _configs(ratings, folder)
-    count = sum(map(len, ratings.splits.values()))
+    answers = [*ratings.splits.values(), *ratings.choices.values()]
+    count = sum(map(len, answers))
     release = ratings.releases.get("")
-    prompted = any(table.prompt.notna().any() for table in ratings.splits.values())
+    prompted = any(table.prompt.notna().any() for table in answers)
     license = license or (release.license if release else None)
     page = f"https://huggingface.co/datasets/{repo_id}" if repo_id else ""
     data = DatasetCardData(
         pretty_name=f"{ratings.name} ratings",
-        **(license_fields(license, page, asdict(release) if release else None) if license else {}),
+        **(license_fields(license, page, release.known() if release else None) if license else {}),
         language=RELEASE_LANGUAGE if release else None,
         task_categories=["image-classification", *(["text-to-image"] if prompted else [])],
         tags=["pamela", "personalization", "image-preference"],
@@ -86,25 +99,28 @@ def ratings_metadata(ratings: RatingData, folder: Path, license: str | None, rep
         configs=configs,
         rating_source=ratings.name,
         rating_scales={scale: [int(x) if x % 1 == 0 else x for x in v] for scale, v in ratings.level_values.items()},
-        **({"rating_release": asdict(release)} if release else {}),
+        **({"rating_release": release.known()} if release else {}),
     )
     datasets.info.DatasetInfosDict(infos).to_dataset_card_data(data)
     return data
 
 
 def _configs(ratings: RatingData, folder: Path) -> tuple[list[dict[str, Any]], dict[str, datasets.DatasetInfo]]:
-    """`configs` and `dataset_info` of the two configurations."""
+    """`configs` and `dataset_info` of the configurations that have rows; the first is the default."""
     configs, infos = [], {}
     for config, features, splits in (
         ("ratings", RATING_FEATURES, {split: f"{split}-*.parquet" for split in ratings.splits}),
+        ("choices", CHOICE_FEATURES, {split: f"{split}-*.parquet" for split in ratings.choices}),
         ("images", IMAGE_FEATURES, {IMAGE_SPLIT: "all-*.parquet"}),
     ):
+        if not splits:
+            continue
         files = {split: sorted((folder / config).glob(glob)) for split, glob in splits.items()}
         everything = [file for of_split in files.values() for file in of_split]
         configs.append(
             {
                 "config_name": config,
-                **({"default": True} if config == "ratings" else {}),
+                **({} if configs else {"default": True}),
                 # datasets caches a local folder by what its YAML says, never looking at the data files' content or
                 # time: only a hash that stands in the YAML makes it read a folder anew that was prepared again
                 "description": f"content sha256 {digest_files(everything)}",

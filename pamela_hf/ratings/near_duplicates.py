@@ -1,9 +1,11 @@
 """Which images show nearly the same, so that each group of them stays within one split."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 from PIL import Image
+
+MAX_CELLS = 1 << 22  # pairs compared at a time: 4 bytes each by embedding, 8 by hash
 
 
 def difference_hash(image: Image.Image) -> int:
@@ -27,32 +29,33 @@ def near_duplicate_groups(
     """Groups images that show nearly the same, to keep each group within one split.
 
     Two images belong together if their hashes differ in at most `max_bits` bits, or the cosine of their
-    embeddings is at least `min_cosine`; groups are the connected components.
+    embeddings is at least `min_cosine`; groups are the connected components. All pairs are compared, some
+    [`MAX_CELLS`] at a time: time grows with N², memory with N.
 
     Args:
         image_ids: N ids.
-        hashes: id → :func:`difference_hash`; ids without one are compared by embedding only.
-        embeddings (N, D): in the order of `image_ids`; zero or non-finite rows match nothing.
+        hashes: id → [`difference_hash`]; ids without one are compared by embedding only.
+        embeddings: `(N, D)` in the order of `image_ids`; zero or non-finite rows match nothing.
         max_bits: 0..64.
         min_cosine: -1..1; what counts as near depends on the encoder. Among the 900 OASIS photographs with
             EfficientNet features .95 finds three pairs, .98 none; too low only keeps more images together.
 
     Returns:
         id → group number, 0 onwards in order of first appearance; every id has one.
-    """
-    from scipy.sparse import coo_array  # here: importing it takes longer than most loads of ratings
-    from scipy.sparse.csgraph import connected_components
 
+    Raises:
+        ValueError: `embeddings` has not one row an image.
+    """
     ids = list(image_ids)
-    firsts, seconds = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    groups = np.arange(len(ids))
     if hashes is not None:
-        where = np.array([place for place, image_id in enumerate(ids) if image_id in hashes], dtype=np.int64)
-        bits = np.array([hashes[ids[place]] for place in where], dtype=np.uint64)
-        for start in range(0, len(where), 512):
-            near = np.bitwise_count(bits[start : start + 512, None] ^ bits[None, :]) <= max_bits
-            rows, columns = np.nonzero(near)
-            firsts.append(where[rows + start])
-            seconds.append(where[columns])
+        hashed = np.array([place for place, image_id in enumerate(ids) if image_id in hashes], dtype=np.int64)
+        values = np.array([hashes[ids[place]] for place in hashed], dtype=np.uint64)
+        bits, which = np.unique(values, return_inverse=True)
+        alike = _join(
+            np.arange(len(bits)), lambda rows: np.bitwise_count(bits[rows, None] ^ bits[rows.start :]) <= max_bits
+        )
+        groups[hashed] = len(ids) + alike[which]
     if embeddings is not None:
         if len(embeddings) != len(ids):
             raise ValueError(f"embeddings has {len(embeddings)} rows for {len(ids)} image_ids; one row each is needed.")
@@ -60,12 +63,32 @@ def near_duplicate_groups(
         with np.errstate(invalid="ignore", divide="ignore"):
             vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
         vectors[~np.isfinite(vectors).all(axis=1)] = 0
-        for start in range(0, len(ids), 512):
-            rows, columns = np.nonzero(vectors[start : start + 512] @ vectors.T >= min_cosine)
-            firsts.append(rows + start)
-            seconds.append(columns)
-    first, second = np.concatenate(firsts), np.concatenate(seconds)
-    graph = coo_array((np.ones(len(first), dtype=bool), (first, second)), shape=(len(ids), len(ids)))
-    _, labels = connected_components(graph, directed=False)
+        groups = _join(groups, lambda rows: vectors[rows] @ vectors[rows.start :].T >= min_cosine)
     renumbered: dict[int, int] = {}
-    return {image_id: renumbered.setdefault(int(label), len(renumbered)) for image_id, label in zip(ids, labels)}
+    return {image_id: renumbered.setdefault(int(group), len(renumbered)) for image_id, group in zip(ids, groups)}
+
+
+def _join(groups: np.ndarray, near: Callable[[slice], np.ndarray]) -> np.ndarray:
+    """Joins the groups of pairs that are near.
+
+    Args:
+        groups: `(N,)` group numbers.
+        near: rows `start:stop` → `(stop - start, N - start)` whether each is near each item from `start` on.
+
+    Returns:
+        `(N,)` group numbers.
+    """
+    from scipy.sparse import coo_array  # here: importing it takes longer than most loads of ratings
+    from scipy.sparse.csgraph import connected_components
+
+    _, groups = np.unique(groups, return_inverse=True)
+    step = max(1, MAX_CELLS // max(1, len(groups)))
+    for start in range(0, len(groups), step):
+        first, second = np.nonzero(near(slice(start, start + step)))
+        first, second = groups[first + start], groups[second + start]
+        if np.array_equal(first, second):
+            continue
+        count = groups.max() + 1
+        graph = coo_array((np.ones(len(first), bool), (first, second)), shape=(count, count))
+        groups = connected_components(graph, directed=False)[1][groups]
+    return groups

@@ -1,7 +1,7 @@
-"""Checked ratings as a Parquet folder that `datasets.load_dataset` reads and that can be published."""
+"""Checked ratings and choices as a Parquet folder that `datasets.load_dataset` reads and that can be published."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,8 @@ from tqdm.auto import tqdm
 from ..files.images import open_image_checked
 from ..files.writing import recover, replacing_folder
 from .builder import (
+    ANSWERS,
+    CHOICE_FEATURES,
     IMAGE_FEATURES,
     RATING_FEATURES,
     file_name,
@@ -22,8 +24,8 @@ from .builder import (
 from .card import ratings_card
 from .near_duplicates import difference_hash, near_duplicate_groups
 from .sources.prepared import write_images, write_ratings
-from .splits import split_ratings
-from .table import SPLIT_BY, UNSPLIT, RatingData, RatingError
+from .splits import split_answers
+from .table import SPLIT_BY, RatingData, RatingError
 
 
 def prepare(
@@ -43,14 +45,15 @@ def prepare(
 ) -> RatingData:
     """Writes checked ratings as a Parquet folder that `datasets.load_dataset(out)` reads as typed splits.
 
-    `out` gets ``ratings/<split>-*.parquet`` (`RATING_FEATURES`), ``images/all-*.parquet`` (`IMAGE_FEATURES`,
+    `out` gets ``ratings/<split>-*.parquet`` (`RATING_FEATURES`) and ``choices/<split>-*.parquet``
+    (`CHOICE_FEATURES`), whichever there are, ``images/all-*.parquet`` (`IMAGE_FEATURES`,
     the files' bytes embedded), ``README.md`` (the card), and ``embeddings.safetensors`` if the ratings came
     with one. It is written beside `out` under another name and renamed at the end: `out` is whole or absent.
 
     Args:
         data, source, name, rating_min, rating_max, quarantine, options: as in [`load_ratings`].
         out: folder to write; it may not exist, or be empty.
-        split_by: how ratings that come without splits are divided, see [`split_ratings`]: ``user+image``
+        split_by: how answers that come without splits are divided, see [`split_answers`]: ``user+image``
             (unseen people and unseen images), ``image`` (all people are seen) or ``none`` (all is train).
             Near-duplicate images, by pixels or else by embedding, stay together. Splits that the source has
             are kept as they are.
@@ -73,31 +76,51 @@ def prepare(
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         if not overwrite:
             raise RatingError(f"{out} exists. Give another folder, or replace it with overwrite=True (--overwrite).")
-        if not (out / "ratings").is_dir() or not (out / "README.md").is_file():
+        prepared = any((out / kind).is_dir() for kind in ANSWERS)
+        if not prepared or not (out / "README.md").is_file():
             raise RatingError(f"{out} is not a prepared ratings folder and will not be overwritten. Give another.")
     opened = find_source(data, source, rating_min=rating_min, rating_max=rating_max, **options)
     opened = rename_source(opened, name)
-    unsplit = UNSPLIT in opened.rows
-    counted = {
-        split: (lambda rows=rows, split=split: tqdm(rows(), split, unit=" ratings", disable=not progress))
-        for split, rows in opened.rows.items()
-    }
-    ratings = read_source(replace(opened, rows=counted), quarantine=quarantine, check_images=quarantine is not None)
+    unsplit = opened.unsplit
+    opened = replace(
+        opened,
+        rows=_counted(opened.rows, "ratings", progress),
+        choices=_counted(opened.choices, "choices", progress),
+    )
+    ratings = read_source(opened, quarantine=quarantine, check_images=quarantine is not None)
     if unsplit and split_by != "none":
         groups = _near_duplicates(ratings, progress)
         unseen = {} if split_by == "user+image" else {"unseen": 0.0}
-        ratings.splits = split_ratings(ratings.splits["train"], seed=seed, groups=groups, **unseen)
+        tables = ratings.splits.get("train"), ratings.choices.get("train")
+        ratings.splits, ratings.choices = split_answers(*tables, seed=seed, groups=groups, **unseen)
     with replacing_folder(out, overwrite=overwrite) as staged:
-        (staged / "ratings").mkdir()
         (staged / "images").mkdir()
-        for split, table in ratings.splits.items():
-            write_ratings(table, staged / "ratings" / f"{split}-00000-of-00001.parquet", RATING_FEATURES.arrow_schema)
+        write_answers(ratings, staged)
         images = tqdm(_image_rows(ratings), "images", unit=" images", disable=not progress)
         write_images(images, staged / "images", IMAGE_FEATURES.arrow_schema)
         if ratings.embeddings is not None:
             shutil.copyfile(ratings.embeddings, staged / "embeddings.safetensors")
         (staged / "README.md").write_text(ratings_card(ratings, staged), encoding="utf-8")
     return ratings
+
+
+def write_answers(ratings: RatingData, folder: Path) -> None:
+    """Writes ``ratings/`` and ``choices/`` into a folder, whichever there are."""
+    for kind, tables, features in (
+        ("ratings", ratings.splits, RATING_FEATURES),
+        ("choices", ratings.choices, CHOICE_FEATURES),
+    ):
+        for split, table in tables.items():
+            (folder / kind).mkdir(exist_ok=True)
+            write_ratings(table, folder / kind / f"{split}-00000-of-00001.parquet", features.arrow_schema)
+
+
+def _counted(readers: Mapping[str, Callable], unit: str, progress: bool) -> dict[str, Callable]:
+    """The same readers with progress bars."""
+    return {
+        split: (lambda read=read, split=split: tqdm(read(), split, unit=f" {unit}", disable=not progress))
+        for split, read in readers.items()
+    }
 
 
 def _near_duplicates(ratings: RatingData, progress: bool) -> dict[str, int]:
@@ -112,6 +135,8 @@ def _near_duplicates(ratings: RatingData, progress: bool) -> dict[str, int]:
             with stream:
                 hashes[image_id] = difference_hash(open_image_checked(stream, file_name(stream, image_id)))
         return near_duplicate_groups(image_ids, hashes=hashes)
+    if ratings.embeddings is None:
+        return {}
     from ..embeddings import load_embeddings  # imports PyTorch
 
     return near_duplicate_groups(

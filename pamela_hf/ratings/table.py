@@ -1,13 +1,13 @@
-"""The rating row: one table, enforced wherever ratings come in. See :class:`RatingData` for the table.
+"""The rating row and the choice row: two tables, enforced wherever answers come in. See :class:`RatingData` for them.
 
 A source (``sources/<name>.py``) says where raw rows are (:class:`RatingSource`); ``sources/_rows.py`` turns them
-into rows of the table or says what is wrong with them; :func:`split_ratings` divides ratings that come
-without splits so that nothing leaks; :func:`join_ratings` puts several sources side by side.
+into rows of the tables or says what is wrong with them; :func:`pamela_hf.ratings.splits.split_answers` divides what
+comes without splits so that nothing leaks; :func:`join_ratings` puts several sources side by side.
 """
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -25,6 +25,10 @@ METADATA_FIELDS = ("group", "style", "type")
 RATING_COLUMNS = ("participant_id", "image_id", "prompt", "score", "rating_scale", "age")
 RATING_COLUMNS += DEMOGRAPHIC_FIELDS + METADATA_FIELDS
 IMAGE_COLUMNS = ("image_id", "prompt", *METADATA_FIELDS)
+SIDES = ("preferred", "other")
+CHOICE_COLUMNS = ("participant_id", "preferred_id", "other_id", "tie", "prompt", "age", *DEMOGRAPHIC_FIELDS)
+CHOICE_COLUMNS += tuple(f"{side}_{fact}" for side in SIDES for fact in IMAGE_COLUMNS[1:])
+TEXT_COLUMNS = frozenset(RATING_COLUMNS + CHOICE_COLUMNS) - {"score", "age", "tie"}
 
 RATING_SCHEMA = pa.schema(
     [
@@ -37,7 +41,18 @@ RATING_SCHEMA = pa.schema(
         *(pa.field(column, pa.string()) for column in (*DEMOGRAPHIC_FIELDS, *METADATA_FIELDS)),
     ]
 )
-"""The table of :class:`RatingData` in Arrow's terms."""
+"""The table of ratings of :class:`RatingData` in Arrow's terms."""
+
+CHOICE_SCHEMA = pa.schema(
+    [
+        *(pa.field(column, pa.string(), nullable=False) for column in CHOICE_COLUMNS[:3]),
+        pa.field("tie", pa.bool_(), nullable=False),
+        pa.field("prompt", pa.string()),
+        pa.field("age", pa.int64()),
+        *(pa.field(column, pa.string()) for column in CHOICE_COLUMNS[6:]),
+    ]
+)
+"""The table of choices of :class:`RatingData` in Arrow's terms."""
 
 MAX_LEVELS = 101  # 0..100: the finest slider whose marks a scale may take as levels
 
@@ -76,16 +91,24 @@ class Release:
         license: as the Hub writes it, such as "cc-by-4.0"; "other" where it has terms of its own.
         url: where the ratings are described or obtained.
         citation: the paper to cite, in one line.
+        dataset, revision: the public dataset on the Hub, and its commit, that the ratings were read from; `None` for
+            ratings from elsewhere. Publishing looks there for who is public already.
     """
 
     license: str
     url: str
     citation: str
+    dataset: str | None = None
+    revision: str | None = None
+
+    def known(self) -> dict[str, str]:
+        """Its fields that have a value, by name."""
+        return {name: value for name, value in vars(self).items() if value is not None}
 
 
 @dataclass
 class RatingData:
-    """Checked ratings by split, one row for each (participant, image).
+    """Checked answers by split: ratings, one row for each (participant, image), and choices, one row a comparison.
 
     ========================  ==================  ====================================================
     column                    dtype               meaning
@@ -101,16 +124,37 @@ class RatingData:
     group, style, type        categorical str     the image's metadata, as the source writes them
     ========================  ==================  ====================================================
 
+    A choice says which of two images somebody preferred. The same person may be asked about the same pair again.
+
+    ===========================  ===============  ====================================================
+    column                       dtype            meaning
+    ===========================  ===============  ====================================================
+    participant_id               categorical str  who chose; never missing
+    preferred_id, other_id       categorical str  the two images, never missing and never the same
+    tie                          bool             neither was preferred; which is named first means nothing
+    prompt                       categorical str  what both images were made from; missing = NaN, as below
+    age, age_binned, gender,     as above         of the person who chose
+    nationality
+    preferred_prompt,            categorical str  an image's own prompt, where the two differ
+    other_prompt
+    preferred_group, …,          categorical str  the images' metadata, as the source writes them
+    other_type
+    ===========================  ===============  ====================================================
+
     Attributes:
         name: the source's name; prefixes ids when sources are joined.
-        splits: split (of `SPLITS`) → table with the columns `RATING_COLUMNS`, in the source's row order.
-            (participant_id, image_id) occurs once over all splits. All splits share their categories.
+        splits: split (of `SPLITS`) → table of ratings with the columns `RATING_COLUMNS`, in the source's row order.
+            (participant_id, image_id) occurs once over all splits. All splits share their categories. Empty where
+            there are choices only.
         level_values: rating scale → its ascending levels.
         embeddings: an ``embeddings.safetensors`` that came with the ratings.
         open_image: image_id → stream of the image file's bytes; raises KeyError for an unknown id.
             None if the ratings came without images.
         releases: prefix of participant ids ("" or, of joined sources, ``source/``) → the release they are known
             from. All other participants are one's own, who are published under pseudonyms only.
+        choices: split → table of choices with the columns `CHOICE_COLUMNS`, in the source's row order. Both images
+            of a choice belong to its split. Empty where there are ratings only.
+        sources: names of the sources that were joined, which prefix all ids; empty for one alone.
     """
 
     name: str
@@ -119,13 +163,18 @@ class RatingData:
     embeddings: Path | None = None
     open_image: Callable[[str], BinaryIO] | None = None
     releases: dict[str, Release] = field(default_factory=dict)
+    choices: dict[str, pd.DataFrame] = field(default_factory=dict)
+    sources: tuple[str, ...] = ()
 
     def images(self) -> pd.DataFrame:
-        """The images rated in any split, once each, in order of first appearance: `IMAGE_COLUMNS`.
+        """The images rated or compared in any split, once each, in order of first appearance: `IMAGE_COLUMNS`.
 
         Where rows disagree on an image's prompt or metadata the first row counts (and a warning says so).
         """
         tables = [table[list(IMAGE_COLUMNS)].drop_duplicates() for table in self.splits.values()]
+        if self.choices:
+            compared = [compared_images(table) for table in self.choices.values()]
+            tables = [_with_known_facts([*(table.astype(object) for table in tables), *compared])]
         rows = pd.concat(tables, ignore_index=True).drop_duplicates()
         images = rows.drop_duplicates("image_id").reset_index(drop=True)
         if len(images) < len(rows):
@@ -137,13 +186,33 @@ class RatingData:
         return images
 
 
+def compared_images(choices: pd.DataFrame) -> pd.DataFrame:
+    """The images of a table of choices as `IMAGE_COLUMNS`: in each row the preferred one and then the other, each
+    (image, facts) once. An image's prompt is its own where the row names it, else that of both."""
+    parts = []
+    for side in SIDES:
+        part = choices[[f"{side}_{column.removeprefix('image_')}" for column in IMAGE_COLUMNS]].set_axis(
+            list(IMAGE_COLUMNS), axis=1
+        )
+        own, shared = part["prompt"].astype(object), choices["prompt"].astype(object)
+        parts.append(part.assign(prompt=own.where(own.notna(), shared)))
+    return pd.concat([part.astype(object) for part in parts]).sort_index(kind="stable").drop_duplicates()
+
+
+def _with_known_facts(tables: list[pd.DataFrame]) -> pd.DataFrame:
+    """All rows (columns `IMAGE_COLUMNS`), a fact that a row lacks taken from the image's first row that has it."""
+    rows = pd.concat(tables, ignore_index=True).drop_duplicates()
+    first = rows.groupby("image_id", sort=False)[list(IMAGE_COLUMNS[1:])].transform("first")
+    return rows.fillna(first)
+
+
 @dataclass
 class RatingSource:
     """Where raw ratings are: what ``open_source`` of a module in ``sources/`` returns.
 
     Attributes:
         name: short name of these ratings (letters, digits, ``_ . -``); their rating scale is named so too.
-        rows: split → function that starts reading that split's rows anew, as `RawRow`s whose dict has keys of
+        rows: split → function that starts reading that split's ratings anew, as `RawRow`s whose dict has keys of
             `RATING_COLUMNS` and ``image_path``; further keys are ignored and named once. The only key is
             `UNSPLIT` if the ratings come without splits. Yielding must stay incremental (bounded memory).
         digest: (with image bytes?) → hash of all content that the rows (and the images) come from.
@@ -156,6 +225,8 @@ class RatingSource:
         open_image: what `locate` returned → stream of the image file's bytes.
         embeddings: an ``embeddings.safetensors`` beside the ratings.
         release: where these ratings were published by their owners; None: one's own raters.
+        choices: like `rows`, of choices: keys of `CHOICE_COLUMNS` and, of each side, ``preferred_path`` and
+            ``other_path`` for `locate`. `rows` may be empty then. Where both come without splits, both have `UNSPLIT`.
     """
 
     name: str
@@ -169,6 +240,17 @@ class RatingSource:
     open_image: Callable[[Any], BinaryIO] | None = None
     embeddings: Path | None = None
     release: Release | None = None
+    choices: dict[str, Callable[[], Iterable[RawRow]]] = field(default_factory=dict)
+
+    @property
+    def unsplit(self) -> bool:
+        """Whether the answers come without splits."""
+        return UNSPLIT in self.rows or UNSPLIT in self.choices
+
+    @property
+    def splits(self) -> list[str]:
+        """The splits that ratings or choices come in, in the order of `SPLITS`; [`UNSPLIT`] without any."""
+        return [split for split in (UNSPLIT, *SPLITS) if split in self.rows or split in self.choices]
 
 
 def digest_files(paths: Iterable[Path], *, content: bool = True) -> str:
@@ -198,34 +280,19 @@ def join_ratings(sources: Sequence[RatingData]) -> RatingData:
             f"join_ratings got sources named {names}; at least one, with different names, is needed. "
             "Give each its own: load_ratings(…, name=NAME)."
         )
-    tables: dict[str, list[pd.DataFrame]] = {}
-    level_values = {}
+    level_values: dict[str, tuple[float, ...]] = {}
+    ratings: dict[str, list[pd.DataFrame]] = {}
+    choices: dict[str, list[pd.DataFrame]] = {}
     for source in sources:
         alone = len(source.level_values) == 1
         scales = {scale: source.name if alone else f"{source.name}/{scale}" for scale in source.level_values}
         level_values |= {scales[scale]: levels for scale, levels in source.level_values.items()}
         for split, table in source.splits.items():
-            prefixed = {
-                column: table[column].cat.rename_categories(
-                    [f"{source.name}/{value}" for value in table[column].cat.categories]
-                )
-                for column in ("participant_id", "image_id")
-            }
             scale = table.rating_scale.cat.rename_categories(scales)
-            tables.setdefault(split, []).append(table.assign(**prefixed, rating_scale=scale))
-    text_columns = [column for column in RATING_COLUMNS if column not in ("score", "age")]
-    everything = [table for of_split in tables.values() for table in of_split]
-    shared = {
-        column: pd.CategoricalDtype(
-            pd.Index(sorted(set().union(*(table[column].cat.categories for table in everything))), dtype="str")
-        )
-        for column in text_columns
-    }
-    splits = {
-        split: pd.concat([table.astype(shared) for table in tables[split]], ignore_index=True)
-        for split in SPLITS
-        if split in tables
-    }
+            table = _prefixed(table, source.name, ("participant_id", "image_id")).assign(rating_scale=scale)
+            ratings.setdefault(split, []).append(table)
+        for split, table in source.choices.items():
+            choices.setdefault(split, []).append(_prefixed(table, source.name, CHOICE_COLUMNS[:3]))
     openers = {source.name: source.open_image for source in sources if source.open_image is not None}
 
     def open_image(image_id: str) -> BinaryIO:
@@ -233,7 +300,36 @@ def join_ratings(sources: Sequence[RatingData]) -> RatingData:
         return openers[name](own_id)
 
     releases = {f"{source.name}/{prefix}": r for source in sources for prefix, r in source.releases.items()}
-    return RatingData("+".join(names), splits, level_values, None, open_image if openers else None, releases)
+    return RatingData(
+        "+".join(names), _stacked(ratings), level_values, None, open_image if openers else None, releases,
+        _stacked(choices), tuple(names),
+    )  # fmt: skip
+
+
+def _prefixed(table: pd.DataFrame, name: str, columns: Iterable[str]) -> pd.DataFrame:
+    """The table with ids as ``name/id``."""
+    ids = {
+        column: table[column].cat.rename_categories([f"{name}/{value}" for value in table[column].cat.categories])
+        for column in columns
+    }
+    return table.assign(**ids)
+
+
+def _stacked(tables: Mapping[str, list[pd.DataFrame]]) -> dict[str, pd.DataFrame]:
+    """Each split's tables, one under the other, with categories that all splits share."""
+    everything = [table for of_split in tables.values() for table in of_split]
+    columns = [column for column in everything[0].columns if column in TEXT_COLUMNS] if everything else []
+    shared = {
+        column: pd.CategoricalDtype(
+            pd.Index(sorted(set().union(*(table[column].cat.categories for table in everything))), dtype="str")
+        )
+        for column in columns
+    }
+    return {
+        split: pd.concat([table.astype(shared) for table in tables[split]], ignore_index=True)
+        for split in SPLITS
+        if split in tables
+    }
 
 
 def standardized_scores(ratings: pd.DataFrame) -> pd.Series:

@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 # whatever HTTP library this release of huggingface_hub is built on, all its errors share this base
 _HTTP_ERROR = next(base for base in HfHubHTTPError.__mro__ if base.__name__ == "HTTPError")
+MAX_ANSWER = 4 << 20  # bytes; 2,048 tokens are some 10 KB
 _UNUSABLE = (_HTTP_ERROR, OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
 DEFAULT_MODEL = "meta-llama/Llama-3.1-8B-Instruct"
 
@@ -160,7 +161,26 @@ class Refiner:
             url += "/chat/completions" if url.endswith("/v1") else "/v1/chat/completions"
         key = self._api_key if self._api_key is not None else os.environ.get("REFINER_API_KEY", "none")
         # a plain client: huggingface_hub's own refuses any address, the next room's too, under HF_HUB_OFFLINE
+        headers = {"Authorization": f"Bearer {key}", "Accept-Encoding": "identity"}
         with type(get_session())(timeout=self.timeout) as http:
-            response = http.post(url, json={"messages": chat, **options}, headers={"Authorization": f"Bearer {key}"})
+            with http.stream("POST", url, json={"messages": chat, **options}, headers=headers) as streamed:
+                body = self._bounded(streamed)
+            # what came, as a response that need not be read any more
+            response = type(streamed)(streamed.status_code, content=body, request=streamed.request)
             hf_raise_for_status(response)
             return response.json()["choices"][0]["message"]["content"]
+
+    def _bounded(self, streamed: Any) -> bytes:
+        """The body of a response that is being read, within the limits of size and time; beyond these the connection is
+        closed. A compressed one, which was not asked for, is not unpacked: a few kilobytes can become gigabytes."""
+        coding = streamed.headers.get("content-encoding", "identity")
+        if coding.lower() not in ("identity", ""):
+            raise ValueError(f"its answer is compressed ({coding[:40]}), which was not asked for")
+        body, deadline = bytearray(), time.monotonic() + self.timeout
+        for part in streamed.iter_raw():
+            body += part
+            if len(body) > MAX_ANSWER:
+                raise ValueError(f"its answer has more than {MAX_ANSWER >> 20} MiB")
+            if time.monotonic() > deadline:
+                raise ValueError(f"its answer took more than {self.timeout:g} s")
+        return bytes(body)

@@ -1,55 +1,128 @@
-"""Batches of training: several ratings of each of their people, the same whatever the number of processes."""
+"""Batches of training: several answers of each of their people, the same whatever the number of processes."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 
-from ..scoring import RatingArrays
+from ..model.losses import ChoiceTargets
+from ..scoring import ChoiceArrays, RatingArrays
 from .config import TrainingConfig
 
 
-def epoch_batches(arrays: RatingArrays, config: TrainingConfig, epoch: int) -> list[list[np.ndarray]]:
-    """One epoch: steps, each a list of up to `users_per_batch` index arrays, each some ratings of one person.
+def epoch_batches(
+    arrays: RatingArrays, config: TrainingConfig, epoch: int, choices: ChoiceArrays | None = None
+) -> list[list[np.ndarray]]:
+    """One epoch: steps, each a list of up to `users_per_batch` index arrays, each some answers of one person.
 
-    Every rating occurs once. A person's ratings are cut into nearly equal parts of at most `images_per_user`.
+    Every answer occurs once; choices are numbered on from the ratings. A person's ratings on a scale are cut into
+    nearly equal parts of at most `images_per_user`, choices into parts of half as many.
     """
     rng = np.random.default_rng([config.seed, epoch])
-    people = np.stack([arrays.people, arrays.scale_ids], 1)
-    order = rng.permutation(len(arrays))
-    _, person = np.unique(people[order], axis=0, return_inverse=True)
-    order = order[np.argsort(person, kind="stable")]
-    parts: list[np.ndarray] = []
-    for ratings in np.split(order, np.cumsum(np.bincount(person))[:-1]):
-        parts += np.array_split(ratings, math.ceil(len(ratings) / config.images_per_user))
+    parts = []
+    if len(arrays):
+        people = np.stack([arrays.people, arrays.scale_ids], 1)
+        parts += _parts(people, config.images_per_user, rng)
+    if choices is not None and len(choices):
+        of_two = max(1, config.images_per_user // 2)
+        parts += [len(arrays) + part for part in _parts(choices.people[:, None], of_two, rng)]
     parts = [parts[i] for i in rng.permutation(len(parts))]
     return [parts[i : i + config.users_per_batch] for i in range(0, len(parts), config.users_per_batch)]
 
 
-def row_penalty(arrays: RatingArrays, prior_std: float | None) -> np.ndarray | None:
-    """`(n,)` factor of the squared row in each rating's loss: the log-density of N(0, prior_std²), shared out among a
-    person's ratings; `None` without a prior."""
+def _parts(people: np.ndarray, most: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """Answers in random order, by whose they are, in nearly equal parts of at most `most`."""
+    order = rng.permutation(len(people))
+    _, person = np.unique(people[order], axis=0, return_inverse=True)
+    order = order[np.argsort(person, kind="stable")]
+    parts: list[np.ndarray] = []
+    for answers in np.split(order, np.cumsum(np.bincount(person))[:-1]):
+        parts += np.array_split(answers, math.ceil(len(answers) / most))
+    return parts
+
+
+def row_penalty(user_ids: np.ndarray, prior_std: float | None) -> np.ndarray | None:
+    """`(n,)` factor of the squared row in each answer's loss: the log-density of N(0, prior_std²), shared out among a
+    person's answers; `None` without a prior.
+
+    Args:
+        user_ids: `(n,)` whose answers they are; 0 = nobody's, without a row.
+        prior_std: of the rows.
+    """
     if prior_std is None:
         return None
-    counts = np.bincount(arrays.user_ids)[arrays.user_ids]
-    return ((arrays.user_ids > 0) / (2 * prior_std**2 * counts)).astype(np.float32)
+    counts = np.bincount(user_ids)[user_ids]
+    return ((user_ids > 0) / (2 * prior_std**2 * counts)).astype(np.float32)
 
 
 @dataclass
 class TrainingRatings:
-    """The n ratings of training with what each counts: `weights (n,)` in the loss, and `penalty (n,)` of the squared
-    row of who gave it (see [`row_penalty`]), or `None`."""
+    """The n ratings and m choices of training with what each counts.
+
+    Attributes:
+        arrays: the ratings.
+        weights: `(n + m,)` weight of each answer in the loss, ratings first.
+        penalty: `(n + m,)` of the squared row of who gave it (see [`row_penalty`]), or `None`.
+        choices: the choices, or `None`.
+    """
 
     arrays: RatingArrays
     weights: np.ndarray
     penalty: np.ndarray | None
+    choices: ChoiceArrays | None = None
+
+    def images(self) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of the features `(I,)` of all images that somebody rated or compared, ascending, and their metadata
+        `(I, M)`."""
+        rows, first = np.unique(self._image_rows.reshape(-1), return_index=True)
+        return rows, self._metadata_ids[first // 2, first % 2]
+
+    def _joined(self, name: str) -> np.ndarray:
+        parts = [getattr(self.arrays, name)] + ([] if self.choices is None else [getattr(self.choices, name)])
+        return np.concatenate(parts)
+
+    @cached_property
+    def user_ids(self) -> np.ndarray:
+        return self._joined("user_ids")
+
+    @cached_property
+    def demographic_ids(self) -> np.ndarray:
+        return self._joined("demographic_ids")
+
+    @cached_property
+    def _image_rows(self) -> np.ndarray:
+        """`(n + m, 2)`: a rating's image twice, a choice's two."""
+        return self._two_sided("image_rows")
+
+    @cached_property
+    def _metadata_ids(self) -> np.ndarray:
+        return self._two_sided("metadata_ids")
+
+    def _two_sided(self, name: str) -> np.ndarray:
+        once = getattr(self.arrays, name)
+        both = np.stack([once, once], 1)
+        return both if self.choices is None else np.concatenate([both, getattr(self.choices, name)])
+
+    def rows(self, answers: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """The scored rows of `answers (a,)`, one for a rating and two for a choice: which answer each is of, `(b,)`,
+        its image and metadata; and `(c, 2)` the rows of each choice."""
+        of_two = answers >= len(self.arrays)
+        item = np.repeat(np.arange(len(answers)), np.where(of_two, 2, 1))
+        side = np.zeros(len(item), np.int64)
+        second = np.cumsum(np.where(of_two, 2, 1))[of_two] - 1
+        side[second] = 1
+        pairs = np.stack([second - 1, second], 1)
+        at = answers[item]
+        return item, self._image_rows[at, side], self._metadata_ids[at, side], pairs
 
 
 def make_batch(
     ratings: TrainingRatings,
-    parts: list[np.ndarray],
+    parts: Sequence[np.ndarray],
     config: TrainingConfig,
     place: tuple[int, int],
     rank: int = 0,
@@ -57,11 +130,11 @@ def make_batch(
 ) -> dict[str, Any]:
     """One process's share of a step's batch, with the whole batch's loss normalizers.
 
-    Every rating is there twice, asked of the person it is of and, at weight `user_dropout`, of an unknown one: the
+    Every answer is there twice, asked of the person it is of and, at weight `user_dropout`, of an unknown one: the
     expectation over dropping the user at random, without its noise.
 
     Args:
-        ratings: all of them.
+        ratings: all of them, with the choices.
         parts: the step's, as [`epoch_batches`] gives them.
         config: dropout rates and seed.
         place: epoch and step within it; random choices depend on nothing else.
@@ -70,40 +143,56 @@ def make_batch(
 
     Returns:
         Arguments of the model's `forward`, but `image_rows` (rows of the features, to which `image_index` refers) in
-        place of features.
+        place of features. A choice is two scored rows that have no rating; `choices` says which.
     """
-    arrays, penalty = ratings.arrays, ratings.penalty
+    arrays, n = ratings.arrays, len(ratings.arrays)
     rng = np.random.default_rng([config.seed, *place])
-    share = config.user_dropout if arrays.user_ids.any() else 0.0
+    share = config.user_dropout if ratings.user_ids.any() else 0.0
     copies = [(True, 1 - share)] + [(False, share)] * (share > 0)
     keep_user = np.repeat([known for known, _ in copies], len(parts))
     at = np.tile(np.concatenate(parts), len(copies))
     weights = np.repeat(np.float32([weight for _, weight in copies]), len(at) // len(copies)) * ratings.weights[at]
-    parts = parts * len(copies)
+    parts = list(parts) * len(copies)
     part_of = np.repeat(np.arange(len(parts)), [len(p) for p in parts])
-    keep_demographics = rng.random((len(parts), arrays.demographic_ids.shape[1])) >= config.demographics_dropout
-    keep_metadata = rng.random((len(at), arrays.metadata_ids.shape[1])) >= config.metadata_dropout
+    keep_demographics = rng.random((len(parts), ratings.demographic_ids.shape[1])) >= config.demographics_dropout
+    keep_metadata = rng.random((len(at), ratings._metadata_ids.shape[-1])) >= config.metadata_dropout
     keep_prompt = rng.random(len(at)) >= config.prompt_dropout
     # the whole batch's weight of pairs rated differently, which each process can count for itself
     pairs = 0.0
     for i in range(len(parts)):
-        labels, w = arrays.labels[parts[i]], weights[part_of == i]
-        pairs += float(((labels[:, None] > labels[None, :]) * w[:, None]).sum())
+        if parts[i][0] < n:
+            labels, w = arrays.labels[parts[i]], weights[part_of == i]
+            pairs += float(((labels[:, None] > labels[None, :]) * w[:, None]).sum())
     normalizers = torch.tensor(float(weights.sum())), torch.tensor(pairs)
-    mine = part_of % world == rank
-    at, part_of, weights = at[mine], part_of[mine], weights[mine]
-    rows, index = np.unique(arrays.image_rows[at], return_inverse=True)
-    return {
+    mine = np.flatnonzero(part_of % world == rank)
+    at, weights, part_of = at[mine], weights[mine], part_of[mine]
+    penalty = None if ratings.penalty is None else ratings.penalty[at] * keep_user[part_of]
+    # both images of a choice lose their prompts and metadata together
+    item, image_rows, metadata_ids, choice_rows = ratings.rows(at)
+    rated, answer, part = at[item] < n, at[item], part_of[item]
+    rating = np.where(rated, answer, 0)
+    rows, index = np.unique(image_rows, return_inverse=True)
+    batch = {
         "image_rows": torch.from_numpy(rows),
         "image_index": torch.from_numpy(index),
-        "user_ids": torch.from_numpy(arrays.user_ids[at] * keep_user[part_of]),
-        "demographic_ids": torch.from_numpy(arrays.demographic_ids[at] * keep_demographics[part_of]),
-        "metadata_ids": torch.from_numpy(arrays.metadata_ids[at] * keep_metadata[mine]),
-        "prompt_mask": torch.from_numpy(keep_prompt[mine]),
-        "scale_ids": torch.from_numpy(arrays.scale_ids[at]),
-        "labels": torch.from_numpy(arrays.labels[at]),
-        "group_ids": torch.from_numpy(part_of),
-        "weights": torch.from_numpy(weights),
-        "row_penalty": torch.from_numpy(penalty[at] * keep_user[part_of]) if penalty is not None else None,
+        "user_ids": torch.from_numpy(ratings.user_ids[answer] * keep_user[part]),
+        "demographic_ids": torch.from_numpy(ratings.demographic_ids[answer] * keep_demographics[part]),
+        "metadata_ids": torch.from_numpy(metadata_ids * keep_metadata[mine[item]]),
+        "prompt_mask": torch.from_numpy(keep_prompt[mine[item]]),
+        "scale_ids": torch.from_numpy(np.where(rated, arrays.scale_ids[rating], 0) if n else np.zeros_like(answer)),
+        "labels": torch.from_numpy(np.where(rated, arrays.labels[rating], 0) if n else np.zeros_like(answer)),
+        "group_ids": torch.from_numpy(part),
+        "weights": torch.from_numpy((weights[item] * rated).astype(np.float32)),
+        "row_penalty": torch.from_numpy(penalty[item]) if penalty is not None else None,
         "loss_normalizers": normalizers,
     }
+    if ratings.choices is not None:
+        chosen = np.flatnonzero(at >= n)
+        batch["choices"] = ChoiceTargets(
+            pairs=torch.from_numpy(choice_rows),
+            ties=torch.from_numpy(ratings.choices.ties[at[chosen] - n]),
+            weights=torch.from_numpy(weights[chosen]),
+            row_penalty=torch.from_numpy(penalty[chosen]) if penalty is not None else None,
+            total=normalizers[0],
+        )
+    return batch

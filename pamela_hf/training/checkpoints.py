@@ -6,6 +6,7 @@ Checkpoints are staged, hashed, synced to disk, renamed, then pruned.
 import hashlib
 import json
 import math
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -19,7 +20,9 @@ from accelerate.utils import broadcast_object_list
 from safetensors.torch import load_file, save_file
 from transformers.utils import logging
 
-from ..files.writing import claimed, replacing_folder, write_text
+from ..files.config import ParseError, read_json
+from ..files.escaping import printable
+from ..files.writing import claimed, recover, replacing_folder, write_text
 
 logger = logging.get_logger(__name__)
 
@@ -30,11 +33,16 @@ class CheckpointError(RuntimeError):
 
 @dataclass
 class Checkpoint:
-    """`path`/state is Accelerate's; `state` the run's own; `best_state` the best epoch's weights, if any."""
+    """`path`/state is Accelerate's; `state` the run's own: `{"step", "best": {"value", "epoch"}}`, value -inf where no
+    epoch was measured; `best_state` the best epoch's weights, if any."""
 
     path: Path
     state: dict[str, Any]
     best_state: dict[str, torch.Tensor] | None
+
+
+MAX_BYTES = 1 << 20  # of run.json and manifest.json
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @contextmanager
@@ -93,7 +101,9 @@ def write_checkpoint(
             return
         if best_state is not None:
             save_file({k: v.contiguous().cpu() for k, v in best_state.items()}, path / "best.safetensors")
-        (path / "run.json").write_text(json.dumps(state), encoding="utf-8")
+        value = state["best"]["value"]
+        noted = {**state, "best": {**state["best"], "value": value if math.isfinite(value) else None}}
+        (path / "run.json").write_text(json.dumps(noted, allow_nan=False), encoding="utf-8")
         files = sorted(p for p in path.rglob("*") if p.is_file())
         manifest = {str(p.relative_to(path)): _sha256(p) for p in files}
         (path / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
@@ -107,13 +117,14 @@ def latest_checkpoint(folder: Path) -> Checkpoint | None:
     Raises:
         CheckpointError: there are checkpoints, but each is damaged; the message names what is wrong with each.
     """
+    for name in {staging.name[1:].partition(".part-")[0] for staging in folder.glob(".step-*.part-*")}:
+        recover(folder / name)  # what a killed run was writing, or had just written
     complaints = []
     for path in sorted(folder.glob("step-*"), reverse=True):
         complaint = _verify(path)
         if complaint is None:
             best = path / "best.safetensors"
-            state = json.loads((path / "run.json").read_text(encoding="utf-8"))
-            return Checkpoint(path, state, load_file(best) if best.exists() else None)
+            return Checkpoint(path, _run_state(path), load_file(best) if best.exists() else None)
         complaints.append(f"{path}: {complaint}")
         logger.warning(f"Checkpoint {path} is not used: {complaint}.")
     if complaints:
@@ -126,10 +137,11 @@ def latest_checkpoint(folder: Path) -> Checkpoint | None:
 
 def _verify(path: Path) -> str | None:
     try:
-        manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
-        manifest = {str(name): str(digest) for name, digest in manifest.items()}
-    except (OSError, ValueError, AttributeError):
-        return "manifest.json is missing or damaged"
+        manifest = _read(path / "manifest.json")
+        if not all(isinstance(digest, str) and _SHA256.fullmatch(digest) for digest in manifest.values()):
+            raise ParseError("it is no list of hashes")
+    except (OSError, ParseError) as error:
+        return f"manifest.json is missing or damaged ({printable(str(error), 100)})"
     present = {str(p.relative_to(path)) for p in path.rglob("*") if p.is_file()} - {"manifest.json"}
     if extra := present - set(manifest):
         return f"{sorted(extra)[0]} does not belong to it"
@@ -138,7 +150,39 @@ def _verify(path: Path) -> str | None:
             return f"{name} is missing"
         if _sha256(path / name) != digest:
             return f"{name} is not what was written (sha256 differs)"
+    try:
+        _run_state(path)
+    except (OSError, ParseError) as error:
+        return f"run.json is not a run's ({printable(str(error), 100)})"
     return None
+
+
+def _read(file: Path) -> dict[str, Any]:
+    if file.stat().st_size > MAX_BYTES:
+        raise ParseError(f"it has {file.stat().st_size:,} bytes")
+    values = read_json(file.read_bytes(), max_bytes=MAX_BYTES, max_depth=3)
+    if not isinstance(values, dict):
+        raise ParseError(f"it holds a {type(values).__name__} instead of an object")
+    return values
+
+
+def _run_state(path: Path) -> dict[str, Any]:
+    """What run.json of a checkpoint says.
+
+    Raises:
+        ParseError: it is not what [`write_checkpoint`] writes: `step` a whole number from 0, the one in the folder's
+            name; `best` with `epoch`, a whole number from -1, and `value`, a number or null.
+    """
+    state = _read(path / "run.json")
+    step, best = state.get("step"), state.get("best")
+    if state.keys() != {"step", "best"} or not isinstance(best, dict) or best.keys() != {"value", "epoch"}:
+        raise ParseError("step, or best with value and epoch, is missing, or there is more")
+    if type(step) is not int or path.name != f"step-{step:08d}" or step < 0:
+        raise ParseError(f"step is {step!r}, in a folder called {path.name}")
+    value, epoch = best["value"], best["epoch"]
+    if type(epoch) is not int or not -1 <= epoch <= step or not (value is None or type(value) in (int, float)):
+        raise ParseError(f"best is {best!r}")
+    return {"step": step, "best": {"value": -math.inf if value is None else float(value), "epoch": epoch}}
 
 
 def _sha256(path: Path) -> str:

@@ -9,9 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from ..files.config import NumberLoader
+from ..files.config import ParseError, read_yaml
 from ..model.configuration_pamela import PamelaConfig
 
 PIECES = (
@@ -37,7 +35,9 @@ class TrainingConfig:
         pairwise_weight: λ of the within-person pairwise loss; 0 = off.
         user_dropout, demographics_dropout, metadata_dropout, prompt_dropout: how often each is replaced by "unknown"
             in training, so that any may be missing later; 0 = never.
-        source_weights: source name → weight of its ratings in the loss, above 0 (default 1).
+        source_weights: source name → weight of its answers in the loss, above 0 (default 1). Ratings of a source with
+            several scales go by scale, `source/scale`.
+        choice_weight: weight of a choice in the loss, beside a rating's 1, on top of its source's.
         without: pieces switched off by name, for ablations: user, demographics, metadata, prompt, multiplicative,
             taste_factors, linear, pairwise, ordinal (squared error in its place).
         early_stopping: a metric such as `val_seen/user_srocc`; the best epoch's model is kept and training stops
@@ -64,6 +64,7 @@ class TrainingConfig:
     metadata_dropout: float = 0.15
     prompt_dropout: float = 0.15
     source_weights: dict[str, float] = field(default_factory=dict)
+    choice_weight: float = 1.0
     without: list[str] = field(default_factory=list)
     early_stopping: str | None = None
     patience: int = 3
@@ -84,6 +85,7 @@ class TrainingConfig:
         self._number("pairwise_weight", float, 0)
         if self.row_prior_std is not None:
             self._number("row_prior_std", float, 1e-6)
+        self._number("choice_weight", float, 1e-6)
         for name in ("user", "demographics", "metadata", "prompt"):
             self._number(f"{name}_dropout", float, 0, 1)
         self._number("warmup_fraction", float, 0, 1)
@@ -121,7 +123,7 @@ class TrainingConfig:
         """
         values: dict[str, Any] = {}
         if path is not None:
-            values = yaml.load(Path(path).read_text(encoding="utf-8"), NumberLoader) or {}
+            values = _read(Path(path).read_bytes(), path) or {}
             if not isinstance(values, dict):
                 raise ValueError(f"{path} must hold `key: value` lines; it holds a {type(values).__name__}.")
         known = {f.name for f in dataclasses.fields(cls)}
@@ -133,12 +135,21 @@ class TrainingConfig:
             *parents, last = key.split(".")
             for parent in parents:
                 target = target.setdefault(parent, {})
-            target[last] = yaml.load(text, NumberLoader)
+            if not isinstance(target, dict):
+                raise ValueError(f"{item!r}: {'.'.join(parents)} is no mapping.")
+            target[last] = _read(text, repr(item))
         for key in values:
             if key not in known:
                 where = f"{path}: " if path is not None else ""
                 raise ValueError(f"{where}key {key!r} does not exist{_did_you_mean(key, known)}.")
         return cls(**values)
+
+
+def _read(text: bytes | str, where: Any) -> Any:
+    try:
+        return read_yaml(text)
+    except ParseError as error:
+        raise ValueError(f"{where} is not YAML that can be read: {error}.") from None
 
 
 def _did_you_mean(key: str, known: set[str]) -> str:

@@ -31,11 +31,23 @@ from ..model.factors_pamela import Ratings
 from ..model.modeling_pamela import PamelaRewardModel
 from ..model.processing_pamela import PamelaProcessor
 from ..ratings.builder import load_ratings
-from ..ratings.table import DEMOGRAPHIC_FIELDS, METADATA_FIELDS, RatingData, join_ratings, standardized_scores
-from ..scoring import PamelaScorer, RatingArrays, encode_ratings
+from ..ratings.table import (
+    DEMOGRAPHIC_FIELDS,
+    METADATA_FIELDS,
+    RATING_COLUMNS,
+    SIDES,
+    SPLITS,
+    RatingData,
+    join_ratings,
+    standardized_scores,
+)
+from ..scoring import PamelaScorer, RatingArrays, choice_credit, encode_choices, encode_ratings
 from .batches import TrainingRatings, epoch_batches, make_batch, row_penalty
-from .checkpoints import claimed_run, latest_checkpoint, rewind_log, write_checkpoint
+from .checkpoints import CheckpointError, claimed_run, latest_checkpoint, rewind_log, write_checkpoint
+from .choice_scores import choice_scores
 from .config import TrainingConfig
+
+NO_RATINGS = pd.DataFrame({c: pd.Series(dtype="float32" if c == "score" else "str") for c in RATING_COLUMNS})
 
 
 def load_sources(data: Sequence[str | os.PathLike], **options: Any) -> tuple[RatingData, Embeddings]:
@@ -65,17 +77,24 @@ def load_sources(data: Sequence[str | os.PathLike], **options: Any) -> tuple[Rat
 
 def build_config(config: TrainingConfig, data: RatingData, embeddings: Embeddings) -> PamelaConfig:
     """The model's configuration: sizes from `config.model`, vocabularies from the train split alone."""
-    train, off = data.splits["train"], set(config.without)
+    off = set(config.without)
+    ratings, choices = data.splits.get("train"), data.choices.get("train")
+
+    def values_of(column: str) -> set[str]:
+        found = set() if ratings is None else set(ratings[column].dropna().unique())
+        columns = [column] if column not in METADATA_FIELDS else [f"{side}_{column}" for side in SIDES]
+        return found.union(*(choices[c].dropna().unique() for c in columns)) if choices is not None else found
 
     def vocabulary(column: str) -> list[str]:
-        return sorted(str(v) for v in train[column].dropna().unique())
+        return sorted(map(str, values_of(column)))
 
     def fields(kind: str, columns: Sequence[str]) -> dict[str, list[str]]:
         return {} if kind in off else {c: v for c in columns if len(v := vocabulary(c)) > 1}
 
     # where no training image has a prompt there is nothing to learn of prompts: the model takes none
     text = None if "prompt" in off else embeddings.text_embeds
-    prompted = text is not None and text[embeddings.rows(train["image_id"].astype(str).unique())].any()
+    prompted = text is not None and text[embeddings.rows(sorted(_train_images(data)))].any()
+    scales = data.level_values or {data.name: CHOICES_ALONE}
     values = {
         "backbone": embeddings.backbone,
         "backbone_revision": embeddings.revision,
@@ -85,9 +104,10 @@ def build_config(config: TrainingConfig, data: RatingData, embeddings: Embedding
         "users": [] if "user" in off else vocabulary("participant_id"),
         "demographics": fields("demographics", DEMOGRAPHIC_FIELDS),
         "metadata": fields("metadata", METADATA_FIELDS),
-        "rating_scales": {name: list(levels) for name, levels in data.level_values.items()},
-        "default_scale": next(iter(data.level_values)),
-        "releases": {prefix: dataclasses.asdict(release) for prefix, release in data.releases.items()} or None,
+        "rating_scales": {name: list(levels) for name, levels in scales.items()},
+        "default_scale": next(iter(scales)),
+        "choices": choices is not None,
+        "releases": {prefix: release.known() for prefix, release in data.releases.items()} or None,
         **config.model,
     }
     if "multiplicative" in off:
@@ -97,6 +117,16 @@ def build_config(config: TrainingConfig, data: RatingData, embeddings: Embedding
     if "linear" in off:
         values["linear_share"] = 0.0
     return PamelaConfig(**values)
+
+
+CHOICES_ALONE = (1, 2, 3, 4, 5)  # levels of the scale that scores are given on where nobody rated
+
+
+def _train_images(data: RatingData) -> set[str]:
+    images = set(data.splits["train"]["image_id"].astype(str).unique()) if "train" in data.splits else set()
+    if "train" in data.choices:
+        images |= {i for side in SIDES for i in data.choices["train"][f"{side}_id"].astype(str).unique()}
+    return images
 
 
 @dataclass
@@ -156,7 +186,7 @@ def train(
 
     Args:
         config: what to do.
-        data: ratings with a `train` split; `val_*` are watched where present, `test_*` never touched.
+        data: ratings, choices or both with a `train` split; `val_*` are watched where present, `test_*` never touched.
         embeddings: features of every rated image.
         encoder: a local folder holding the encoder that made the features; it is copied to `output/encoder`.
         resume: go on from the newest whole checkpoint in `output`.
@@ -211,26 +241,43 @@ def _start(
     if embeddings.backbone == LOCAL_ENCODER and not keep_backbone:
         model_config.backbone = None  # the model takes embeddings only
     model = PamelaRewardModel(model_config)
-    arrays = encode_ratings(data.splits["train"], model_config, embeddings)
-    _check_labels(arrays, data)
+    answers = _answers(config, data, model_config, embeddings)
+    _check_labels(answers.arrays, data)
     has_text = embeddings.text_embeds is not None and model_config.text_embed_dim > 0
     features = _Features(
         torch.from_numpy(embeddings.image_embeds), torch.from_numpy(embeddings.text_embeds) if has_text else None
     )
-    _fit_closed_forms(model, data.splits["train"], arrays, features, config.seed)
+    _fit_closed_forms(model, data.splits.get("train"), answers, features, config.seed)
     model, optimizer = accelerator.prepare(model, build_optimizer(model, config))
-    ratings = TrainingRatings(arrays, _weights(data, config), row_penalty(arrays, config.row_prior_std))
-    return _Run(config, accelerator, model, optimizer, ratings, features.to(accelerator.device), output)
+    return _Run(config, accelerator, model, optimizer, answers, features.to(accelerator.device), output)
+
+
+def _answers(
+    config: TrainingConfig, data: RatingData, model_config: PamelaConfig, embeddings: Embeddings
+) -> TrainingRatings:
+    """Ratings and choices of train as a model's row numbers, with what each counts."""
+    table, choices = data.splits.get("train"), data.choices.get("train")
+    arrays = encode_ratings(NO_RATINGS if table is None else table, model_config, embeddings)
+    weights = [_weights(data, config)]
+    encoded = None
+    if choices is not None:
+        encoded = encode_choices(choices, model_config, embeddings)
+        weights.append(_choice_weights(data, config))
+    answers = TrainingRatings(arrays, np.concatenate(weights), None, encoded)
+    answers.penalty = row_penalty(answers.user_ids, config.row_prior_std)
+    return answers
 
 
 def _check(
     config: TrainingConfig, data: RatingData, embeddings: Embeddings, encoder: str | os.PathLike | None
 ) -> None:
     """Raises ValueError where ratings, features and configuration do not belong together."""
-    if "train" not in data.splits or not len(data.splits["train"]):
-        raise ValueError(f"{data.name!r} has no train split (it has {sorted(data.splits)}); nothing to learn from.")
-    if unknown := set(config.source_weights) - set(data.level_values):
-        raise ValueError(f"source_weights names {sorted(unknown)[0]!r}; the sources are {list(data.level_values)}.")
+    if not any(len(tables.get("train", ())) for tables in (data.splits, data.choices)):
+        there = sorted({*data.splits, *data.choices})
+        raise ValueError(f"{data.name!r} has no train split (it has {there}); nothing to learn from.")
+    known = list(dict.fromkeys([*data.level_values, *(data.sources or [data.name])]))
+    if unknown := set(config.source_weights) - set(known):
+        raise ValueError(f"source_weights names {sorted(unknown)[0]!r}; the sources are {known}.")
     if config.encoder and embeddings.backbone and config.encoder != embeddings.backbone:
         raise ValueError(
             f"The features were made by {embeddings.backbone!r}; the configuration says encoder={config.encoder!r}. "
@@ -248,33 +295,65 @@ def _check(
 
 
 def _weights(data: RatingData, config: TrainingConfig) -> np.ndarray:
-    """`(n,)` weight of each training rating in the loss: its source's."""
-    scales = data.splits["train"]["rating_scale"].astype(str)
-    return scales.map(lambda scale: config.source_weights.get(scale, 1.0)).to_numpy(np.float32)
+    """`(n,)` weight of each training rating in the loss: its scale's or source's."""
+    if "train" not in data.splits:
+        return np.zeros(0, np.float32)
+    weights = config.source_weights
+
+    def weight(scale: str) -> float:
+        return weights.get(scale, weights.get(scale.partition("/")[0] if data.sources else data.name, 1.0))
+
+    return data.splits["train"]["rating_scale"].astype(str).map(weight).to_numpy(np.float32)
+
+
+def _choice_weights(data: RatingData, config: TrainingConfig) -> np.ndarray:
+    """`(m,)` weight of each training choice in the loss."""
+    people = data.choices["train"]["participant_id"].astype(str)
+    sources = people.str.partition("/")[0] if data.sources else people.map(lambda person: data.name)
+    weights = sources.map(lambda source: config.source_weights.get(source, 1.0)).to_numpy(np.float32)
+    return weights * np.float32(config.choice_weight)
 
 
 def _fit_closed_forms(
-    model: PamelaRewardModel, train: pd.DataFrame, arrays: RatingArrays, features: _Features, seed: int
+    model: PamelaRewardModel, train: pd.DataFrame | None, answers: TrainingRatings, features: _Features, seed: int
 ) -> None:
-    """What of the model is not learned by steps: feature scales, linear taste, where people's cutpoints start."""
-    used, first = np.unique(arrays.image_rows, return_index=True)
+    """What of the model is not learned by steps: feature scales, linear taste, where people's cutpoints start and how
+    likely a tie is."""
+    used, metadata_ids = answers.images()
     images = features.rows(torch.from_numpy(used))
-    metadata_ids = torch.from_numpy(arrays.metadata_ids[first])
-    tastes = model.features.fit(*images, _informative_ratings(train, arrays, used), metadata_ids, seed)
+    informative = _informative_answers(train, answers, used, images)
+    tastes = model.features.fit(*images, informative, torch.from_numpy(metadata_ids), seed)
     if tastes is not None:
         model.set_tastes(tastes)
     for i, scale in enumerate(model.config.rating_scales):
-        model.fit_cutpoints(scale, torch.from_numpy(arrays.labels[arrays.scale_ids == i]))
+        model.fit_cutpoints(scale, torch.from_numpy(answers.arrays.labels[answers.arrays.scale_ids == i]))
+    if answers.choices is not None:
+        ties = (answers.choices.ties.sum() + 0.5) / (len(answers.choices) + 1)
+        with torch.no_grad():
+            model.choice_link[1] = math.log(2 * ties / (1 - ties))  # of two equal images
 
 
-def _informative_ratings(train: pd.DataFrame, arrays: RatingArrays, used: np.ndarray) -> Ratings:
+def _informative_answers(
+    train: pd.DataFrame | None,
+    answers: TrainingRatings,
+    used: np.ndarray,
+    images: tuple[torch.Tensor, torch.Tensor | None],
+) -> Ratings:
     """The ratings that say which image is better (not those of people whose ratings are all equal), of the images
-    `used`, by people in the order of their rows."""
-    value = standardized_scores(train).to_numpy()
+    `used`, by people in the order of their rows; and what choices say of single images."""
+    arrays, choices = answers.arrays, answers.choices
+    value = np.zeros(0) if train is None else standardized_scores(train).to_numpy()
     kept = np.isfinite(value)
-    person = np.maximum(arrays.user_ids[kept] - 1, 0)  # all are one person where the model has no participants
-    image = np.searchsorted(used, arrays.image_rows[kept])
-    return Ratings(*(torch.from_numpy(a) for a in (person, image, value[kept])), max(arrays.user_ids.max(), 1))
+    person, image, value = arrays.user_ids[kept], np.searchsorted(used, arrays.image_rows[kept]), value[kept]
+    if choices is not None:
+        both = np.hstack([part.numpy() for part in images if part is not None])
+        pairs = np.searchsorted(used, choices.image_rows)
+        scores = choice_scores(both, pairs, choices.ties, choices.user_ids)
+        person, image = np.concatenate([person, scores.person]), np.concatenate([image, scores.image])
+        value = np.concatenate([value, scores.value])
+    person = np.maximum(person - 1, 0)  # all are one person where the model has no participants
+    people = max(answers.user_ids.max(), 1)
+    return Ratings(*(torch.from_numpy(a) for a in (person, image, value)), people)
 
 
 class _Run:
@@ -292,7 +371,7 @@ class _Run:
     ):
         self.config, self.accelerator, self.model, self.optimizer = config, accelerator, model, optimizer
         self.ratings, self.features, self.output = ratings, features, output
-        self.steps_per_epoch = len(epoch_batches(ratings.arrays, config, 0))
+        self.steps_per_epoch = len(epoch_batches(ratings.arrays, config, 0, ratings.choices))
         self.step = 0
         self.best: dict[str, Any] = {"value": -math.inf, "epoch": -1, "state": None}
         self.base_rates = [group["lr"] for group in optimizer.param_groups]
@@ -303,7 +382,7 @@ class _Run:
 
     def epochs(self, data: RatingData, embeddings: Embeddings, progress: bool) -> None:
         config, accelerator = self.config, self.accelerator
-        watched = {s: t for s, t in data.splits.items() if s.startswith("val_") and len(t)}
+        watched = [s for s in SPLITS if s.startswith("val_") and (s in data.splits or s in data.choices)]
         bar = tqdm(
             total=self.total,
             initial=self.step,
@@ -314,7 +393,7 @@ class _Run:
         shown: dict[str, float] = {}
         while self.step < self.total and not self.stopped():
             epoch, first = divmod(self.step, self.steps_per_epoch)
-            for step, parts in enumerate(epoch_batches(self.ratings.arrays, config, epoch)):
+            for step, parts in enumerate(epoch_batches(self.ratings.arrays, config, epoch, self.ratings.choices)):
                 if step < first:
                     continue
                 loss = self.take_step(parts, epoch, step)
@@ -327,7 +406,7 @@ class _Run:
                 if at_end:
                     self.match_linear()
                 if at_end and watched:
-                    metrics = self.validate(watched, embeddings)
+                    metrics = self.validate(watched, data, embeddings)
                     shown.update({k.replace("/user_srocc", ""): round(v, 4) for k, v in metrics.items()})
                     bar.set_postfix(shown)
                     self.log(metrics, epoch)
@@ -352,6 +431,7 @@ class _Run:
             group["lr"] = rate * factor
         rows = batch.pop("image_rows").to(accelerator.device)
         normalizers = tuple(n.to(accelerator.device) for n in batch.pop("loss_normalizers"))
+        choices = batch.pop("choices", None)
         batch = {k: v.to(accelerator.device) for k, v in batch.items() if v is not None}
         self.model.train()
         with accelerator.autocast():
@@ -361,12 +441,13 @@ class _Run:
                 pairwise_weight=0.0 if "pairwise" in config.without else config.pairwise_weight,
                 squared_error="ordinal" in config.without,
                 loss_normalizers=normalizers,
+                choices=None if choices is None else choices.to(accelerator.device),
             )
         # the processes' gradients are averaged; the shares of a batch are to be added
         loss = out.loss * world
         total = accelerator.reduce(out.loss.detach(), "sum")
         if not torch.isfinite(total):
-            people = sorted(set(self.ratings.arrays.user_ids[np.concatenate(parts)].tolist()))
+            people = sorted(set(self.ratings.user_ids[np.concatenate(parts)].tolist()))
             raise FloatingPointError(
                 f"The loss is {float(total)} at step {self.step} (epoch {epoch}, batch {step}; rows of its people: "
                 f"{people[:8]}…). No weight was changed by it. Lower learning_rate, or look for extreme embeddings."
@@ -388,16 +469,24 @@ class _Run:
             rows[1:] -= rows[1:].mean(0)
 
     def match_linear(self) -> None:
-        rows = torch.from_numpy(np.unique(self.ratings.arrays.image_rows)).to(self.accelerator.device)
+        rows = torch.from_numpy(self.ratings.images()[0]).to(self.accelerator.device)
         self.accelerator.unwrap_model(self.model).match_linear(*self.features.rows(rows))
 
-    def validate(self, watched: Mapping[str, Any], embeddings: Embeddings) -> dict[str, float]:
+    def validate(self, watched: Sequence[str], data: RatingData, embeddings: Embeddings) -> dict[str, float]:
+        """`user_srocc` of watched splits' ratings, `choice_accuracy` of their choices, both as means over people."""
         scorer = PamelaScorer(self.accelerator.unwrap_model(self.model))
         metrics = {}
-        for split, table in watched.items():
-            predicted = scorer.predict(table, embeddings)
-            found = user_metrics(predicted.scores, table["score"].to_numpy(), table["participant_id"].astype(str))
-            metrics[f"{split}/user_srocc"] = found.mean("user_srocc")
+        for split in watched:
+            if split in data.splits:
+                table = data.splits[split]
+                predicted = scorer.predict(table, embeddings)
+                found = user_metrics(predicted.scores, table["score"].to_numpy(), table["participant_id"].astype(str))
+                metrics[f"{split}/user_srocc"] = found.mean("user_srocc")
+            if split in data.choices:
+                table = data.choices[split]
+                right = choice_credit(scorer.predict_choices(table, embeddings), table["tie"].to_numpy())
+                people = pd.Series(right).groupby(table["participant_id"].astype(str).to_numpy()).mean()
+                metrics[f"{split}/choice_accuracy"] = float(people.mean())
         return metrics
 
     def keep_best(self, metrics: Mapping[str, float], epoch: int) -> None:
@@ -432,6 +521,8 @@ class _Run:
     def resume(self) -> None:
         found = latest_checkpoint(self.output / "checkpoints")
         if found is not None:
+            if found.state["step"] > self.total:
+                raise CheckpointError(f"{found.path} is beyond this run's last step, {self.total}. Remove it.")
             self.accelerator.load_state(str(found.path / "state"))
             self.step = found.state["step"]
             self.best = {**found.state["best"], "state": found.best_state}

@@ -42,5 +42,5 @@ def test_few_shot_refuses_a_score_that_is_no_level(scorer, data, features):
     ratings = data.splits["test_unseen"].reset_index(drop=True)
     ratings["score"] = ratings["score"].astype(float)
     ratings.loc[0, "score"] = 3.5
-    with pytest.raises(ValueError, match=r"score 3\.5 is no level"):
+    with pytest.raises(ValueError, match=r"score 3\.5 is not a level"):
         FewShotFits(None, features, [3], draws=1, progress=False)(scorer, "test_unseen", ratings)

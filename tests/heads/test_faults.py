@@ -25,6 +25,7 @@ from pamela_hf.heads import folder as head_files
 from pamela_hf.heads.csv import read_choices_csv, read_ratings_csv
 from pamela_hf.heads.folder import ABOUT, CONFIG, FILES, WEIGHTS, HeadError, check_name
 from pamela_hf.heads.head import UserHead
+from pamela_hf.heads.summary import in_words
 from pamela_hf.model.encoder_pamela import load_preprocessors
 from pamela_hf.model.processing_pamela import PamelaProcessor
 from pamela_hf.scoring import PamelaScorer
@@ -152,16 +153,20 @@ def kill_while_saving(head, folder, kills):
     heads, rng, part_way = [head, head.with_strength(0.5)], np.random.default_rng(0), 0
     heads[0].save(folder)
     for _ in range(kills):
+        started, begins = os.pipe()
         child = os.fork()
         if not child:
             try:
                 for i in range(10_000):
                     heads[(i + 1) % 2].save(folder)
+                    os.write(begins, b".")
             finally:
                 os._exit(0)
+        os.read(started, 1)  # a busy machine takes its time to start a process
         time.sleep(float(rng.uniform(0.001, 0.03)))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
+        os.close(started), os.close(begins)
         part_way += len(os.listdir(folder.parent)) > 1
         row = UserHead.load(folder).row
         assert any(np.array_equal(row, one.row) for one in heads)
@@ -269,6 +274,12 @@ HOSTILE_ABOUT = [
     {"about": {"notes": ["x" * 2000]}},
     {"row_std": [10**400]},
     {"row_std": [-1.0]},
+    {"row_std": [1e3] * 16},
+    {"about": {"strength": 1000}},
+    {"about": {"notes": ["x"] * 1000}},
+    {"about": {"likes_more": {"group": {"x" * 2000: 0.1}}}},
+    {"about": {"likes_more": {f"f{i}": {} for i in range(1000)}}},
+    {"more": "things"},
 ]
 
 
@@ -302,6 +313,44 @@ print(refused, asked, sorted(set(sys.modules) - before))
 """
     assert fresh_process(code, tmp_path / "hostile", canary).strip() == f"{30 + len(HOSTILE_ABOUT)} [] []"
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_key_twice_deep_or_endless_files_are_refused(head, tmp_path):
+    bad = {
+        "twice": lambda text: text.replace('"name"', '"name": "other", "name"', 1),
+        "twice inside": lambda text: text.replace('"about": {', '"about": {"strength": 9, "strength": 1,', 1),
+        "deep": lambda text: text.replace('"about": {', '"about": {"notes": ' + "[" * 5000 + "]" * 5000 + ",", 1),
+        "digits": lambda text: text.replace('"format": 1', '"format": ' + "1" * 5000, 1),
+        "infinite": lambda text: text.replace('"row_std": [', '"row_std": [1e999, ', 1),
+        "long": lambda text: text + " " * 70_000,
+    }
+    for file in (ABOUT, CONFIG):
+        for what, change in bad.items():
+            head.save(tmp_path / "head")
+            path = tmp_path / "head" / file
+            text = path.read_text()
+            changed = change(text) if change(text) != text else text.replace("{", '{"r": 1, "r": 1, ', 1)
+            path.write_text(changed)
+            with pytest.raises(HeadError, match=rf"{file}.*(damaged|bytes)") as caught:
+                UserHead.load(tmp_path / "head")
+            assert len(str(caught.value)) < 500 and str(caught.value).isprintable(), what
+
+
+def test_what_a_head_says_is_cleaned_before_it_is_shown(head, tmp_path):
+    """Terminal escapes, changed text direction, line ends and markup, in every text of a stranger's head."""
+    hostile = "\x1b[2Jevil\u202e\n<img src=x onerror=alert(1)>\x07"
+    head.save(tmp_path / "head")
+    file = tmp_path / "head" / ABOUT
+    values = json.loads(file.read_text())
+    values["about"] |= {"notes": [hostile], "likes_more": {hostile: {hostile: 0.5}}, "unsure": {"g": {hostile: 0.5}}}
+    file.write_text(json.dumps(values))
+    read = UserHead.load(tmp_path / "head")
+    shown = [json.dumps(read.about, ensure_ascii=False), *in_words(read.about)]
+    assert any("evil" in text for text in shown)
+    for text in shown:
+        assert text.isprintable() and "<" not in text and ">" not in text, text
+    read.save(tmp_path / "kept")
+    assert "<img" not in "".join((tmp_path / "kept" / name).read_text() for name in (ABOUT, "README.md"))
 
 
 class Canary:

@@ -1,9 +1,12 @@
 """The command fit-user: a CSV in, a head out; what is refused is one clear line."""
 
 import json
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+from PIL import Image
 
 from pamela_hf import PamelaScorer, UserHead
 from pamela_hf.cli import main
@@ -92,3 +95,23 @@ def test_a_path_may_not_leave_its_folder(trained_folder, tmp_path):
     with pytest.raises(SystemExit, match="leads out of the folder"):
         main(["fit-user", "--model", str(trained_folder), "--ratings", str(csv), "--name", "a", "--output",
               str(tmp_path / "head")])  # fmt: skip
+
+
+def test_without_a_model_the_base_is_made_of_the_images_own_features(tmp_path, siglip_encoder, capsys):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(12):
+        Image.fromarray(rng.integers(0, 255, (20, 20, 3), np.uint8)).save(folder / f"{i}.png")
+    (tmp_path / "mine.csv").write_text("image,score\n" + "".join(f"{i}.png,{i % 5 + 1}\n" for i in range(8)))
+    given = ["--ratings", str(tmp_path / "mine.csv"), "--name", "me", "--output", str(tmp_path / "me")]
+    main(["fit-user", *given, "--images", str(folder), "--encoder", str(siglip_encoder), "--device", "cpu"])
+    assert "blank base" in capsys.readouterr().out
+    base, out = str(tmp_path / "me-base"), tmp_path / "scores.csv"
+    main(["score", "--model", base, "--images", str(folder), "--head", str(tmp_path / "me"), "--output", str(out)])
+    scores = pd.read_csv(out)
+    assert len(scores) == 12 and scores.score.std() > 0.01
+    features = str(Path(base) / "embeddings.safetensors")
+    (tmp_path / "mine.csv").write_text("image,score\n0.png,0\n1.png,10\n2.png,7\n")
+    main(["fit-user", *given, "--embeddings", features, "--rating-min", "0", "--rating-max", "10"])
+    assert PamelaScorer.from_pretrained(base).score_range == (0, 10)

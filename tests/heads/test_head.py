@@ -234,8 +234,8 @@ def test_scales_are_mapped(scorer, features, ratings):
         ({"ratings": [("img001", 3)], "name": "p00"}, "trained on"),
         ({"choices": [("img001", "img001")]}, "to itself"),
         ({"ratings": [("img001", 3)], "rating_range": "ranks"}, "rating_range='ranks'"),
-        ({"ratings": [("img001", 3)], "prompts": {"img1": "a cat"}}, "prompts: 'img1' is none of the 1 images"),
-        ({"ratings": [("img001", 3)], "metadata": {"img1": {"group": "animal"}}}, "metadata: 'img1' is none"),
+        ({"ratings": [("img001", 3)], "prompts": {"img1": "a cat"}}, "prompts: 'img1' is not among the 1 images"),
+        ({"ratings": [("img001", 3)], "metadata": {"img1": {"group": "animal"}}}, "metadata: 'img1' is not"),
     ],
 )
 def test_bad_answers_are_named(scorer, features, answers, message):

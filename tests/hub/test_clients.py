@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hub_clients import ALONE, SERVED
+from hub_clients import WHOLE
 from hub_server import FAULTS
 from PIL import Image
 from releases import small_splits, write_release
@@ -18,8 +18,6 @@ from pamela_hf.prompts.pipeline_pamela import PamelaPromptPipeline
 from pamela_hf.scoring import PamelaScorer
 from pamela_hf.simulation.pipeline import SimulatedPipeline
 
-# with the whole package, whose loads take longer than a push of four small files
-WHOLE = SERVED.replace(ALONE, "").replace("timeout=.2", "timeout=1").replace("hang = .3", "hang = 1.3")
 HEAD_FILES = ["README.md", "adapter_config.json", "adapter_model.safetensors", "head.json"]
 FIT_AND_PUSH = """
 import json, sys

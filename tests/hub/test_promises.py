@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hub_clients import WHOLE
 from toys import with_encoder
 
 from pamela_hf import PamelaRewardModel, PamelaScorer, UserHead
@@ -190,3 +191,46 @@ def test_a_token_appears_nowhere_in_30_failing_commands(
     places = {"output": said.encode()}
     places |= {str(f): f.read_bytes() for f in tmp_path.rglob("*") if f.is_file()}
     assert not [place for place, content in places.items() if any(form.encode() in content for form in forms)]
+
+
+DAMAGED_MODELS = (
+    WHOLE
+    + """
+import torch
+from pamela_hf import PamelaRewardModel
+server.add(folder, "me/base", "model", private=False)
+whole = PamelaRewardModel.from_pretrained("me/base", cache_dir=tempfile.mkdtemp()).state_dict()
+files = [(r.method, r.path.rpartition("/")[2]) for r in server.requests if "/resolve" in r.path]
+at, counts = 1 + files.index(("GET", "model.safetensors")), {"refused": 0, "right": 0}
+for kind, server.where in json.loads(sys.argv[2]):
+    server.arm(at, kind, only_files=True)
+    try:
+        got = PamelaRewardModel.from_pretrained("me/base", cache_dir=tempfile.mkdtemp()).state_dict()
+    except (ValueError, OSError, RuntimeError):
+        counts["refused"] += 1
+    else:
+        assert all(torch.equal(whole[k], got[k]) for k in whole), (kind, server.where)
+        counts["right"] += 1
+    assert not server.disarm(), files
+print(json.dumps(counts))
+"""
+)
+
+
+def damaged_models(model, fresh_process, places) -> dict[str, int]:
+    """What comes of models whose weights arrive cut or with a changed byte: refused, or (asked for again) right."""
+    faults = [(kind, where) for kind in ("flip", "half") for where in places]
+    counts = json.loads(fresh_process(DAMAGED_MODELS, model, json.dumps(faults), seconds=1200).splitlines()[-1])
+    print(f"{len(places)} changed bytes and {len(places)} cuts of a model's weights: {counts}")
+    assert sum(counts.values()) == 2 * len(places) and counts["refused"] >= len(places)
+    return counts
+
+
+def test_a_model_that_arrives_damaged_is_never_used(trained_folder, fresh_process):
+    """PROMISES 15, for a model that transformers downloads. (Its config.json has no hash to be compared with.)"""
+    damaged_models(trained_folder, fresh_process, [0.3, 0.9])
+
+
+@pytest.mark.faults
+def test_a_model_that_arrives_damaged_is_never_used_100_times(trained_folder, fresh_process):
+    damaged_models(trained_folder, fresh_process, [(k + 0.5) / 50 for k in range(50)])

@@ -16,7 +16,7 @@ from tiny_pipelines import PROMPT, SMALL, around, tiny_chat_model, tiny_chat_tok
 from tqdm.auto import tqdm
 
 from pamela_hf.heads.head import UserHead
-from pamela_hf.prompts.pipeline_pamela import PamelaPromptPipeline, _told
+from pamela_hf.prompts.pipeline_pamela import PamelaPromptPipeline, _stable_text
 from pamela_hf.prompts.run_folder import TraceError, read_trace
 from pamela_hf.scoring import PamelaScorer
 from pamela_hf.simulation.pipeline import SimulatedPipeline
@@ -288,8 +288,8 @@ def test_a_killed_run_resumes_to_the_same_files(pipe, tmp_path):
 
 def test_arguments_are_named_alike_in_every_process():
     first, second = (type("Callback", (), {})() for _ in range(2))
-    assert _told(first) == _told(second) and "Callback" in _told(first)
-    assert _told([1, 2]) != _told([2, 1])
+    assert _stable_text(first) == _stable_text(second) and "Callback" in _stable_text(first)
+    assert _stable_text([1, 2]) != _stable_text([2, 1])
 
 
 def test_resuming_renders_nothing_and_refuses_changes(pipe, tmp_path):
@@ -318,3 +318,27 @@ def test_resuming_renders_nothing_and_refuses_changes(pipe, tmp_path):
         pipe.reward_model.user_embedding.weight[1] += 1
     with pytest.raises(TraceError, match="reward was"):
         pipe(PROMPT, **run)
+
+
+def test_no_adapter_is_picked_up_from_a_pipelines_or_a_chat_models_folder(pipe, tmp_path, monkeypatch):
+    """It could name any repository, which would be asked for with the caller's token."""
+    from transformers import AutoModelForCausalLM
+
+    from pamela_hf.refiners.transformers_chat import Refiner
+
+    pipe.save_pretrained(tmp_path / "pipe")
+    tokenizer = tiny_chat_tokenizer()
+    for part in (tiny_chat_model(tokenizer), tokenizer):
+        part.save_pretrained(tmp_path / "chat")
+    asked = []
+    monkeypatch.setattr("transformers.PreTrainedModel.load_adapter", lambda *a, **k: asked.append(a))
+    evil = json.dumps({"peft_type": "LORA", "base_model_name_or_path": "evil/base"})
+    (tmp_path / "chat" / "adapter_config.json").write_text(evil)
+    refiner = Refiner(model_id=str(tmp_path / "chat"))
+    refiner._load()
+    assert refiner.model.config.name_or_path == str(tmp_path / "chat") and not asked
+    with pytest.raises(OSError, match="evil/base"):  # what transformers does without being told
+        AutoModelForCausalLM.from_pretrained(tmp_path / "chat")
+    (tmp_path / "pipe" / "reward_model" / "adapter_config.json").write_text(evil)
+    with pytest.raises(ValueError, match=r"adapter_config\.json is an adapter"):
+        PamelaPromptPipeline.from_pretrained(tmp_path / "pipe")

@@ -9,8 +9,9 @@ from diffusers import ImagePipelineOutput
 from PIL import Image
 from tiny_pipelines import PROMPT, SMALL, Odd, around
 
-from pamela_hf.prompts.rendering import UNRELATED_PROMPTS, CandidateImages
+from pamela_hf.prompts.rendering import CandidateImages, Request
 from pamela_hf.prompts.run_folder import read_trace
+from pamela_hf.rewards import UNRELATED_PROMPTS
 from pamela_hf.simulation.pipeline import SimulatedPipeline
 
 
@@ -123,7 +124,7 @@ def test_a_part_that_variants_share_is_encoded_once(pipe):
     backbone, texts = pipe.reward_model.load_backbone(), []
     forward = backbone.get_text_features
     backbone.get_text_features = lambda **k: texts.append(len(k["input_ids"])) or forward(**k)
-    run = CandidateImages(pipe, PROMPT, None, None, {}, 1, "none", None, {})
+    run = CandidateImages(pipe, Request(PROMPT, reward_prompt="none"))
     prompts = ["a fox, neon", "a fox, neon, wide shot", "wide shot, a fox"]
     features = run.text_features(prompts)
     assert texts == [3] and features.shape == (3, pipe.reward_model.config.text_embed_dim)

@@ -76,7 +76,7 @@ def test_the_command_runs_resumes_and_refuses(reward_folder, tmp_path, capsys):
         (["--prompt", "a fox"], "prompt was 'a cottage by the sea', now 'a fox'"),
         (["--refiner", "gpt"], "'gpt' does not exist"),
         (["--refiner-model", "x"], "go with the refiners"),
-        (["--device", "tpu"], "device='tpu' is not here"),
+        (["--device", "tpu"], "device='tpu' is not available"),
         (["dtype=floaty"], "dtype='floaty' does not exist; there are float32"),
         (["dtype=load"], "dtype='load' does not exist"),
         (["user=X"], "user='X' is not a key; give it as --user"),
@@ -93,7 +93,7 @@ def test_the_command_runs_resumes_and_refuses(reward_folder, tmp_path, capsys):
         with pytest.raises(SystemExit, match=message):
             main([*command, *change])
     if not torch.cuda.is_available():
-        with pytest.raises(SystemExit, match="error: device='cuda' is not here"):
+        with pytest.raises(SystemExit, match="error: device='cuda' is not available"):
             main([*command, "--device", "cuda"])
     main([*command, "seed=5"])  # the flag wins
     with pytest.raises(SystemExit, match="seed was 3, now 5"):

@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -114,7 +116,7 @@ def test_a_pushed_model_loads_in_a_strangers_process(siglip_encoder, tmp_path, f
     hub_server.add(tmp_path / "other", "me/tiny-siglip")
 
     apart, within = hub_server.files("me/apart"), hub_server.files("me/within")
-    assert not [name for name in apart if name.startswith(("encoder", "checkpoints", "metrics"))]
+    assert not [name for name in apart if name.startswith(("encoder/", "checkpoints/", "metrics"))]
     assert "encoder/model.safetensors" in within and "encoder/tokenizer.json" in within
     for files in (apart, within):
         assert_absent([*PEOPLE, str(tmp_path)], files)
@@ -196,7 +198,9 @@ def test_pushed_ratings_load_as_users_expect(tmp_path, fresh_process, hub_server
 
     prepare(write_release(tmp_path / "release", small_splits()), tmp_path / "prepared")
     before = len(hub_server.requests)
-    fresh_process(CLI, json.dumps([["ratings", str(tmp_path / "prepared"), "me/toy-ratings"]]))
+    named = ["--keep-ids", "--with-demographics", "--license", "cc-by-4.0"]  # whoever pushes vouches for it
+    said = fresh_process(CLI, json.dumps([["ratings", str(tmp_path / "prepared"), "me/toy-ratings", *named]]))
+    assert "3 participants: 0 released, 0 under pseudonyms, 3 under their own names" in said
     assert (
         hub_server.commits("me/toy-ratings", "dataset") == 1 and hub_server.repos["dataset", "me/toy-ratings"].private
     )
@@ -204,7 +208,7 @@ def test_pushed_ratings_load_as_users_expect(tmp_path, fresh_process, hub_server
     loaded, images = map(json.loads, fresh_process(LOADS, "me/toy-ratings", with_package=False).splitlines()[-2:])
     counts = {"train": 10, "val_seen": 1, "test_seen": 2, "test_unseen": 1}
     assert loaded["splits"] == loaded["rows"] == counts and loaded["default"] == 10
-    assert loaded["people"] == ["p1", "p2", "p3"]  # a release's participants keep their ids
+    assert loaded["people"] == ["p1", "p2", "p3"]
     assert loaded["narrow"].keys() == {"participant_id", "score"}
     assert loaded["streamed"]["score"] == 2.0 and loaded["streamed"]["age"] == 30
     assert images == [7, [16, 12], 7]
@@ -270,13 +274,45 @@ def test_ones_own_raters_are_published_under_pseudonyms(tmp_path, fresh_process,
     assert set(kept["participant_id"].to_pylist()) == set(people) and kept["gender"].null_count == 48 * 12
 
 
+def test_choices_are_published_under_pseudonyms_too(tmp_path, fresh_process, hub_server):
+    from pamela_hf.ratings.preparation import prepare
+
+    (tmp_path / "own").mkdir()
+    rows = [("0.jpg", "1.jpg", "no", person, 31, "non-binary-canary", "canarian") for person in PEOPLE]
+    columns = ["preferred", "other", "tie", "participant", "age", "gender", "nationality"]
+    pd.DataFrame(rows, columns=columns).to_csv(tmp_path / "own" / "mine.csv", index=False)
+    for i in range(2):
+        Image.effect_noise((24, 20), 20 + i).convert("RGB").save(tmp_path / "own" / f"{i}.jpg")
+    prepare(tmp_path / "own" / "mine.csv", tmp_path / "prepared", split_by="none")
+    push = ["ratings", str(tmp_path / "prepared"), "me/own-choices"]
+    fresh_process(CLI, json.dumps([push]))
+    files = hub_server.files("me/own-choices", "dataset")
+    table = pq.read_table(io.BytesIO(files["choices/train-00000-of-00001.parquet"])).to_pandas()
+    assert all(name.startswith("user_") for name in table.participant_id) and len(table) == len(PEOPLE)
+    assert table[["age", "age_binned", "gender", "nationality"]].isna().all(axis=None)
+    texts = {name: table.to_csv().encode() if name.endswith("x.parquet") else c for name, c in files.items()}
+    assert_absent([*PEOPLE, "non-binary-canary", "canarian", str(tmp_path)], texts)
+    assert sorted(files) == [
+        "README.md", "choices/train-00000-of-00001.parquet", "images/all-00000-of-00001.parquet",
+    ]  # fmt: skip
+    assert (tmp_path / "prepared/choices").is_dir()
+
+
 def test_what_cannot_be_published_is_refused_before_any_request(tmp_path, siglip_encoder):
     from pamela_hf.ratings.preparation import prepare
 
-    prepare(write_own(tmp_path / "own", gps=True), tmp_path / "prepared", split_by="none")
     home = Pseudonyms(tmp_path / "home" / "pseudonyms.json")
-    with pytest.raises(HubError, match="where it was taken"):
-        push_ratings(tmp_path / "prepared", "me/x", pseudonyms=home, dry_run=True)
+    prepare(write_own(tmp_path / "own"), tmp_path / "prepared", split_by="none")
+    for part in ("ratings/train-00000-of-00001.parquet", "images/all-00000-of-00001.parquet", "embeddings.safetensors"):
+        linked = Path(shutil.copytree(tmp_path / "prepared", tmp_path / "linked", dirs_exist_ok=True)) / part
+        elsewhere = Path("/dev/shm" if os.path.isdir("/dev/shm") else tmp_path) / f"pamela-{os.getpid()}"
+        elsewhere.write_bytes(linked.read_bytes() if linked.exists() else b"")  # on another file system
+        linked.unlink(missing_ok=True)
+        linked.symlink_to(elsewhere)
+        with pytest.raises(HubError, match=f"{part} is a link out of the folder"):
+            push_ratings(tmp_path / "linked", "me/x", pseudonyms=home, dry_run=True)
+        elsewhere.unlink()
+        linked.unlink()
     with pytest.raises(HubError, match="is not a prepared ratings folder"):
         push_ratings(tmp_path, "me/x", dry_run=True)
     with pytest.raises(HubError, match=r"no config\.json"):
@@ -287,15 +323,12 @@ def test_what_cannot_be_published_is_refused_before_any_request(tmp_path, siglip
     (tmp_path / "report.json").write_text(json.dumps(report))
     with pytest.raises(HubError, match="judges another model"):
         push_model(tmp_path / "model", "me/x", report=tmp_path / "report.json", pseudonyms=home, dry_run=True)
+    weights = tmp_path / "model" / "model.safetensors"
+    weights.rename(tmp_path / "weights")
+    weights.symlink_to(tmp_path / "weights")
+    with pytest.raises(HubError, match=r"model\.safetensors is a link out of the folder"):
+        push_model(tmp_path / "model", "me/x", pseudonyms=home, dry_run=True)
+    (tmp_path / "weights").replace(weights)
     result = push_model(tmp_path / "model", "me/x", pseudonyms=home, dry_run=True)
     assert result.commit is None and "config.json" in result.files and "modeling_pamela.py" in result.files
     assert not (tmp_path / "home").exists()  # a dry run writes nothing
-
-
-def test_people_of_a_release_keep_their_ids_in_a_joint_model(tmp_path, siglip_encoder):
-    from pamela_hf.publishing.repositories import _own_names
-
-    release = {"license": "cc-by-4.0", "url": "https://x", "citation": "x"}
-    users = ["mine/ann", "pamela/p1", "pamela2/p1"]
-    assert list(_own_names(users, {"pamela/": release})) == ["mine/ann", "pamela2/p1"]
-    assert list(_own_names(users, {})) == users and not _own_names(users, {"": release})

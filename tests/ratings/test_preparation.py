@@ -2,8 +2,7 @@
 
 import importlib
 import json
-import os
-import signal
+import shutil
 import subprocess
 import sys
 import time
@@ -13,9 +12,9 @@ import datasets
 import numpy as np
 import pytest
 from PIL import Image
+from processes import killed
 from releases import rating, small_splits, write_release
 
-import pamela_hf
 from pamela_hf.files.images import ImageError
 from pamela_hf.ratings.builder import IMAGE_FEATURES, RATING_FEATURES, load_ratings
 from pamela_hf.ratings.preparation import prepare
@@ -115,36 +114,43 @@ def test_a_failure_leaves_nothing(release, tmp_path, fault):
 
 
 def killed_runs(release, tmp_path, times):
-    code = (
-        "import sys, types\n"
-        "package = sys.modules['pamela_hf'] = types.ModuleType('pamela_hf')\n"  # spares the seconds of importing torch
-        "package.__path__ = [sys.argv[3]]\n"
-        "import pamela_hf.ratings.preparation\n"
-        "print('go', flush=True)\n"
-        "pamela_hf.ratings.preparation.prepare(sys.argv[1], sys.argv[2])\n"
-    )
-    package = str(Path(pamela_hf.__file__).parent)
-    for n in range(times):
-        out = tmp_path / f"out{n}"
-        process = subprocess.Popen(
-            [sys.executable, "-c", code, str(release), str(out), package], stdout=subprocess.PIPE
-        )
-        process.stdout.readline()
-        time.sleep(n / times * 0.25)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-        process.stdout.close()
+    """SIGKILLs `prepare` at random points of its writing: the folder is whole or not there, and the next run cleans up
+    what is left."""
+    out, rng = tmp_path / "mine" / "out", np.random.default_rng(0)
+    start = time.monotonic()
+    prepare(release, tmp_path / "whole")
+    seconds = time.monotonic() - start
+    expected = {path.relative_to(tmp_path / "whole"): path.read_bytes() for path in files_in(tmp_path / "whole")}
+    kills = whole = part_way = 0
+    tries = 0
+    while kills < times and tries < 4 * times:
+        tries += 1
+        was_killed = killed(lambda: prepare(release, out), lambda: True, float(rng.uniform(0, seconds)))
+        kills += was_killed
+        left = sorted(path.name for path in out.parent.iterdir()) if out.parent.exists() else []
+        part_way += any(name.startswith(".out.part-") for name in left)
         if out.exists():
-            assert len(load_ratings(out).splits["train"]) == 10 and (out / "README.md").is_file()
+            assert {path.relative_to(out): path.read_bytes() for path in files_in(out)} == expected
+            whole += was_killed
+            shutil.rmtree(out)
+    prepare(release, out)
+    assert [path.name for path in out.parent.iterdir()] == ["out"]  # no orphan of any of them
+    assert {path.relative_to(out): path.read_bytes() for path in files_in(out)} == expected
+    print(f"{kills} kills: {part_way} in mid-write, {whole} after the rename; none left a torn folder or an orphan")
+    assert kills >= times and part_way >= times // 6
+
+
+def files_in(folder):
+    return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
 def test_killed_it_leaves_the_whole_or_nothing(release, tmp_path):
-    killed_runs(release, tmp_path, 2)
+    killed_runs(release, tmp_path, 12)
 
 
 @pytest.mark.faults
-def test_killed_it_leaves_the_whole_or_nothing_60_times(release, tmp_path):
-    killed_runs(release, tmp_path, 60)
+def test_killed_it_leaves_the_whole_or_nothing_200_times(release, tmp_path):
+    killed_runs(release, tmp_path, 200)
 
 
 def own_csv(tmp_path, people=8, images=40):

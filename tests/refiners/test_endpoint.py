@@ -1,5 +1,6 @@
 """The endpoint refiner against a server on the loopback that speaks, or garbles, the OpenAI protocol."""
 
+import gzip
 import json
 import socket
 import threading
@@ -9,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
+from processes import peak_of
 
 from pamela_hf.refiners import Trial
 from pamela_hf.refiners.endpoint import Refiner
@@ -185,3 +187,54 @@ def test_inference_providers_without_a_token_are_no_passing_trouble(monkeypatch,
     monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "token"))
     with pytest.raises(ConnectionError, match="need an access token"):
         Refiner().propose(PROMPT, HISTORY, 1, np.random.default_rng(0))
+
+
+def raw_server(head: bytes, body, parts: int):
+    """A server that answers the first request with `head` and then up to `parts` times `body`; returns its address and
+    a list that gets the number of bytes it could send before the connection was closed."""
+    listener, sent = socket.create_server(("127.0.0.1", 0)), []
+
+    def serve():
+        connection, _ = listener.accept()
+        with connection, suppress(OSError):
+            connection.recv(1 << 16)
+            connection.sendall(head)
+            count = 0
+            try:
+                for _ in range(parts):
+                    connection.sendall(body)
+                    count += len(body)
+            finally:
+                sent.append(count)
+
+    threading.Thread(target=serve, daemon=True).start()
+    return f"http://127.0.0.1:{listener.getsockname()[1]}/v1", sent
+
+
+def test_a_compressed_answer_is_not_unpacked(caplog):
+    """300 KB that would become 300 MB."""
+    bomb = gzip.compress(bytes(300 << 20), 9)
+    head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(bomb)
+    url, _ = raw_server(head, bomb, 1)
+    code = """
+import numpy as np, sys
+import huggingface_hub.constants
+from pamela_hf.refiners.endpoint import Refiner
+refiner = Refiner(base_url=sys.argv[1], model="m", retries=0, timeout=20)
+before = peak()
+print(len(refiner.propose("a cat", [], 2, np.random.default_rng(0))), peak() - before)
+"""
+    found, megabytes = peak_of(code, url)
+    print(f"an answer of {len(bomb) >> 10} KB cost {megabytes:.0f} MB")
+    assert found == 0 and megabytes < 50
+
+
+def test_an_endless_answer_is_cut_off(caplog):
+    url, sent = raw_server(b"HTTP/1.1 200 OK\r\n\r\n", b" " * (1 << 16), 1000)
+    refiner = Refiner(base_url=url, model="m", retries=0, timeout=20)
+    assert refiner.propose(PROMPT, HISTORY, 2, np.random.default_rng(0)) == []
+    assert "more than 4 MiB" in caplog.text
+    deadline = time.monotonic() + 10
+    while not sent and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert sent and sent[0] < 40 << 20  # the connection was closed, not read on in the background

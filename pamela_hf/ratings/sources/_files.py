@@ -1,7 +1,6 @@
 """A folder, or a zip read in place, as one set of files that no name leads out of."""
 
 import hashlib
-import json
 import os
 import stat
 import struct
@@ -12,6 +11,7 @@ from typing import BinaryIO
 
 from safetensors import SafetensorError, safe_open
 
+from ...files.config import read_json
 from ..table import RatingError
 
 MAX_MEMBERS = 500_000
@@ -144,6 +144,9 @@ class Files:
         return f"{self.path}/{name}"
 
 
+MAX_HEADER = 100 << 20  # bytes; safetensors' own limit
+
+
 def embedded_ids(embeddings: Path) -> set[str]:
     """The image ids of an embeddings.safetensors: its header metadata ``image_ids``, a JSON list.
 
@@ -152,7 +155,9 @@ def embedded_ids(embeddings: Path) -> set[str]:
     """
     try:
         with safe_open(str(embeddings), framework="numpy") as file:
-            image_ids = json.loads((file.metadata() or {})["image_ids"])
+            image_ids = read_json((file.metadata() or {})["image_ids"], max_bytes=MAX_HEADER, max_depth=1)
+        if not isinstance(image_ids, list):
+            raise ValueError("it is no list")
         return {str(image_id) for image_id in image_ids}
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise RatingError(

@@ -1,4 +1,4 @@
-"""Raw rows → rows of the table: the one gate that every rating passes, whatever source it comes from."""
+"""Raw rows → rows of the tables: the one gate that every rating and every choice passes, wherever it comes from."""
 
 import json
 import logging
@@ -13,10 +13,13 @@ import pandas as pd
 
 from ...files.writing import replacing_file
 from ..table import (
+    CHOICE_COLUMNS,
     DEMOGRAPHIC_FIELDS,
     MAX_LEVELS,
     METADATA_FIELDS,
     RATING_COLUMNS,
+    SIDES,
+    TEXT_COLUMNS,
     UNSPLIT,
     RatingError,
     RatingSource,
@@ -97,7 +100,7 @@ class RowChecker:
 
     def infer_levels(self) -> None:
         """Finds an unknown rating scale: reads train once, or all splits where there is no train."""
-        if self.source.level_values is not None or self.source.scales:
+        if self.source.level_values is not None or self.source.scales or not self.source.rows:
             return
         scout = RowChecker(self.source, skip=True)
         if "train" in self.source.rows:
@@ -131,13 +134,31 @@ class RowChecker:
         if settle and split not in ("train", UNSPLIT) and not self._levels:
             self.infer_levels()
         self._seen[split] = seen = set()
+        yield from self._checked(self.source.rows[split], lambda values: self._check(values, split, seen), split)
+        if settle and split in ("train", UNSPLIT):
+            self._settle()
+
+    def choices(self, split: str) -> Iterator[tuple]:
+        """Checked choices of one split, values in the order of `CHOICE_COLUMNS`, missing = None.
+
+        Raises:
+            RatingError: as [`rows`].
+        """
+        if split not in self.source.choices:
+            raise RatingError(f"split {split!r} has no choices in {self.source.name}: {sorted(self.source.choices)}.")
+        yield from self._checked(self.source.choices[split], self._check_choice, split)
+
+    def _checked(
+        self, read: Callable[[], Iterable[tuple[str, int, Any]]], check: Callable[[Any], tuple], split: str
+    ) -> Iterator[tuple]:
+        """The rows that pass, the others set aside."""
         ignored_before = set(self.ignored)
-        count = read = 0
+        count = number = 0
         file = self.source.name
-        for file, row, values in self.source.rows[split]():
-            read += 1
+        for file, row, values in read():
+            number += 1
             try:
-                checked = self._check(values, split, seen)
+                checked = check(values)
             except ValueError as problem:
                 self._set_aside(file, row, values, str(problem))
                 continue
@@ -146,13 +167,11 @@ class RowChecker:
         if new := self.ignored - ignored_before:
             logger.warning("%s: unknown keys are left out: %s", self.source.name, ", ".join(sorted(new)))
         if not count and not self._skip:
-            found = "holds no rows" if not read else f"has no valid row among its {read}"
+            found = "holds no rows" if not number else f"has no valid row among its {number}"
             raise RatingError(
-                f"{file}: split {split!r} {found}; at least one rating is needed. Remove the file if "
-                "the split does not exist, or correct it."
+                f"{file}: split {split!r} {found}; at least one is needed. Remove the file if the split does not "
+                "exist, or correct it."
             )
-        if settle and split in ("train", UNSPLIT):
-            self._settle()
 
     def _settle(self) -> None:
         """Takes the smallest to largest integer met as the levels of each scale that was unknown."""
@@ -207,12 +226,7 @@ class RowChecker:
 
     # One call a row: written for speed, a million rows have to pass in seconds.
     def _check(self, values: Any, split: str, seen: set[int]) -> tuple:
-        if not isinstance(values, dict):
-            raise ValueError(f"the row is {_shown(values)}, a {type(values).__name__}; an object with keys is needed.")
-        if not values.keys() <= _KNOWN_KEYS:
-            if None in values:
-                raise ValueError(values[None])
-            self.ignored |= values.keys() - _KNOWN_KEYS
+        self._check_keys(values, _KNOWN_KEYS)
         participant_id = self._id(values, "participant_id")
         image_id = self._id(values, "image_id")
         get = values.get
@@ -222,12 +236,7 @@ class RowChecker:
         age = get("age")
         if age is not None:
             age = self._age(age)
-        texts, known = [], self._texts
-        for column in _TEXT_COLUMNS:
-            text = get(column)
-            if text is not None and (type(text) is not str or text not in known):
-                text = self._text(column, text)
-            texts.append(text or None)  # "" says no more than null
+        texts = self._text_values(get, _TEXT_COLUMNS)
         self._check_image(image_id, get("image_path"))
         participant = self._participants.setdefault(participant_id, len(self._participants))
         pair = participant << 32 | self._images.setdefault(image_id, len(self._images))
@@ -240,6 +249,44 @@ class RowChecker:
         seen.add(pair)
         prompt, *rest = texts
         return (participant_id, image_id, prompt, score, scale, age, *rest)
+
+    def _check_choice(self, values: Any) -> tuple:
+        self._check_keys(values, _KNOWN_CHOICE_KEYS)
+        participant_id = self._id(values, "participant_id")
+        preferred_id, other_id = self._id(values, "preferred_id"), self._id(values, "other_id")
+        if preferred_id == other_id:
+            raise ValueError(f"{self._label('preferred_id')} and {self._label('other_id')} are both "
+                             f"{_shown(other_id)}; a choice is between two images.")  # fmt: skip
+        get = values.get
+        tie = get("tie")
+        if tie is None:
+            tie = False
+        elif type(tie) is not bool:
+            raise ValueError(f"{self._label('tie')} is {_shown(tie)}; true, false or null is needed.")
+        age = get("age")
+        if age is not None:
+            age = self._age(age)
+        prompt, *rest = self._text_values(get, _CHOICE_TEXTS)
+        self._check_image(preferred_id, get("preferred_path"), "preferred_path")
+        self._check_image(other_id, get("other_path"), "other_path")
+        return (participant_id, preferred_id, other_id, tie, prompt, age, *rest)
+
+    def _check_keys(self, values: Any, known: frozenset[str]) -> None:
+        if not isinstance(values, dict):
+            raise ValueError(f"the row is {_shown(values)}, a {type(values).__name__}; an object with keys is needed.")
+        if not values.keys() <= known:
+            if None in values:
+                raise ValueError(values[None])
+            self.ignored |= values.keys() - known
+
+    def _text_values(self, get: Callable[[str], Any], columns: Sequence[str]) -> list[str | None]:
+        texts, known = [], self._texts
+        for column in columns:
+            text = get(column)
+            if text is not None and (type(text) is not str or text not in known):
+                text = self._text(column, text)
+            texts.append(text or None)  # "" says no more than null
+        return texts
 
     def _label(self, column: str) -> str:
         return self.source.labels.get(column, column)
@@ -312,14 +359,14 @@ class RowChecker:
             )
         return int(value)
 
-    def _check_image(self, image_id: str, image_path: Any) -> None:
+    def _check_image(self, image_id: str, image_path: Any, column: str = "image_path") -> None:
         if image_id in self._unreadable:
             raise ValueError(self._unreadable[image_id])
         known = self._raw_paths.get(image_id, self)
         if known is not self and (known is image_path or known == image_path):
             return
         if image_path is not None and type(image_path) is not str:
-            raise ValueError(f"{self._label('image_path')} is {_shown(image_path)}; a string is needed.")
+            raise ValueError(f"{self._label(column)} is {_shown(image_path)}; a string is needed.")
         located = self.source.locate(image_id, image_path) if self.source.locate is not None else None
         if known is not self and located != self.image_paths[image_id]:
             raise ValueError(
@@ -345,19 +392,32 @@ class RowChecker:
 
 _TEXT_COLUMNS = ("prompt", *DEMOGRAPHIC_FIELDS, *METADATA_FIELDS)
 _KNOWN_KEYS = frozenset(RATING_COLUMNS) | {"image_path"}
+_CHOICE_TEXTS = ("prompt", *CHOICE_COLUMNS[6:])
+_KNOWN_CHOICE_KEYS = frozenset(CHOICE_COLUMNS) | {f"{side}_path" for side in SIDES}
+_NUMBERS = {"score": "f", "age": "i", "tie": "b"}  # columns that are no texts, and how they are stored
+_SAME_VALUES = {"preferred_id": "image_id", "other_id": "image_id"}  # columns that share their categories
 
 
 def read_tables(checker: RowChecker, splits: Iterable[str]) -> dict[str, pd.DataFrame]:
-    """Reads splits into tables as :class:`RatingData` describes them; about 40 bytes a row."""
-    vocabularies: dict[str, dict[Any, int]] = {column: {None: -1} for column in RATING_COLUMNS}
+    """Reads splits into tables of ratings as :class:`RatingData` describes them; about 40 bytes a row."""
+    return _read(checker.rows, splits, RATING_COLUMNS)
+
+
+def read_choices(checker: RowChecker, splits: Iterable[str]) -> dict[str, pd.DataFrame]:
+    """The same of choices; about 65 bytes a row."""
+    return _read(checker.choices, splits, CHOICE_COLUMNS)
+
+
+def _read(
+    rows_of: Callable[[str], Iterable[tuple]], splits: Iterable[str], names: Sequence[str]
+) -> dict[str, pd.DataFrame]:
+    kinds = {name: _SAME_VALUES.get(name, name) for name in names}
+    vocabularies: dict[str, dict[Any, int]] = {kind: {None: -1} for kind in kinds.values() if kind in _TEXT_KINDS}
     columns: dict[str, dict[str, array]] = {}
     for split in splits:
-        columns[split] = {column: array("f" if column == "score" else "i") for column in RATING_COLUMNS}
-        appenders = [
-            (columns[split][column].append, None if column in ("score", "age") else vocabularies[column])
-            for column in RATING_COLUMNS
-        ]
-        for row in checker.rows(split):
+        columns[split] = {name: array(_NUMBERS.get(name, "i")) for name in names}
+        appenders = [(columns[split][name].append, vocabularies.get(kind)) for name, kind in kinds.items()]
+        for row in rows_of(split):
             for value, (append, vocabulary) in zip(row, appenders):
                 if vocabulary is None:
                     append(-1 if value is None else value)
@@ -367,24 +427,29 @@ def read_tables(checker: RowChecker, splits: Iterable[str]) -> dict[str, pd.Data
                 else:
                     append(code)
     orders = {
-        column: sorted(value for value in vocabulary if value is not None)
-        for column, vocabulary in vocabularies.items()
+        kind: sorted(value for value in vocabulary if value is not None) for kind, vocabulary in vocabularies.items()
     }
-    return {split: _table(of_split, vocabularies, orders) for split, of_split in columns.items()}
+    return {split: _table(of_split, kinds, vocabularies, orders) for split, of_split in columns.items()}
 
 
-def _table(columns: dict[str, array], vocabularies: dict, orders: dict) -> pd.DataFrame:
+_TEXT_KINDS = {_SAME_VALUES.get(column, column) for column in TEXT_COLUMNS}
+
+
+def _table(columns: dict[str, array], kinds: dict[str, str], vocabularies: dict, orders: dict) -> pd.DataFrame:
     series: dict[str, Any] = {}
     for column, values in columns.items():
-        numbers = np.frombuffer(values, dtype=np.float32 if column == "score" else np.int32)
+        kind = kinds[column]
+        numbers = np.frombuffer(values, dtype={"f": np.float32, "i": np.int32, "b": np.int8}[values.typecode])
         if column == "score":
             series[column] = numbers.copy()
+        elif column == "tie":
+            series[column] = numbers.astype(bool)
         elif column == "age":
             series[column] = pd.arrays.IntegerArray(numbers.astype(np.int64), numbers < 0)
         else:
-            rank = np.full(len(orders[column]) + 1, -1, dtype=np.int32)  # the last entry stands for code -1
-            for place, value in enumerate(orders[column]):
-                rank[vocabularies[column][value]] = place
-            categories = pd.Index(orders[column], dtype="str")
+            rank = np.full(len(orders[kind]) + 1, -1, dtype=np.int32)  # the last entry stands for code -1
+            for place, value in enumerate(orders[kind]):
+                rank[vocabularies[kind][value]] = place
+            categories = pd.Index(orders[kind], dtype="str")
             series[column] = pd.Categorical.from_codes(rank[numbers], categories=categories)
     return pd.DataFrame(series, copy=False)

@@ -145,3 +145,21 @@ def table_source(
         open_image=open_image,
         release=release,
     )
+
+
+def embeddings_beside(path: Path, embeddings: str | Path | None) -> Path | None:
+    """The features' file named, or else the one beside the ratings, if there is one.
+
+    Args:
+        path: file or folder of the ratings.
+        embeddings: the file; None: embeddings.safetensors in the folder.
+
+    Raises:
+        RatingError: a file was named, and there is none.
+    """
+    if embeddings is not None:
+        if not Path(embeddings).is_file():
+            raise RatingError(f"embeddings={str(embeddings)!r} is no file. Give an embeddings.safetensors.")
+        return Path(embeddings)
+    beside = (path if path.is_dir() else path.parent) / "embeddings.safetensors"
+    return beside if beside.is_file() else None

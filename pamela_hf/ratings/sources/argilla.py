@@ -75,7 +75,7 @@ def open_source(
     image_field = _only("image field", image_field, fields, path)
     folder = Path(images) if images is not None else path
     if not folder.is_dir():
-        raise RatingError(f"images={str(images)!r} is no folder. Give the folder of the image files.")
+        raise RatingError(f"images={str(images)!r} is not a folder. Give the folder of the image files.")
     files = Files(folder)
 
     def read() -> Iterator[RawRow]:
@@ -99,7 +99,7 @@ def open_source(
             try:
                 return io.BytesIO(base64.b64decode(located[match.end() :][: MOST_INLINE * 4 // 3], validate=True))
             except binascii.Error as error:
-                raise RatingError(f"{path / RECORDS}: an image's data URI is no base64 ({error}).") from None
+                raise RatingError(f"{path / RECORDS}: an image's data URI is not base64 ({error}).") from None
         return files.open(located)
 
     levels = scales[question] if rating_min is None else integer_levels(rating_min, rating_max)

@@ -18,8 +18,10 @@ of several by one person in a task the latest counts. Of an image's URL or path 
 ``completed_by`` only the number is kept: some exports add name and e-mail address. One's own raters: published under
 pseudonyms only.
 
-Not read: Pairwise (https://labelstud.io/tags/pairwise.html), which says which of two images is preferred and has no
-rating; its choices are for ``fit-user --choices``.
+Pairwise (https://labelstud.io/tags/pairwise.html) says which of two images is preferred, ``{"selected": "left"}`` or
+``"right"``, ``to_name`` naming the two objects. Its choices are read where an export has no ratings, or where
+``control=`` names it. An export does not say which of the task's data an object shows: its images are those under the
+keys that ``to_name`` names, else under ``image1`` and ``image2``, else under ``left_key=``, ``right_key=``.
 """
 
 import json
@@ -34,6 +36,7 @@ from ...files.csv import open_table
 from ...files.folders import NameFinder
 from ..table import UNSPLIT, RatingError, RatingSource, RawRow, digest_files, integer_levels
 from ._files import Files, inner_path
+from ._label_studio_pairs import choice_row, keys_of
 from .pamela import read_json_list
 
 logger = logging.getLogger(__name__)
@@ -70,6 +73,8 @@ def open_source(
     images: str | Path | None = None,
     control: str | None = None,
     image_key: str = "image",
+    left_key: str | None = None,
+    right_key: str | None = None,
 ) -> RatingSource:
     """Opens an export.
 
@@ -78,8 +83,9 @@ def open_source(
         rating_min, rating_max: ends of the rating scale, which an export does not say; default: the smallest and
             largest rating in it.
         images: folder of the image files; default: the file's own.
-        control: name of the control to read; default: the only one of type Rating or Number.
+        control: name of the control to read; default: the only one of type Rating or Number, else the only Pairwise.
         image_key: which of a task's data is the image.
+        left_key, right_key: of a Pairwise: which are the images on the left and on the right; both or neither.
 
     Raises:
         RatingError: `images` is not a folder, the file is not an export, or it has no or several such controls.
@@ -87,8 +93,15 @@ def open_source(
     folder = Path(images) if images is not None else path.parent
     if not folder.is_dir():
         raise RatingError(f"images={str(images)!r} is not a folder. Give the folder of the image files.")
+    if (left_key is None) != (right_key is None):
+        raise RatingError(f"left_key={left_key!r}, right_key={right_key!r}: give both, or neither.")
+    keys = (left_key, right_key) if left_key is not None else None
     finder = _Finder(folder)
-    control = _chosen_control(path, control, image_key)
+    control, pairwise = _chosen_control(path, control, image_key)
+
+    def read_choices() -> Iterator[RawRow]:
+        for number, task in _tasks(path, image_key):
+            yield from ((str(path), number, row) for row in _choices(task, control, keys, finder))
 
     def read() -> Iterator[RawRow]:
         replaced = 0
@@ -100,8 +113,10 @@ def open_source(
             logger.warning("%s: %d annotations were replaced by a later one of the same person.", path, replaced)
 
     def names() -> list[str]:
-        rows = (row for _, _, row in read() if isinstance(row, dict) and None not in row)
-        return sorted(name for name in {row.get("image_id") for row in rows} if name and finder.files.has(name))
+        answers = (read_choices if pairwise else read)()
+        rows = (row for _, _, row in answers if isinstance(row, dict) and None not in row)
+        found = {row.get(column) for row in rows for column in ("image_id", "preferred_id", "other_id")}
+        return sorted(name for name in found if name and finder.files.has(name))
 
     def locate(image_id: str, image_path: str | None) -> str:
         if not finder.files.has(image_id):
@@ -111,7 +126,8 @@ def open_source(
 
     return RatingSource(
         name=re.sub(r"[^\w.-]", "_", path.stem) or "label_studio",
-        rows={UNSPLIT: read},
+        rows={} if pairwise else {UNSPLIT: read},
+        choices={UNSPLIT: read_choices} if pairwise else {},
         digest=lambda with_images: digest_files([path]) + finder.files.digest(names(), content=with_images),
         labels={"score": control, "participant_id": "completed_by", "image_id": f"data.{image_key}"},
         level_values=integer_levels(rating_min, rating_max) if rating_min is not None else None,
@@ -138,24 +154,22 @@ class _Finder:
         return name
 
 
-def _chosen_control(path: Path, control: str | None, image_key: str) -> str:
-    controls, pairwise = set(), False
+def _chosen_control(path: Path, control: str | None, image_key: str) -> tuple[str, bool]:
+    """The control to read, and whether it is a Pairwise."""
+    controls: dict[str, bool] = {}
     for _, task in _tasks(path, image_key):
-        for name, value in _values(task):
-            pairwise = pairwise or value == "pairwise"
-            if value != "pairwise":
-                controls.add(name)
-    if control is None and len(controls) == 1:
-        return next(iter(controls))
+        controls |= {name: kind == "pairwise" for name, kind in _values(task)}
     if control in controls:
-        return control
-    if pairwise and not controls:
-        raise RatingError(
-            f"{path}: holds Pairwise choices and no ratings. Write them as a CSV with the columns preferred,other and "
-            "fit a head with fit-user --choices, or export a project with Rating or Number."
-        )
+        return control, controls[control]
+    for pairwise in (False, True):
+        names = [name for name, is_pairwise in controls.items() if is_pairwise == pairwise]
+        if control is None and len(names) == 1:
+            return names[0], pairwise
+        if names:
+            break
+    what = "choices" if controls and all(controls.values()) else "ratings"
     raise RatingError(
-        f"{path}: control={control!r}; its ratings are named {sorted(controls)[:20]}. Say which: control=NAME."
+        f"{path}: control={control!r}; its {what} are named {sorted(controls)[:20]}. Say which: control=NAME."
     )
 
 
@@ -180,7 +194,7 @@ def _tasks(path: Path, image_key: str) -> Iterator[tuple[int, Any]]:
         with open(path, "rb") as stream:
             yield from read_json_list(stream, str(path))
         return
-    table = open_table(path, (image_key.lower(), "annotator"), error=RatingError)
+    table = open_table(path, ("annotator",), error=RatingError)
     for number, row in table.rows():
         problem = row.pop(None, None)
         task: dict[Any, Any] = {key: _json_cell(cell) for key, cell in row.items() if cell != ""}
@@ -251,6 +265,45 @@ def _values(task: Any) -> Iterator[tuple[str, str]]:
                 yield str(result.get("from_name")), result["type"]
 
 
+def _choices(task: Any, control: str, keys: tuple[str, str] | None, finder: _Finder) -> list[Any]:
+    """A task's choices with a Pairwise control."""
+    if not isinstance(task, dict):
+        return [task]
+    if None in task:
+        return [task]
+    if _is_minimal(task):
+        value = task.get(control, task.get(control.lower()))
+        value = value[-1] if isinstance(value, list) and value else value
+        if not value or str(task.get("was_cancelled", "")).lower() in ("true", "1"):
+            return []
+        selected = value.get("selected") if isinstance(value, dict) else value
+        who = task.get("annotator") if task.get("annotator") != "" else None
+        return [choice_row(task, who, selected, keys_of({}, task, keys), finder.find)]
+    data = task.get("data")
+    data = data if isinstance(data, dict) else {}
+    latest: dict[str, tuple[str, dict]] = {}
+    try:
+        annotations = _annotations(task)
+    except ValueError as error:
+        return [{None: str(error)}]
+    for annotation, results in annotations:
+        who = _who(annotation)
+        when = str(annotation.get("updated_at") or annotation.get("created_at") or "")
+        for result in results:
+            if result["type"] == "pairwise" and result.get("from_name") == control:
+                value = result.get("value")
+                selected = value.get("selected") if isinstance(value, dict) else value
+                row = choice_row(data, who, selected, keys_of(result, data, keys), finder.find)
+                if repr(who) not in latest or latest[repr(who)][0] <= when:
+                    latest[repr(who)] = (when, row)
+    return [row for _, row in latest.values()]
+
+
+def _who(annotation: dict) -> Any:
+    who = annotation.get("completed_by")
+    return who.get("id") if isinstance(who, dict) else who
+
+
 def _rows(task: Any, control: str, image_key: str, finder: _Finder) -> tuple[list[Any], int]:
     """A task's rows, and how many annotations a later one of the same person replaced."""
     if not isinstance(task, dict):
@@ -297,8 +350,7 @@ def _answers(task: dict, control: str) -> tuple[list[tuple[Any, Any]], int]:
     latest: dict[str, tuple[str, Any, Any]] = {}
     older = 0
     for annotation, results in _annotations(task):
-        who = annotation.get("completed_by")
-        who = who.get("id") if isinstance(who, dict) else who
+        who = _who(annotation)
         when = str(annotation.get("updated_at") or annotation.get("created_at") or "")
         for result in results:
             if result["type"] not in CONTROLS or result.get("from_name") != control:

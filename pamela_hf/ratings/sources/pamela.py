@@ -1,7 +1,8 @@
 """The layout of the PAMELA release: ``annotations/<prefix>_<split>.json`` and ``images/``, in a folder or a zip.
 
-Each annotation file is one JSON list of rows with the keys of `COLUMNS`. With an ``embeddings.safetensors``
-beside ``annotations/`` (header metadata ``image_ids``), ``images/`` may be missing.
+Each annotation file is one JSON list of rows with the keys of `COLUMNS`. Files ``<prefix>_choices_<split>.json`` beside
+them, or in their place, hold choices, rows with the keys of `CHOICE_KEYS`; the release itself has none. With an
+``embeddings.safetensors`` beside ``annotations/`` (header metadata ``image_ids``), ``images/`` may be missing.
 """
 
 import codecs
@@ -9,11 +10,22 @@ import json
 import re
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ..table import SPLITS, RatingError, RatingSource, RawRow, Release, digest_files, integer_levels
+from ..table import (
+    IMAGE_COLUMNS,
+    SIDES,
+    SPLITS,
+    RatingError,
+    RatingSource,
+    RawRow,
+    Release,
+    digest_files,
+    integer_levels,
+)
 from ._files import Files, embedded_ids, inner_path
 
 COLUMNS = {
@@ -32,13 +44,25 @@ COLUMNS = {
 }
 """Key of a row, nested keys after a dot → column."""
 
+CHOICE_KEYS = {
+    "participant_id": "participant_id",
+    "preferred_id": "preferred_id",
+    "preferred_path": "preferred_path",
+    "other_id": "other_id",
+    "other_path": "other_path",
+    "tie": "tie",
+    "prompt": "prompt",
+    **{f"{side}_metadata.{fact}": f"{side}_{fact}" for side in SIDES for fact in IMAGE_COLUMNS[1:]},
+    **{key: column for key, column in COLUMNS.items() if key.startswith("user_demographics.")},
+}
+"""The same of a choice; ``prompt`` is what both images were made from."""
+
 PAMELA = Release(
     license="cc-by-4.0",
     url="https://huggingface.co/datasets/bethgelab/PAMELA",
     citation="Maerten et al., Personalizing Text-to-Image Generation to Individual Taste, arXiv 2604.07427",
 )
-_COLUMN_NAMES = frozenset(COLUMNS.values())
-NESTED = ("image_metadata", "user_demographics")
+NESTED = ("image_metadata", "user_demographics", *(f"{side}_metadata" for side in SIDES))
 _AFTER_VALUE = frozenset(", ]\t\n\r")
 CHUNK = 1 << 18  # bytes read at a time
 MAX_ROW = 1 << 20  # characters of one row; a longer one is not a rating
@@ -64,27 +88,7 @@ def open_source(path: Path, *, rating_min: float | None = None, rating_max: floa
             "below, with files <prefix>_<split>.json."
         )
     root = roots[0] + "/" if roots[0] else ""
-    by_split: dict[str, str] = {}
-    prefixes = set()
-    for name in files.names(root + "annotations"):
-        file = name.rpartition("/")[2]
-        if file.startswith(".") or not file.endswith(".json"):
-            continue
-        parts = re.fullmatch(rf"(.*)_({'|'.join(SPLITS)})\.json", file)
-        if parts is None:
-            raise RatingError(
-                f"{files.label(name)}: names no known split; <prefix>_<split>.json is needed with one of "
-                f"{', '.join(SPLITS)}. Rename the file or move it elsewhere."
-            )
-        prefix, split = parts.groups()
-        if split in by_split:
-            raise RatingError(f"{files.label(name)}: split {split} is also in {by_split[split]}. Keep one of them.")
-        by_split[split] = name
-        prefixes.add(prefix)
-    if not by_split:
-        raise RatingError(
-            f"{files.label(root + 'annotations')}: no file <prefix>_<split>.json; splits: {', '.join(SPLITS)}."
-        )
+    by_split, choices, prefixes = _annotation_files(files, root)
 
     embeddings = None if files.is_zip else path / root / "embeddings.safetensors"
     embedded: set[str] | None = None
@@ -107,14 +111,16 @@ def open_source(path: Path, *, rating_min: float | None = None, rating_max: floa
                 )
             return None
         if image_path is None:
-            raise ValueError("image_path is missing; the image's file is needed, relative to the folder of images/.")
+            raise ValueError(
+                f"image_path is missing for image {image_id!r}; its file is needed, relative to the folder of images/."
+            )
         inside = root + inner_path(image_path)
         if not files.has(inside):
             raise ValueError(f"image_path is {image_path!r}, and there is no file {files.label(inside)}.")
         return inside
 
     def digest(with_images: bool) -> str:
-        annotations = files.digest(sorted(by_split.values()))
+        annotations = files.digest(sorted([*by_split.values(), *choices.values()]))
         pictures = files.digest(images, content=with_images)
         vectors = digest_files([embeddings], content=False) if embeddings is not None else ""
         return f"{annotations}-{pictures}-{vectors}"
@@ -122,9 +128,10 @@ def open_source(path: Path, *, rating_min: float | None = None, rating_max: floa
     prefix = re.sub(r"[^\w.-]", "_", min(prefixes)) if len(prefixes) == 1 else ""
     return RatingSource(
         name=prefix or re.sub(r"[^\w.-]", "_", path.resolve().stem) or "ratings",
-        rows={split: lambda name=by_split[split]: _rows(files, name) for split in SPLITS if split in by_split},
+        rows={split: partial(_rows, files, by_split[split], COLUMNS) for split in SPLITS if split in by_split},
+        choices={split: partial(_rows, files, choices[split], CHOICE_KEYS) for split in SPLITS if split in choices},
         digest=digest,
-        labels={column: key for key, column in COLUMNS.items()},
+        labels={column: key for key, column in {**CHOICE_KEYS, **COLUMNS}.items()},
         level_values=integer_levels(rating_min, rating_max) if rating_min is not None else None,
         locate=locate,
         open_image=files.open if images else None,
@@ -134,29 +141,58 @@ def open_source(path: Path, *, rating_min: float | None = None, rating_max: floa
     )
 
 
-def _rows(files: Files, name: str) -> Iterator[RawRow]:
+def _annotation_files(files: Files, root: str) -> tuple[dict[str, str], dict[str, str], set[str]]:
+    """Split → file of ratings, split → file of choices, and the files' prefixes."""
+    ratings: dict[str, str] = {}
+    choices: dict[str, str] = {}
+    prefixes = set()
+    for name in files.names(root + "annotations"):
+        file = name.rpartition("/")[2]
+        if file.startswith(".") or not file.endswith(".json"):
+            continue
+        of_choices = re.fullmatch(rf"(?:(.*)_)?choices_({'|'.join(SPLITS)})\.json", file)
+        parts = of_choices or re.fullmatch(rf"(.*)_({'|'.join(SPLITS)})\.json", file)
+        if parts is None:
+            raise RatingError(
+                f"{files.label(name)}: names no known split; <prefix>_<split>.json is needed with one of "
+                f"{', '.join(SPLITS)}. Rename the file or move it elsewhere."
+            )
+        prefix, split = parts.groups(default="")
+        by_split = choices if of_choices else ratings
+        if split in by_split:
+            raise RatingError(f"{files.label(name)}: split {split} is also in {by_split[split]}. Keep one of them.")
+        by_split[split] = name
+        prefixes.add(prefix)
+    if not prefixes:
+        raise RatingError(
+            f"{files.label(root + 'annotations')}: no file <prefix>_<split>.json; splits: {', '.join(SPLITS)}."
+        )
+    return ratings, choices, prefixes
+
+
+def _rows(files: Files, name: str, columns: Mapping[str, str]) -> Iterator[RawRow]:
     label, number = files.label(name), 0
     with files.open(name) as stream:
         for number, row in read_json_list(stream, label):
-            yield label, number, _flat(row) if isinstance(row, dict) else row
+            yield label, number, _flat(row, columns) if isinstance(row, dict) else row
     if not number:
-        raise RatingError(f"{label}: holds no rows; at least one rating is needed. Remove the file if there are none.")
+        raise RatingError(f"{label}: holds no rows; at least one is needed. Remove the file if there are none.")
 
 
-def _flat(row: dict) -> dict[str, Any]:
+def _flat(row: dict, columns: Mapping[str, str]) -> dict[str, Any]:
     """The row by column name; keys that are no column keep theirs, dotted."""
     flat: dict[Any, Any] = {}
     for key, value in row.items():
         if key in NESTED and isinstance(value, dict):
             for inner, inner_value in value.items():
                 dotted = f"{key}.{inner}"
-                flat[COLUMNS.get(dotted, dotted)] = inner_value
+                flat[columns.get(dotted, dotted)] = inner_value
         elif key in NESTED and value is not None:
             flat[None] = f"{key} is {str(value)[:80]!r}; an object with keys is needed."
-        elif key in COLUMNS:
-            flat[COLUMNS[key]] = value
+        elif key in columns:
+            flat[columns[key]] = value
         elif key not in NESTED:
-            flat[f"{key} (top level)" if key in _COLUMN_NAMES else key] = value
+            flat[f"{key} (top level)" if key in columns.values() else key] = value
     return flat
 
 

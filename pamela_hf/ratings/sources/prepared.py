@@ -1,9 +1,13 @@
-"""A folder that ``scripts/prepare_ratings.py`` wrote: ``ratings/<split>-*.parquet``, ``images/all-*.parquet`` and a
-card whose YAML says ``rating_scales``. Rows are checked again when read: a file may have been edited since."""
+"""A folder that ``scripts/prepare_ratings.py`` wrote: ``ratings/<split>-*.parquet``, ``choices/<split>-*.parquet`` or
+both, ``images/all-*.parquet`` and a card whose YAML says ``rating_scales``.
+
+Rows are checked again when read: a file may have been edited since."""
 
 import bisect
 import io
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -12,10 +16,23 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import yaml
 
-from ..table import RATING_COLUMNS, SPLITS, RatingError, RatingSource, RawRow, Release, digest_files, integer_levels
+from ...files.config import ParseError, read_yaml
+from ...files.escaping import printable
+from ..table import (
+    CHOICE_COLUMNS,
+    MAX_LEVELS,
+    RATING_COLUMNS,
+    SPLITS,
+    RatingError,
+    RatingSource,
+    RawRow,
+    Release,
+    digest_files,
+    integer_levels,
+)
 
+MAX_CARD = 1 << 20  # bytes of a card
 BATCH = 10_000  # rows held as Python objects at a time
 GROUP_LIMIT = 1 << 30  # bytes that a row group may unpack to
 LONGEST_TEXT = 4 * 20_000  # bytes of a text; its characters are counted when rows are checked
@@ -24,8 +41,8 @@ FILE_BYTES = 400 << 20  # of images in a Parquet file
 
 
 def matches(path: Path) -> bool:
-    """A folder with ``ratings/*.parquet``."""
-    return path.is_dir() and any((path / "ratings").glob("*.parquet"))
+    """A folder with ``ratings/*.parquet`` or ``choices/*.parquet``."""
+    return path.is_dir() and any(any((path / kind).glob("*.parquet")) for kind in ("ratings", "choices"))
 
 
 def open_source(path: Path, *, rating_min: float | None = None, rating_max: float | None = None) -> RatingSource:
@@ -34,15 +51,8 @@ def open_source(path: Path, *, rating_min: float | None = None, rating_max: floa
     Raises:
         RatingError: a Parquet file of an unknown split, unreadable, or without the columns of the table.
     """
-    by_split: dict[str, list[Path]] = {}
-    for file in sorted((path / "ratings").glob("*.parquet")):
-        split = file.name.split("-")[0].removesuffix(".parquet")
-        if split not in SPLITS:
-            raise RatingError(f"{file}: names no known split; <split>-*.parquet with one of {', '.join(SPLITS)}.")
-        missing = set(RATING_COLUMNS) - set(_opened(file).schema_arrow.names)
-        if missing:
-            raise RatingError(f"{file}: lacks the columns {sorted(missing)}. Prepare the ratings again.")
-        by_split.setdefault(split, []).append(file)
+    ratings = _by_split(path / "ratings", RATING_COLUMNS)
+    choices = _by_split(path / "choices", CHOICE_COLUMNS)
     card = read_card(path / "README.md")
     scales = {
         str(name): tuple(float(level) for level in levels) for name, levels in card.get("rating_scales", {}).items()
@@ -60,9 +70,10 @@ def open_source(path: Path, *, rating_min: float | None = None, rating_max: floa
 
     return RatingSource(
         name=str(card.get("rating_source") or path.resolve().name),
-        rows={split: lambda files=by_split[split]: _rows(files) for split in SPLITS if split in by_split},
+        rows={split: partial(_rows, ratings[split], RATING_COLUMNS) for split in SPLITS if split in ratings},
+        choices={split: partial(_rows, choices[split], CHOICE_COLUMNS) for split in SPLITS if split in choices},
         digest=lambda with_images: digest_files(
-            [*(file for files in by_split.values() for file in files), *(images if with_images else [])]
+            [*chain(*ratings.values(), *choices.values()), *(images if with_images else [])]
         ),
         scales=scales,
         locate=locate,
@@ -72,37 +83,57 @@ def open_source(path: Path, *, rating_min: float | None = None, rating_max: floa
     )
 
 
+def _by_split(folder: Path, columns: Sequence[str]) -> dict[str, list[Path]]:
+    """Split → its Parquet files, each with these columns."""
+    found: dict[str, list[Path]] = {}
+    for file in sorted(folder.glob("*.parquet")):
+        split = file.name.split("-")[0].removesuffix(".parquet")
+        if split not in SPLITS:
+            raise RatingError(f"{file}: names no known split; <split>-*.parquet with one of {', '.join(SPLITS)}.")
+        if missing := set(columns) - set(_opened(file).schema_arrow.names):
+            raise RatingError(f"{file}: lacks the columns {sorted(missing)}. Prepare the ratings again.")
+        found.setdefault(split, []).append(file)
+    return found
+
+
 def card_release(card: dict) -> Release | None:
     """The release that a card's YAML names under ``rating_release``, if it names one whole."""
     named = card.get("rating_release")
     fields = ("license", "url", "citation")
     if not isinstance(named, dict) or any(not isinstance(named.get(key), str) for key in fields):
         return None
-    return Release(*(named[key] for key in fields))
+    place = {key: named[key] for key in ("dataset", "revision") if isinstance(named.get(key), str)}
+    return Release(*(named[key] for key in fields), **place)
 
 
 def read_card(path: Path) -> dict:
     """The YAML at the head of a card; {} if there is no card or no YAML.
 
     Raises:
-        RatingError: the YAML cannot be read, or its rating_scales is no mapping of names to levels.
+        RatingError: the YAML cannot be read, or its rating_scales is not a mapping of names to levels.
     """
     if not path.is_file():
         return {}
-    text = path.read_text(encoding="utf-8")
-    if not text.startswith("---"):
+    with open(path, "rb") as file:
+        text = file.read(MAX_CARD + 1)
+    if not text.startswith(b"---"):
         return {}
     try:
-        card = yaml.safe_load(text.split("---", 2)[1]) or {}
+        card = read_yaml(text.split(b"---", 2)[1], max_bytes=MAX_CARD) or {}
         for levels in card.get("rating_scales", {}).values():
-            if sorted(float(level) for level in levels) != [float(level) for level in levels]:
-                raise ValueError(f"levels {levels} do not ascend")
-    except (yaml.YAMLError, AttributeError, TypeError, ValueError) as error:
+            _check_levels(levels)
+    except (ParseError, AttributeError, IndexError) as error:
         raise RatingError(
-            f"{path}: its YAML does not say rating_scales as name: [ascending levels] ({error}). Correct it, or prepare"
-            " the ratings again."
+            f"{path}: its YAML does not say rating_scales as name: [ascending levels] ({printable(str(error), 200)}). "
+            "Correct it, or prepare the ratings again."
         ) from None
     return card
+
+
+def _check_levels(levels: Any) -> None:
+    numbers = isinstance(levels, list) and all(type(x) in (int, float) and math.isfinite(x) for x in levels)
+    if not numbers or not 2 <= len(levels) <= MAX_LEVELS or sorted(set(levels)) != levels:
+        raise ParseError(f"levels {printable(str(levels), 100)} are not 2 to {MAX_LEVELS} ascending numbers")
 
 
 def _opened(file: Path) -> pq.ParquetFile:
@@ -112,14 +143,14 @@ def _opened(file: Path) -> pq.ParquetFile:
         raise RatingError(f"{file}: no readable Parquet file ({error}). Prepare the ratings again.") from None
 
 
-def _rows(files: list[Path]) -> Iterator[RawRow]:
+def _rows(files: list[Path], columns: Sequence[str]) -> Iterator[RawRow]:
     for file in files:
         label, number = str(file), 0
         try:
-            for batch in _batches(file, list(RATING_COLUMNS)):
+            for batch in _batches(file, list(columns)):
                 for values in zip(*map(_values, batch.columns)):
                     number += 1
-                    yield label, number, dict(zip(RATING_COLUMNS, values))
+                    yield label, number, dict(zip(columns, values))
         except (pa.ArrowException, OSError) as error:
             raise RatingError(f"{label}, row {number + 1}: unreadable ({error}). Prepare the ratings again.") from None
 

@@ -69,7 +69,7 @@ def test_ids_of_an_embeddings_file(folder):
     data = load_ratings(path, embeddings=folder / "e.safetensors", participant="ann")
     assert data.embeddings == folder / "e.safetensors"
     assert data.splits["train"].participant_id.unique().tolist() == ["ann"]
-    with pytest.raises(RatingError, match=r"mine\.csv, row 2: image is 'x', which is no file below"):
+    with pytest.raises(RatingError, match=r"mine\.csv, row 2: image is 'x', which is not a file below"):
         load_ratings(path)
 
 
@@ -89,7 +89,7 @@ def test_ids_of_an_embeddings_file(folder):
         ("image,score\n,3\n", r"row 2: image is missing"),
         ("image,score\n../secret.png,3\n", r"row 2: image is '\.\./secret\.png'.*leads out"),
         ("image,score\n/etc/passwd,3\n", r"leads out"),
-        ("image,score\npictures/a.png,1\n\npictures/z.png,3\n", r"row 4: image is 'pictures/z\.png', which is no file"),
+        ("image,score\npictures/a.png,1\n\npictures/z.png,3\n", r"row 4: image is 'pictures/z\.png', which is not"),
         ("image,score\npictures/a.png,1\npictures/a.png,2\n", r"row 3: participant 'me' rates image .* again"),
         ("image,score\npictures/a.png,1,2\n", r"row 2: 3 fields; the header has 2"),
         ("image,score,age\npictures/a.png,1,old\n", r"row 2: age is 'old'"),
@@ -106,9 +106,9 @@ def test_not_utf8_and_bad_options(folder):
     with pytest.raises(RatingError, match="not UTF-8"):
         load_ratings(write(folder, "image,score\nä.png,1\n", "utf-16-le"))
     path = write(folder, "image,score\npictures/a.png,1\n")
-    with pytest.raises(RatingError, match="is no folder"):
+    with pytest.raises(RatingError, match="is not a folder"):
         load_ratings(path, images=folder / "none")
-    with pytest.raises(RatingError, match="is no file"):
+    with pytest.raises(RatingError, match="is not a file"):
         load_ratings(path, embeddings=folder / "none.safetensors")
     (folder / "bad.safetensors").write_bytes(b"\xff" * 64)
     with pytest.raises(RatingError, match=r"bad\.safetensors: no embeddings"):

@@ -123,16 +123,50 @@ def test_the_latest_of_one_person_s_annotations_counts(folder, caplog):
     assert "1 annotations were replaced by a later one" in caplog.text
 
 
-def test_windows_names_and_pairwise_choices(folder):
+def test_windows_names(folder):
     tasks = [task(1, "deep\\dog.png", annotation(1, result(4))), task(2, "1a2b-cat.png", annotation(1, result(2)))]
     table = read_source(find_source(write(folder, tasks), None, images=folder / "images")).splits["train"]
     assert table.image_id.tolist() == ["deep/dog.png", "1a2b-cat.png"]
-    pair = {"from_name": "pw", "to_name": "image1,image2", "type": "pairwise", "value": {"selected": "left"}}
-    for tasks in ([task(1, "1a2b-cat.png", annotation(1, pair))],
-                  [{"image": "1a2b-cat.png", "annotator": 1, "annotation_id": 1, "pw": [{"selected": "left"}]}],
-                  ):  # fmt: skip
-        with pytest.raises(RatingError, match=r"Pairwise choices and no ratings\. .*fit-user --choices"):
-            find_source(write(folder, tasks), None, images=folder / "images")
+
+
+def pair(selected="left", to_name="image1,image2"):
+    return {"from_name": "pw", "to_name": to_name, "type": "pairwise", "value": {"selected": selected}}
+
+
+def test_pairwise_choices(folder):
+    data = {"image1": "1a2b-cat.png", "image2": "deep/dog.png", "prompt": "pets"}
+    late = {**annotation(7, pair("right")), "updated_at": "2026-02-01"}
+    early = {**annotation(7, pair("left")), "updated_at": "2026-01-01"}
+    full = [{"id": 1, "data": data, "annotations": [late, early, annotation(8, pair("left"))]}]
+    other_keys = {"a": data["image1"], "b": data["image2"], "prompt": "pets"}
+    named = [{"id": 1, "data": other_keys, "annotations": [annotation(7, pair("right", "a,b")),
+                                                           annotation(8, pair("left", ["a", "b"]))]}]  # fmt: skip
+    minimal = [{**data, "annotator": who, "annotation_id": who, "pw": [{"selected": side}]}
+               for who, side in ((7, "right"), (8, "left"))]  # fmt: skip
+    for tasks in (full, named, minimal):
+        table = load_ratings(write(folder, tasks), images=folder / "images").choices["train"]
+        assert table.participant_id.tolist() == ["7", "8"]
+        assert table.preferred_id.tolist() == ["deep/dog.png", "1a2b-cat.png"]
+        assert table.other_id.tolist() == ["1a2b-cat.png", "deep/dog.png"]
+        assert not table.tie.any() and table.prompt.tolist() == ["pets", "pets"]
+    unknown = [{"id": 1, "data": {"x": 1, "y": 2}, "annotations": [annotation(7, pair())]}]
+    with pytest.raises(RatingError, match=r"row 1: data lacks image1 or image2.*\['x', 'y'\].*left_key="):
+        load_ratings(write(folder, unknown), images=folder / "images")
+    keyed = [{"id": 1, "data": other_keys, "annotations": [annotation(7, pair())]}]
+    table = load_ratings(write(folder, keyed), images=folder / "images", left_key="a", right_key="b").choices["train"]
+    assert table.preferred_id.tolist() == ["1a2b-cat.png"]
+    with pytest.raises(RatingError, match="selected is 'both'; left or right"):
+        load_ratings(write(folder, [{"id": 1, "data": data, "annotations": [annotation(7, pair("both"))]}]),
+                     images=folder / "images")  # fmt: skip
+
+
+def test_ratings_go_before_pairwise_choices_unless_these_are_named(folder):
+    data = {"image": "1a2b-cat.png", "image1": "1a2b-cat.png", "image2": "deep/dog.png"}
+    tasks = [{"id": 1, "data": data, "annotations": [annotation(7, pair(), result(4)), annotation(8, result(2))]}]
+    both = load_ratings(write(folder, tasks), images=folder / "images")
+    assert both.splits["train"].score.tolist() == [4, 2] and both.choices == {}
+    chosen = load_ratings(write(folder, tasks), images=folder / "images", control="pw")
+    assert chosen.splits == {} and len(chosen.choices["train"]) == 1
 
 
 def test_malformed_tasks_are_set_aside_with_their_rows(folder):

@@ -1,0 +1,39 @@
+"""A person's answers in the form that heads are fitted on."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..heads.head import UserHead
+from .base import Base
+from .store import Answer
+
+
+@dataclass(frozen=True)
+class Answers:
+    """A person's answers about pictures that have features, in the form that heads are fitted on.
+
+    Attributes:
+        ratings: (id, score). choices: (preferred, other), without ties. likes: (id, True or False).
+    """
+
+    ratings: list[tuple[str, float]]
+    choices: list[tuple[str, str]]
+    likes: list[tuple[str, bool]]
+
+    @classmethod
+    def of(cls, answers: Sequence[Answer], known: Mapping[str, Any]) -> "Answers":
+        usable = [a for a in answers if a.image_id in known and (a.other_id is None or a.other_id in known)]
+        return cls(
+            [(a.image_id, a.score) for a in usable if a.kind == "rating"],
+            [(a.image_id, a.other_id) for a in usable if a.kind == "choice" and a.score is None],
+            [(a.image_id, bool(a.score)) for a in usable if a.kind == "like"],
+        )
+
+    def __len__(self) -> int:
+        return len(self.ratings) + len(self.choices) + len(self.likes)
+
+    def fit(self, base: Base, name: str) -> UserHead:
+        return UserHead.fit(
+            base.scorer, self.ratings, name=name, likes=self.likes, choices=self.choices, embeddings=base.embeddings
+        )

@@ -1,0 +1,89 @@
+// My taste: what was learned, how sure it is, and where the answers disagree.
+
+import { get, newId, post } from "./api.js";
+import { knownChart, predictedChart } from "./charts.js";
+import { append, h, level, number, plural, shot } from "./dom.js";
+
+export async function show(main, app) {
+  const page = h("div", { class: "page" }, h("div", { class: "head" }, h("h1", { tabindex: -1 }, "My taste")), h("p", { class: "muted" }, "Looking at your answers …"));
+  main.append(page);
+  try {
+    draw(page, app, await get("/api/taste", { person: app.person }));
+  } catch (error) {
+    page.lastChild.textContent = error.message;
+  }
+}
+
+function draw(page, app, taste) {
+  const counts = [["ratings", "rating"], ["choices", "choice"], ["likes", "like"]].filter(([key]) => taste[key]).map(([key, word]) => plural(taste[key], word));
+  page.replaceChildren(h("div", { class: "head" }, h("div", {}, h("h1", { tabindex: -1 }, "My taste"), h("p", { class: "muted" }, counts.join(", ") || "no answers yet")), h("a", { class: "button", href: "#/rate" }, "Rate more")));
+  if (!taste.most.length) {
+    page.append(h("div", { class: "card empty" }, h("h2", {}, "Nothing is known of you yet"), h("p", { class: "muted" }, taste.problem ?? "Rate a few pictures, and this page fills."), h("a", { class: "button primary", href: "#/rate" }, "Rate pictures")));
+    return;
+  }
+  page.append(h("div", { class: "two" }, knownCard(taste), predictedCard(taste)));
+  const contradictions = contradictionsCard(app, taste);
+  if (contradictions) page.append(contradictions);
+  append(page,
+    row("You would like these most", "Of the pictures you have not rated.", taste.most, score),
+    row("… and these least", null, taste.least, score),
+    taste.more_than_others.length > 0 && row("You like these more than others do", "Your predicted rating beside everyone’s.", taste.more_than_others, beside),
+    taste.less_than_others.length > 0 && row("… and these less", null, taste.less_than_others, beside),
+    likesMore(taste),
+    row("Where it is unsure", "Rating pictures like these teaches most.", taste.unsure_about, (item) => [h("strong", {}, number(item.score, 1)), ` ± ${number(item.doubt, 1)}`]));
+}
+
+const score = (item) => [h("strong", {}, number(item.score, 1)), ` ± ${number(item.std, 1)}`];
+const beside = (item) => [h("strong", {}, number(item.score, 1)), ` · everyone ${number(item.everyone, 1)}`];
+
+function knownCard(taste) {
+  const known = taste.held_out;
+  const agreement = taste.self_agreement;
+  return h("section", { class: "card" }, h("h2", {}, "How well it predicts you"),
+    known ? [knownChart(known), h("p", { class: "small muted" }, sentence(known))]
+      : h("p", { class: "muted" }, "After six rated pictures with different ratings this says how well your ratings are predicted."),
+    agreement && h("p", { class: "small" }, `You agree with yourself: of ${plural(agreement.pairs, "picture")} shown twice you gave the same rating to ${agreement.same}; on average they differ by ${number(agreement.mean_difference, 1)}. No prediction can be steadier than you are.`),
+    h("p", { class: "small" }, taste.message), taste.notes.map((note) => h("p", { class: "note" }, note)));
+}
+
+function sentence(known) {
+  const sure = known.ci_low > 0 ? "It is better than guessing." : "It may be no better than guessing yet.";
+  const beats = known.everyone === null || known.everyone === undefined ? "" : known.ci_low > known.everyone ? " It knows you better than everyone’s taste does." : " Whether it beats everyone’s taste is open.";
+  return `Order predicted from your other ratings against the one you gave (rank correlation, cross-validated). ${sure}${beats}`;
+}
+
+function predictedCard(taste) {
+  return h("section", { class: "card" }, h("h2", {}, "Predicted and given"),
+    taste.predicted.length ? [predictedChart(taste.predicted, taste.scale), h("p", { class: "small muted" }, "Each point is a rating of yours, predicted from the others without it.")]
+      : h("p", { class: "muted" }, "Needs six rated pictures."));
+}
+
+function contradictionsCard(app, taste) {
+  if (!taste.contradictions.length) return null;
+  const items = taste.contradictions.map((item) => {
+    const line = h("span", {}, "You gave ", h("strong", {}, level(item.given)), `, expected ${number(item.predicted, 1)}`);
+    const figure = shot(item.thumb, line);
+    const change = h("select", { "aria-label": `Change your rating of ${item.id}`, onchange: async () => {
+      const value = Number(change.value);
+      try {
+        await post("/api/ratings", { person: app.person, id: newId(), image_id: item.id, score: value, replaces: true });
+        line.replaceChildren("Now ", h("strong", {}, level(value)), ", saved");
+      } catch (error) { app.say(error.message, true); }
+    } }, taste.scale.map((value) => h("option", { value, selected: value === item.given }, value === item.given ? `Keep ${level(value)}` : `Change to ${level(value)}`)));
+    figure.classList.add("wrap");
+    figure.append(change);
+    return figure;
+  });
+  return h("section", { class: "card" }, h("h2", {}, "These surprise it"), h("p", { class: "muted small" }, "Your other ratings point elsewhere. A slip, or a side of you it does not know: you decide."), h("div", { class: "strip" }, items));
+}
+
+function likesMore(taste) {
+  const fields = Object.entries(taste.likes_more);
+  if (!fields.length) return null;
+  return h("section", { class: "card" }, h("h2", {}, "More than others, by kind"), fields.map(([field, values]) => h("div", { class: "row" }, h("strong", {}, field), Object.entries(values).map(([value, more]) => h("span", { class: "badge" }, `${value} ${more > 0 ? "+" : ""}${number(more)}`)))));
+}
+
+function row(title, subtitle, items, caption) {
+  if (!items.length) return null;
+  return h("section", { class: "card" }, h("div", {}, h("h2", {}, title), subtitle && h("p", { class: "muted small" }, subtitle)), h("div", { class: "strip" }, items.map((item) => shot(item.thumb, caption(item)))));
+}

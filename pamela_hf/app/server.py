@@ -1,0 +1,164 @@
+"""The app as one server: pages, JSON endpoints and pictures on a `gradio.Server`, which is a FastAPI application with
+Gradio's queue, API clients, MCP and Space hosting (https://www.gradio.app/guides/server-mode)."""
+
+import os
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .base import BaseSource, default_store
+from .learner import Learner
+from .pictures import PictureFolder
+from .prompting import PromptRuns
+from .security import Access, Guard, is_loopback
+from .store import Store
+
+PAGES = Path(__file__).parent / "pages"
+KINDS = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+    ".png": "image/png",
+    ".webmanifest": "application/manifest+json",
+}
+
+
+@dataclass(frozen=True)
+class AppSettings:
+    """What an app is started with; see `pamela app --help`.
+
+    Attributes:
+        images: folder of pictures. model: folder or Hub id, or `None`: a blank base. encoder: of the images, or `None`.
+        store: file of the answers, or `None`: one for this folder in the home folder.
+        host, port: where it listens; on another host than this machine a token is asked for.
+        pipeline: Hub id or folder of a text-to-image pipeline, or "procedural".
+    """
+
+    images: str
+    model: str | None = None
+    encoder: str | None = None
+    store: str | None = None
+    host: str = "127.0.0.1"
+    port: int = 7860
+    pipeline: str = "procedural"
+
+
+class App:
+    """A running app; use it in a `with` statement, or call `serve`.
+
+    Args:
+        settings: see [`AppSettings`].
+
+    Raises:
+        ValueError: no pictures. StoreError: the answers' file cannot be written. ImportError: gradio is missing.
+    """
+
+    def __init__(self, settings: AppSettings):
+        try:
+            os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
+            from gradio import Server
+        except ImportError as error:
+            raise ImportError("The app needs gradio: pip install 'pamela_hf[app]'") from error
+        from .routes import build_router
+        from .routes.context import Context
+
+        self.settings = settings
+        path = Path(settings.store) if settings.store else default_store(settings.images)
+        self.folder = PictureFolder(settings.images)
+        self.store = Store(path)
+        source = BaseSource(settings.model, settings.encoder, path.with_suffix(".embeddings.safetensors"))
+        self.learner = Learner(self.folder, source, self.store)
+        runs = PromptRuns(path.with_suffix(".prompts"), settings.pipeline)
+        pages = {("/" if file.stem == "index" else f"/pages/{file.name}"): file for file in sorted(PAGES.iterdir())}
+        own = (*pages, "/api/", "/images/")
+        self.access = on_space(own) or Access.for_host(settings.host, own)
+        context = Context(self.store, self.learner, runs, is_loopback(settings.host), notice())
+        self.server = Server(title="pamela", docs_url=None, redoc_url=None, openapi_url=None)
+        self.server.include_router(build_router(context))
+        for route, file in pages.items():
+            self.server.add_api_route(route, _page(file), methods=["GET"], response_model=None)
+        self._explain_errors()
+        self.server.add_middleware(Guard, access=self.access)
+
+    def _explain_errors(self) -> None:
+        from fastapi.exceptions import HTTPException, RequestValidationError
+        from fastapi.responses import JSONResponse
+
+        from .store import AnswerError, StoreError
+
+        def say(status: int, text: str) -> JSONResponse:
+            return JSONResponse({"error": text, "saved": False}, status)
+
+        def invalid(request: Any, error: RequestValidationError) -> JSONResponse:
+            first = error.errors()[0]
+            return say(422, f"{'.'.join(map(str, first['loc'][1:]))}: {first['msg']}.")
+
+        handlers = self.server.exception_handlers
+        handlers[HTTPException] = lambda request, error: say(error.status_code, str(error.detail))
+        handlers[RequestValidationError] = invalid
+        handlers[AnswerError] = lambda request, error: say(409 if "own id" in str(error) else 422, str(error))
+        handlers[StoreError] = lambda request, error: say(507, str(error))
+
+    @property
+    def url(self) -> str:
+        host = f"[{self.settings.host}]" if ":" in self.settings.host else self.settings.host
+        token = f"/?token={self.access.token}" if self.access.token else ""
+        return f"http://{host}:{self.settings.port}{token}"
+
+    def __enter__(self) -> "App":
+        """Listens. Raises OSError: the port is taken."""
+        self.server.launch(
+            server_name=self.settings.host, server_port=self.settings.port, prevent_thread_lock=True, quiet=True,
+            share=False, inbrowser=False, ssr_mode=False, enable_monitoring=False, footer_links=[], _frontend=False,
+        )  # fmt: skip
+        self.learner.start()  # pictures can be rated before the model is loaded
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        if self.server.blocks is not None:
+            self.server.blocks.close(verbose=False)
+        self.learner.close()
+        self.store.close()
+
+
+def serve(settings: AppSettings) -> None:
+    """Runs the app until it is interrupted, and says where to open it once it answers."""
+    app = App(settings)
+    try:
+        with app:
+            print(f"Open {app.url}", flush=True)
+            print(f"Answers are kept in {app.store.path}", file=sys.stderr, flush=True)
+            while True:
+                time.sleep(3600)
+    except KeyboardInterrupt:
+        print("Stopped. Every answer that was shown as saved is in the file.", file=sys.stderr)
+
+
+def on_space(paths: tuple[str, ...]) -> Access | None:
+    """Access of a Space, whose proxy knows it by `SPACE_HOST` and shows it in a frame; `None` elsewhere."""
+    host = os.environ.get("SPACE_HOST")
+    if not host:
+        return None
+    hosts = ("127.0.0.1", "localhost", *host.lower().split(","))
+    return Access(paths, hosts, ancestors="'self' https://huggingface.co https://*.hf.space")
+
+
+def notice() -> str | None:
+    """What visitors of a Space should know: its disk is emptied at every restart unless storage is attached."""
+    if os.environ.get("SPACE_HOST") and not os.access("/data", os.W_OK):
+        return "This Space keeps nothing: answers are gone when it restarts. Export yours before you leave."
+    return None
+
+
+def _page(file: Path) -> Any:
+    from fastapi.responses import Response
+
+    kind = KINDS[file.suffix]
+
+    async def page() -> Response:
+        return Response(file.read_bytes(), media_type=kind, headers={"cache-control": "no-cache"})
+
+    return page

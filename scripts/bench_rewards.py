@@ -1,0 +1,166 @@
+"""What the adapters and the server cost beside the scorer: `python scripts/bench_rewards.py`.
+
+- each adapter against `score()` on the same batch of pictures;
+- the server under 32 clients at a time: its images a second as a share of the scorer's own on the same encoded files in
+  batches of 32; its 99th percentile at half that load against one forward of one image; and the memory of the process
+  before and after many requests.
+
+The encoder is a SigLIP of random weights: only its size matters. Everything runs on this machine, clients included.
+"""
+
+import argparse
+import base64
+import io
+import json
+import os
+import statistics
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import numpy as np
+import torch
+import uvicorn
+from PIL import Image
+from tokenizers import Tokenizer, models
+from transformers import PreTrainedTokenizerFast, SiglipConfig, SiglipModel
+from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
+
+from pamela_hf import PamelaConfig, PamelaProcessor, PamelaRewardModel
+from pamela_hf.rewards import PersonalReward, load_reward
+from pamela_hf.rewards.serving import ScoringService, create_app
+from pamela_hf.scoring import PamelaScorer
+
+
+def seconds(function: Callable[[], object], repeats: int = 5) -> float:
+    """Median of `repeats` runs after one to warm up."""
+    function()
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def scorer_with(layers: int, width: int) -> PamelaScorer:
+    """A reward with a SigLIP of random weights, images of 224 pixels."""
+    side = {"hidden_size": width, "intermediate_size": 4 * width, "num_hidden_layers": layers}
+    encoder = SiglipModel(
+        SiglipConfig(
+            text_config={**side, "vocab_size": 100, "projection_size": width, "num_attention_heads": 4},
+            vision_config={**side, "num_attention_heads": 4, "image_size": 224, "patch_size": 16},
+        )
+    )
+    config = PamelaConfig(
+        image_embed_dim=width, text_embed_dim=width, users=[f"p{i}" for i in range(100)], backbone="./encoder",
+        backbone_config=encoder.config.to_dict(), rating_scales={"rating": [1, 2, 3, 4, 5]},
+    )  # fmt: skip
+    model = PamelaRewardModel(config).eval()
+    model.set_backbone(encoder)
+    letters = {"<pad>": 0, **{chr(i): i for i in range(33, 100)}}
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(models.BPE(letters, [])), pad_token="<pad>", model_max_length=64
+    )
+    pictures = SiglipImageProcessorPil(size={"height": 224, "width": 224})
+    return PamelaScorer(model, PamelaProcessor(config, pictures, tokenizer))
+
+
+def bench_adapters(scorer: PamelaScorer, images: list[Image.Image]) -> dict[str, float]:
+    """Seconds of an adapter as a share of `score()`'s, on the same batch."""
+    pixels = np.stack([np.asarray(image) for image in images])
+    people = [{"user": f"p{i}"} for i in range(len(images))]
+    names = [row["user"] for row in people]
+    plain = seconds(lambda: scorer.score(images, user=names))
+    call = load_reward("callable", model=scorer)
+    arrays = seconds(lambda: scorer.score(pixels, user=names))
+    flow_grpo = load_reward("flow_grpo", model=scorer)("cpu")
+    return {
+        "callable / score()": seconds(lambda: call(images, None, people)) / plain,
+        "flow_grpo / score()": seconds(lambda: flow_grpo(pixels, [""] * len(images), people)) / arrays,
+    }
+
+
+def resident() -> float:
+    """Memory of this process, MiB."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def bench_server(scorer: PamelaScorer, images: list[Image.Image], requests: int, soak: int) -> dict[str, float]:
+    files = []
+    for image in images:
+        stream = io.BytesIO()
+        image.save(stream, "JPEG", quality=90)
+        files.append(stream.getvalue())
+    own = len(files) / seconds(lambda: scorer.score(files, user="p1"))
+    forward = seconds(lambda: scorer.score(files[:1], user="p1"))
+    bodies = [
+        json.dumps({"images": [base64.b64encode(file).decode()], "users": [f"p{i % 100}"]}).encode()
+        for i, file in enumerate(files)
+    ]
+    app = create_app(ScoringService(PersonalReward(scorer)))
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.05)
+    url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/v1/score"
+    headers = {"Content-Type": "application/json"}
+    with httpx.Client(limits=httpx.Limits(max_connections=64), timeout=120) as client:
+
+        def ask(i: int) -> float:
+            start = time.perf_counter()
+            assert client.post(url, content=bodies[i % len(bodies)], headers=headers).status_code == 200
+            return time.perf_counter() - start
+
+        with ThreadPoolExecutor(32) as clients:
+            list(clients.map(ask, range(64)))
+            start = time.perf_counter()
+            list(clients.map(ask, range(requests)))
+            rate = requests / (time.perf_counter() - start)
+            due = time.perf_counter()
+            waiting = []
+            for i in range(requests):
+                due += 2 / rate
+                time.sleep(max(0.0, due - time.perf_counter()))
+                waiting.append(clients.submit(ask, i))
+            latencies = [one.result() for one in waiting]
+            before = resident()
+            list(clients.map(ask, range(soak)))
+            after = resident()
+    server.should_exit = True
+    thread.join(20)
+    return {
+        "scorer, images/s": own,
+        "server at 32 clients, images/s": rate,
+        "server / scorer": rate / own,
+        "one forward, ms": 1000 * forward,
+        "p99 at half load, ms": 1000 * float(np.quantile(latencies, 0.99)),
+        "p99 / forward": float(np.quantile(latencies, 0.99)) / forward,
+        f"memory before {soak} requests, MiB": before,
+        "memory after, MiB": after,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--layers", type=int, default=6, help="of the encoder (6)")
+    parser.add_argument("--width", type=int, default=384, help="of the encoder (384)")
+    parser.add_argument("--requests", type=int, default=300, help="measured at each load (300)")
+    parser.add_argument("--soak", type=int, default=1000, help="requests between the two memory figures (1000)")
+    args = parser.parse_args()
+    torch.manual_seed(0)
+    rng = np.random.default_rng(0)
+    images = [Image.fromarray(rng.integers(0, 255, (256, 256, 3), np.uint8)) for _ in range(32)]
+    scorer = scorer_with(args.layers, args.width)
+    figures = bench_adapters(scorer, images) | bench_server(scorer, images, args.requests, args.soak)
+    for name, value in figures.items():
+        print(f"{name:40} {value:10.3f}")
+
+
+if __name__ == "__main__":
+    main()

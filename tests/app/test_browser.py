@@ -1,0 +1,325 @@
+"""The app's pages in a real browser, used as people use them. Needs Chromium (CHROMIUM=… says where) and playwright."""
+
+import csv
+import io
+import json
+import os
+import shutil
+import subprocess
+import tarfile
+
+import pytest
+from app_client import AppProcess, paint_pictures
+
+pytestmark = pytest.mark.browser
+playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install 'pamela_hf[dev]'")
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+PAGES = ("rate", "taste", "rank", "prompt", "study", "you")
+AXE = "axe-core@4.10.3"  # Deque's rules for accessible pages, MPL-2.0; taken from the npm registry when the test runs
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    return paint_pictures(tmp_path_factory.mktemp("pictures"), 60, 96)
+
+
+@pytest.fixture(scope="module")
+def arguments(pictures, reward_folder, tmp_path_factory):
+    return ("--images", pictures, "--model", reward_folder, "--store", tmp_path_factory.mktemp("store") / "taste.db")
+
+
+@pytest.fixture(scope="module")
+def app(arguments):
+    with AppProcess(*arguments) as started:
+        started.wait_ready()
+        yield started
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    if not CHROMIUM:
+        pytest.skip("needs Chromium: apt-get install chromium, or CHROMIUM=/path/to/it")
+    with playwright.sync_playwright() as running:
+        browser = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(app, chromium):
+    """Opens the app for a person in a window of their own; a request to another host or an error fails the test."""
+    contexts, problems = [], []
+
+    def opened(person: str | None = "ann", page: str = "rate", **options):
+        context = options.pop("context", None) or chromium.new_context(**options)
+        contexts.append(context)
+        tab = context.new_page()
+        tab.on("pageerror", lambda error: problems.append(str(error)))
+        tab.on("request", lambda request: f"127.0.0.1:{app.port}" in request.url or problems.append(request.url))
+        if person is not None:
+            tab.goto(f"{app.url}/pages/icon.svg")
+            tab.evaluate("name => localStorage.setItem('pamela.person', name)", person)
+        tab.goto(f"{app.url}/#/{page}")
+        return tab
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert not [problem for problem in problems if not problem.startswith(("blob:", "data:"))]
+
+
+def stored(app, person: str) -> list[tuple[str, float]]:
+    rows = csv.DictReader(io.StringIO(app.get("/api/export", person=person).decode()))
+    return [(row["image"], float(row["score"])) for row in rows]
+
+
+def shown(tab) -> str:
+    return tab.locator(".canvas img").first.get_attribute("src")
+
+
+def press(tab, key: str) -> None:
+    """Answers with a key, and waits for another picture."""
+    before = shown(tab)
+    tab.keyboard.press(key)
+    tab.wait_for_function("old => document.querySelector('.canvas img')?.getAttribute('src') !== old", arg=before)
+
+
+def wait_saved(tab) -> None:
+    tab.wait_for_function("() => !Object.keys(localStorage).some(key => key.startsWith('pamela.outbox/'))")
+
+
+def is_open(tab, heading: str) -> None:
+    tab.get_by_role("heading", name=heading, level=1).wait_for()
+
+
+def test_a_whole_visit(app, visit, pictures, tmp_path):
+    tab = visit(None)
+    tab.get_by_label("A name").or_(tab.get_by_label("Somebody else")).fill("Visitor")
+    tab.get_by_role("button", name="Begin").click()
+    for number in range(20):
+        tab.locator(".canvas img").first.wait_for()
+        press(tab, str(1 + number % 5))
+    wait_saved(tab)
+    assert [score for _, score in stored(app, "Visitor")] == [1 + number % 5 for number in range(20)]
+
+    press(tab, "z")  # the last picture comes back
+    assert len(stored(app, "Visitor")) == 19
+    press(tab, "4")
+    wait_saved(tab)
+
+    tab.get_by_role("link", name="My taste", exact=True).click()
+    tab.get_by_text("How well it predicts you").wait_for()
+    tab.get_by_text("You would like these most").wait_for()
+
+    tab.get_by_role("link", name="Rank").click()
+    tab.locator(".ranked li").first.wait_for()
+    first = tab.locator(".ranked figcaption").first.inner_text()
+    tab.get_by_label("Strength of my taste").fill("0")
+    tab.wait_for_function("old => document.querySelector('.ranked figcaption').innerText !== old", arg=first)
+    tab.get_by_role("button", name="My pictures").click()
+    tab.locator("input[type=file]").first.set_input_files(sorted(pictures.glob("*.png"))[:5])
+    tab.locator(".ranked li").nth(4).wait_for()
+    with tab.expect_download() as download:
+        tab.get_by_role("button", name="CSV").click()
+    download.value.save_as(tmp_path / "ranking.csv")
+    assert len((tmp_path / "ranking.csv").read_text().splitlines()) == 6
+
+    tab.get_by_role("link", name="Prompt").click()
+    tab.get_by_label("What should the picture show?").fill("a photo of a cat")
+    tab.get_by_role("button", name="Find the words").click()
+    tab.get_by_text("Before and after").wait_for(timeout=120_000)
+    assert tab.get_by_text("Simulated pictures").is_visible()
+
+    tab.get_by_role("link", name="You").click()
+    with tab.expect_download() as download:
+        tab.get_by_role("link", name="CSV").click()
+    download.value.save_as(tmp_path / "ratings.csv")
+    assert len((tmp_path / "ratings.csv").read_text().splitlines()) == 21
+    tab.get_by_role("button", name="Erase me").click()
+    tab.get_by_role("dialog").get_by_role("button", name="Erase").click()
+    tab.get_by_text("20 answers and 1 prompt run erased").wait_for()
+    assert stored(app, "Visitor") == []
+
+
+def test_keyboard_alone(app, visit):
+    tab = visit(None)
+    tab.get_by_role("dialog").wait_for()
+    tab.keyboard.type("Keys")
+    tab.keyboard.press("Enter")
+    tab.locator(".canvas img").first.wait_for()
+    for key in "5241":
+        press(tab, key)
+
+    def reach(name: str) -> None:
+        for _ in range(40):
+            tab.keyboard.press("Tab")
+            if tab.evaluate("document.activeElement.textContent").strip() == name:
+                return
+        raise AssertionError(f"{name} cannot be reached with Tab")
+
+    reach("Pairs")
+    tab.keyboard.press("Enter")
+    for key in ("ArrowLeft", "ArrowRight", "ArrowUp"):
+        press(tab, key)
+    reach("Nine")
+    tab.keyboard.press("Enter")
+    tab.locator(".nine").wait_for()
+    tab.keyboard.press("3")
+    reach("I like 1 of 9")
+    press(tab, "Enter")
+    wait_saved(tab)
+    taste = app.get("/api/taste", person="Keys")
+    assert (taste["ratings"], taste["choices"], taste["likes"]) == (4, 3, 9)
+    tab.keyboard.press("Shift+Tab")
+    tab.evaluate("document.querySelector('.brand').focus()")
+    reach("My taste")
+    tab.keyboard.press("Enter")
+    is_open(tab, "My taste")
+    assert tab.evaluate("document.activeElement.tagName") == "H1", "what was opened has the focus"
+
+
+def test_on_a_phone_by_touch(app, visit):
+    tab = visit("Thumb", viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    tab.locator(".canvas img").first.wait_for()
+    before = shown(tab)
+    tab.get_by_role("button", name="4", exact=True).tap()
+    tab.wait_for_function("old => document.querySelector('.canvas img')?.getAttribute('src') !== old", arg=before)
+    box, before = tab.locator(".canvas").bounding_box(), shown(tab)
+    touch = tab.context.new_cdp_session(tab)
+    y = box["y"] + box["height"] / 2
+    steps = [("touchStart", 195), *(("touchMove", x) for x in range(205, 350, 20)), ("touchEnd", None)]
+    for kind, x in steps:
+        points = [] if x is None else [{"x": x, "y": y}]
+        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+    tab.wait_for_function("old => document.querySelector('.canvas img')?.getAttribute('src') !== old", arg=before)
+    wait_saved(tab)
+    assert [score for _, score in stored(app, "Thumb")] == [4, 5], "a swipe to the right is the highest rating"
+    for page in PAGES:
+        tab.goto(f"{app.url}/#/{page}")
+        tab.wait_for_timeout(400)
+        width = tab.evaluate("document.documentElement.scrollWidth")
+        assert width <= 390, f"{page} is {width} px wide"
+        small = tab.evaluate(
+            """() => [...document.querySelectorAll('main button, main a.button, nav a')].filter(one => {
+                const box = one.getBoundingClientRect(); return box.width && (box.height < 40 || box.width < 40);
+            }).map(one => one.textContent)"""
+        )
+        assert not small, f"{page}: too small for a thumb: {small}"
+
+
+def test_a_tab_closed_while_nothing_could_be_saved_loses_nothing(app, visit):
+    tab = visit("Closed")
+    tab.locator(".canvas img").first.wait_for()
+    tab.route("**/api/ratings", lambda route: route.abort())
+    for key in "135":
+        press(tab, key)
+    tab.get_by_text("not saved").first.wait_for()
+    assert stored(app, "Closed") == [] and "Saved" not in tab.locator(".saved").inner_text()
+    tab.close()
+    again = visit("Closed", context=tab.context)
+    wait_saved(again)
+    assert [score for _, score in stored(app, "Closed")] == [1, 3, 5]
+
+
+def test_the_server_killed_and_started_again(arguments, app, visit):
+    tab = visit("Killed")
+    tab.locator(".canvas img").first.wait_for()
+    for key in "12":
+        press(tab, key)
+    wait_saved(tab)
+    app.kill()
+    for key in "345":
+        press(tab, key)  # the next pictures are loaded already
+    tab.get_by_text("not saved").first.wait_for()
+    started = AppProcess(*arguments, port=app.port)
+    app.process, app.log = started.process, started.log  # the fixture ends this one
+    app.wait_ready()
+    wait_saved(tab)
+    tab.wait_for_function("() => document.querySelector('.saved').textContent === 'Saved'")
+    assert [score for _, score in stored(app, "Killed")] == [1, 2, 3, 4, 5]
+
+
+def test_two_tabs_of_one_person(app, visit):
+    first = visit("Twice")
+    second = visit("Twice", context=first.context)
+    for tab in (first, second):
+        tab.locator(".canvas img").first.wait_for()
+    for number in range(6):
+        press((first, second)[number % 2], "3")
+    for tab in (first, second):
+        wait_saved(tab)
+    assert len(stored(app, "Twice")) == 6
+
+
+@pytest.mark.parametrize("name", ["عائشة الزهراء", "🦊🌸", "<img src=x onerror=alert(1)>"])
+def test_names_of_every_kind(app, visit, name):
+    tab = visit(None)
+    tab.get_by_role("dialog").wait_for()
+    tab.keyboard.type(name)
+    tab.keyboard.press("Enter")
+    tab.locator(".canvas img").first.wait_for()
+    press(tab, "5")
+    wait_saved(tab)
+    assert len(stored(app, name)) == 1
+    assert tab.locator(".person").inner_text() == name, "as text, not as HTML"
+
+
+@pytest.fixture(scope="module")
+def axe(tmp_path_factory) -> str:
+    """The source of axe-core."""
+    if not shutil.which("npm"):
+        pytest.skip(f"needs npm to fetch {AXE}")
+    place = tmp_path_factory.mktemp("axe")
+    done = subprocess.run(["npm", "pack", AXE], cwd=place, capture_output=True, text=True, timeout=120)
+    packed = list(place.glob("*.tgz"))
+    if done.returncode or not packed:
+        pytest.skip(f"npm did not give {AXE}: {done.stderr[-200:]}")
+    with tarfile.open(packed[0]) as archive:
+        return archive.extractfile("package/axe.min.js").read().decode()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious(app, visit, axe, scheme):
+    person = f"Axe {scheme}"
+    for number, image in enumerate(app.get("/api/next", person=person, n=10)["images"]):
+        app.post("/api/ratings", person=person, id=str(number), image_id=image["id"], score=1 + number % 5)
+    tab = visit(person, color_scheme=scheme)
+    found = {}
+    for page in ("rate", *PAGES):
+        tab.goto(f"{app.url}/#/{page}")
+        tab.wait_for_function("() => !/Looking at|Scoring/.test(document.querySelector('main').innerText)")
+        tab.wait_for_timeout(300)
+        tab.evaluate(axe)
+        violations = tab.evaluate("async () => (await axe.run()).violations")
+        serious = [one for one in violations if one["impact"] in ("serious", "critical")]
+        if serious:
+            found[page] = [(one["id"], [node["html"][:120] for node in one["nodes"][:3]]) for one in serious]
+    assert not found, json.dumps(found, indent=1)
+
+
+def test_a_key_brings_the_next_picture_at_once(app, visit):
+    tab = visit("Fast")
+    tab.locator(".canvas img").first.wait_for()
+    tab.wait_for_timeout(800)
+    seconds = tab.evaluate(
+        """async () => {
+            const found = [];
+            for (let i = 0; i < 40; i++) {
+                const old = document.querySelector('.canvas img'), start = performance.now();
+                const key = String(1 + i % 5);
+                document.body.dispatchEvent(new KeyboardEvent("keydown", {code: `Digit${key}`, key, bubbles: true}));
+                for (;;) {
+                    await new Promise(resolve => requestAnimationFrame(resolve));
+                    const now = document.querySelector('.canvas img');
+                    if (now && now !== old && now.complete && now.naturalWidth) break;
+                }
+                found.push(performance.now() - start);
+                await new Promise(resolve => setTimeout(resolve, 150));
+            }
+            return found.sort((a, b) => a - b);
+        }"""
+    )
+    print(f"key to next picture: median {seconds[20]:.0f} ms, 95 % {seconds[37]:.0f} ms")
+    wait_saved(tab)
+    assert len(stored(app, "Fast")) == 40
+    assert seconds[37] <= 100

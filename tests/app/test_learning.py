@@ -1,0 +1,143 @@
+"""What the app learns and shows, without a server: the order of pictures, rankings, what is said of a person."""
+
+import json
+
+import numpy as np
+import pytest
+
+from pamela_hf import PamelaRewardModel, PamelaScorer
+from pamela_hf.app.answers import Answers
+from pamela_hf.app.base import Base
+from pamela_hf.app.order import TEACHING, diverse_order, suggested_order
+from pamela_hf.app.ranking import STRENGTHS, WEIGHTS, diverse_best, near_duplicates, score_grid
+from pamela_hf.app.security import Access
+from pamela_hf.app.store import Answer, StudyAnswer
+from pamela_hf.app.study import CHECK, study_csv, summary
+from pamela_hf.app.taste import contradictions, finite, held_out_predictions, self_agreement
+from pamela_hf.embeddings import Embeddings
+from pamela_hf.folder_cache import EncoderSource
+
+
+@pytest.fixture(scope="module")
+def base() -> Base:
+    """A blank base of 120 pictures in four groups; nothing of it needs an encoder."""
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(4, 12)) * 3
+    features = (centres[np.arange(120) % 4] + rng.normal(size=(120, 12))).astype(np.float32)
+    embeddings = Embeddings([f"{i:03d}.png" for i in range(120)], features)
+    return Base(PamelaScorer(PamelaRewardModel.blank(embeddings)), embeddings, EncoderSource("none"), True)
+
+
+def rated(base: Base, count: int, liked: int = 0) -> Answers:
+    """Ratings of somebody who likes one of the groups."""
+    return Answers([(f"{i:03d}.png", 5 if i % 4 == liked else 1 + i % 2) for i in range(count)], [], [])
+
+
+def test_diverse_pictures_come_first(base):
+    order = diverse_order(base.embeddings.image_embeds, 8)
+    assert len(set(order)) == 8
+    assert {row % 4 for row in order[:4]} == {0, 1, 2, 3}, "one of each group"
+    assert len(diverse_order(np.ones((5, 3), np.float32), 8)) == 5, "equal pictures are all shown once"
+
+
+def test_suggestions_teach_and_now_and_then_please(base):
+    head = rated(base, 20).fit(base, "ann")
+    scores, _ = base.scores(base.embeddings.image_embeds, [head])
+    order, enough, message = suggested_order(base, head, range(20, 120), scores[:, 0], seed=0)
+    assert len(order) == len(set(order)) > TEACHING and isinstance(enough, bool) and message
+    assert not set(order) & {f"{i:03d}.png" for i in range(20)}
+    fresh = sorted(range(20, 120), key=lambda row: -scores[row, 0])[:12]
+    assert any(base.positions[id] in fresh for id in order[:6]), "a likely favourite early on"
+
+
+def test_the_grid_holds_everyone_oneself_and_the_other(base):
+    ann, bob = rated(base, 24, 0).fit(base, "ann"), rated(base, 24, 1).fit(base, "bob")
+    features = base.embeddings.image_embeds[:30]
+    grid = score_grid(base, features, ann, bob)
+    assert grid.scores.shape == (30, len(WEIGHTS), len(STRENGTHS))
+    both, _ = base.scores(features, [ann, bob, None])
+    one = STRENGTHS.index(1.0)
+    for column, (weight, strength) in enumerate([(0, one), (len(WEIGHTS) - 1, one), (0, STRENGTHS.index(0.0))]):
+        np.testing.assert_allclose(grid.scores[:, weight, strength], both[:, column], atol=1e-5)
+    assert (grid.doubt > 0).all() and score_grid(base, features, None).doubt.max() == 0
+    few = score_grid(base, features, rated(base, 6).fit(base, "new"))
+    assert few.doubt.mean() > grid.doubt.mean(), "fewer answers, more doubt"
+
+
+def test_the_best_that_differ_are_of_several_groups(base):
+    features = base.embeddings.image_embeds
+    scores = np.where(np.arange(120) % 4 == 0, 5.0, 4.0)
+    assert len({row % 4 for row in diverse_best(features, scores, 6)}) >= 3
+    assert diverse_best(features[:0], scores[:0]) == []
+
+
+def test_near_duplicates_share_a_group():
+    features = np.random.default_rng(0).normal(size=(4, 8)).astype(np.float32)
+    groups = near_duplicates(np.concatenate([features, features[:1] * 1.01]))
+    assert groups[0] == groups[4] and len(set(groups)) == 4
+    assert near_duplicates(features, [0, 1, 2**63, 2**40 - 1])[:2] == [0, 0], "by hash, one bit apart"
+
+
+def test_predictions_do_not_know_the_rating_they_are_held_against(base):
+    answers = rated(base, 40)
+    predicted = held_out_predictions(base, answers)
+    given, expected = np.array([predicted[f"{i:03d}.png"] for i in range(40)]).T
+    assert np.corrcoef(given, expected)[0, 1] > 0.6
+    slipped = Answers([("000.png", 1), *answers.ratings[1:]], [], [])
+    assert contradictions(held_out_predictions(base, slipped), base.levels)[0] == "000.png", "of a group that is liked"
+    assert held_out_predictions(base, rated(base, 4)) == {}
+
+
+def test_agreement_with_oneself_counts_pictures_shown_again():
+    answers = [Answer(str(i), "rating", f"{i}", score=1 + i % 5) for i in range(8)]
+    assert self_agreement(answers) is None
+    again = [Answer(f"again {i}", "rating", f"{i}", score=1 + (i + i // 6) % 5, again=True) for i in range(8)]
+    found = self_agreement([*answers, *again])
+    assert (found["pairs"], found["same"]) == (8, 6) and 0 < found["mean_difference"] < 2 and -1 <= found["srocc"] <= 1
+
+
+def test_answers_about_pictures_that_are_gone_are_left_out(base):
+    kept = Answer("a", "rating", "001.png", score=4.0)
+    tie = Answer("c", "choice", "001.png", "002.png", 0.5)
+    gone = [Answer("b", "rating", "gone.png", score=1), Answer("d", "choice", "001.png", "gone.png")]
+    answers = Answers.of([kept, *gone, tie, Answer("e", "skip", "003.png")], base.positions)
+    assert answers.ratings == [("001.png", 4.0)] and len(answers) == 1, "a tie says which is liked more of neither"
+
+
+def test_json_has_no_nan():
+    value = finite({"a": float("nan"), "b": [np.float32(1.5), (np.inf, np.int64(3))], 4: None})
+    assert value == {"a": None, "b": [1.5, [None, 3]], "4": None}
+
+
+@pytest.mark.parametrize(
+    ("host", "known"),
+    [
+        ("127.0.0.1:7860", True), ("localhost", True), ("[::1]:80", True), ("evil.example", False), ("", False),
+        ("127.0.0.1.evil.example", False), ("192.168.1.4", False), ("localhost.evil.example:7860", False),
+    ],
+)  # fmt: skip
+def test_hosts_on_loopback(host, known):
+    assert Access.for_host("127.0.0.1", ("/",)).knows_host(host) is known
+
+
+def test_paths_are_an_allow_list():
+    access = Access(("/", "/pages/main.js", "/api/"))
+    assert access.has_path("/") and access.has_path("/api/next") and access.has_path("/pages/main.js")
+    for path in ("/pages/", "/pages/main.js/..", "/gradio_api/file=/etc/passwd", "/gradio_api/upload", "/x", "//"):
+        assert not access.has_path(path), path
+    other = Access.for_host("0.0.0.0", ("/",))
+    assert len(other.token) >= 20 and other.knows_host("192.168.1.4:7860") and not other.knows_host("evil.example")
+
+
+def test_a_study_leaves_out_who_does_not_look():
+    def answer(person: str, number: int, left: str, choice: str) -> tuple[str, StudyAnswer]:
+        shown = {"left": {"condition": left, "image": "a"}, "right": {"condition": "none", "image": "b"}}
+        trial = {"id": f"{number}", "pair": f"{number}", "prompt": "=a cat", **shown}
+        return person, StudyAnswer(f"{number}", json.dumps(trial), choice)
+
+    answers = [answer("looks", 0, "self", "left"), answer("looks", 1, CHECK, "right")]
+    answers += [answer("clicks", 0, "self", "left"), answer("clicks", 1, CHECK, "left")]
+    passed = [(row["person"], row["passed"], row["checks"]) for row in summary(answers)]
+    assert passed == [("looks", 1, 1), ("clicks", 0, 1)]
+    lines = study_csv(answers).splitlines()
+    assert len(lines) == 2 and lines[1].startswith("looks,self,none,left,'=a cat,")
