@@ -7,6 +7,7 @@ they come from); without it the accuracy benchmark is left out. Figures are of t
 """
 
 import argparse
+import importlib.util
 import json
 import subprocess
 import sys
@@ -32,49 +33,106 @@ def accuracy_table(result: dict) -> list[str]:
     return lines
 
 
-def speed_table(speed: dict, training: dict, hub: dict, accuracy: dict | None) -> list[str]:
+def speed_table(figures: dict[str, dict]) -> list[str]:
+    """A row a figure, beside the limit or the rival that was measured in the same run."""
     rows = []
-    if accuracy is not None:
+    if accuracy := figures.get("accuracy"):
         seconds = sum(accuracy["training_seconds"]) / len(accuracy["training_seconds"])
-        rows.append(("training on OASIS (29,251 ratings), whole process", f"{seconds:.0f} s"))
-        rows.append(("its peak memory", f"{accuracy['training_peak_mb']:.0f} MB"))
+        rows.append(("training on OASIS (29,251 ratings), whole process", f"{seconds:.0f} s", ""))
+        rows.append(("its peak memory", f"{accuracy['training_peak_mb']:.0f} MB", ""))
+    training = figures["training"]
     ratings, took = training["pamela_size_ratings"], training["pamela_size_training_seconds"]
-    rows.append((f"training at PAMELA's size ({ratings:,} simulated ratings)", f"{took:.0f} s"))
-    grid, share = speed["score_matrix_seconds"], speed["score_matrix_share_of_matmul"]
-    rows.append(("`score_matrix`, 900 images × 210 people", f"{grid:.2f} s"))
-    rows.append(("its rate, of this machine's matrix product", f"{share:.0%} of {speed['matmul_gflops']:.0f} GFLOP/s"))
-    rows.append(("one image for 200 people / for one, base-sized encoder", f"{speed['200_people_over_one']:.3f}"))
-    rows.append(("`import pamela_hf` beyond transformers' Auto classes", f"{speed['import_extra_ms']:.0f} ms"))
+    rows.append((f"training at PAMELA's size ({ratings:,} simulated ratings)", f"{took:.0f} s", ""))
+    rows += scoring_rows(figures["speed"])
+    rows += embedding_rows(figures["embedding"])
+    rows += hub_rows(figures["hub"])
+    if retrieval := figures.get("retrieval"):
+        rows += retrieval_rows(retrieval)
+    return ["| what | figure | limit or rival |", "|---|---|---|", *(f"| {' | '.join(row)} |" for row in rows)]
+
+
+def scoring_rows(speed: dict) -> list[tuple[str, str, str]]:
+    share, product = speed["score_matrix_share_of_matmul"], f"matrix product: {speed['matmul_gflops']:.0f} GFLOP/s"
+    times = speed["pairs_over_one_at_a_time"]
+    return [
+        ("`score_matrix`, 900 images × 210 people", f"{speed['score_matrix_seconds']:.2f} s", ""),
+        ("its rate, of the matrix product's", f"{share:.0%}", product),
+        (
+            "a million pairs at that rate",
+            f"{speed['million_pairs_seconds']:.1f} s",
+            f"one at a time: {times:.0f} × as long",
+        ),
+        ("time ∝ pairs to the power of", f"{speed['score_matrix_slope']:.2f}", "1"),
+        ("one image for 200 people / for one, base-sized encoder", f"{speed['200_people_over_one']:.3f}", "1"),
+        ("`import pamela_hf` beyond transformers' Auto classes", f"{speed['import_extra_ms']:.0f} ms", ""),
+    ]
+
+
+def embedding_rows(embedding: dict) -> list[tuple[str, str, str]]:
+    limit = f"encoder alone: {embedding['encoder_images_per_second']:.1f} images/s"
+    rows = []
+    for kind, what in (("fast", "12-megapixel JPEGs, `--fast-decoding`"), ("full", "the same at their full size")):
+        rate, over = embedding[f"{kind}_images_per_second"], embedding[f"{kind}_over_encoder"]
+        alone = f"decoding alone: {embedding[f'decoding_{kind}_images_per_second']:.1f}"
+        rows.append((f"embedding {what}, base-sized encoder", f"{rate:.1f} images/s ({over:.2f})", f"{limit}; {alone}"))
+    return rows
+
+
+def hub_rows(hub: dict) -> list[tuple[str, str, str]]:
     size = f"{hub['images']:,} images, {hub['ratings']:,} ratings"
-    rows.append((f"export of {size} (simulated)", f"{hub['export_seconds']:.0f} s"))
-    rows.append(("its peak memory; the repository", f"{hub['export_peak_mb']:.0f} MB; {hub['repository_mb']:.0f} MB"))
-    rows.append(("`images` + `ratings` over `images`", f"{hub['both_over_images']:.3f}"))
-    rows.append(("bytes that `ratings` alone touches", f"{hub['ratings_only_mb']:.1f} MB"))
     ratios = [hub[f"{kind}_over_encoder"] for kind in ("from_pretrained", "load", "first_image_load")]
     what = "`from_pretrained`; with the encoder; and a first image: over the encoder alone, base-sized"
-    rows.append((what, "; ".join(f"{ratio:.2f}" for ratio in ratios)))
-    return ["| what | figure |", "|---|---|", *(f"| {what} | {figure} |" for what, figure in rows)]
+    return [
+        (f"export of {size} (simulated)", f"{hub['export_seconds']:.0f} s", ""),
+        ("its peak memory; the repository", f"{hub['export_peak_mb']:.0f} MB; {hub['repository_mb']:.0f} MB", ""),
+        ("`images` + `ratings` over `images`", f"{hub['both_over_images']:.3f}", "1"),
+        ("bytes that `ratings` alone touches", f"{hub['ratings_only_mb']:.1f} MB", ""),
+        (what, "; ".join(f"{ratio:.2f}" for ratio in ratios), "1"),
+    ]
+
+
+def retrieval_rows(found: dict) -> list[tuple[str, str, str]]:
+    brute = f"brute force: {found['brute_force_ms'] / 1e3:.1f} s"
+    return [
+        (f"search of {found['images']:,} images: recall@100", f"{found['recall_at_100']:.3f}", "brute force: 1"),
+        ("a person's first search", f"{found['first_ms_median']:.0f} ms", brute),
+        ("another search for the same person", f"{found['again_ms_median']:.0f} ms", brute),
+        ("building the index", f"{found['build_seconds']:.0f} s", ""),
+        ("its size, of the features' own", f"{found['index_over_features']:.2f}", "1"),
+    ]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data/oasis_beauty"))
     parser.add_argument("--output", type=Path, default=Path("runs/bench"))
+    parser.add_argument("--demo", type=Path, default=Path("runs/demo"), help="what `make demo` wrote")
     args = parser.parse_args()
     args.output.mkdir(parents=True, exist_ok=True)
-    files = {name: args.output / f"{name}.json" for name in ("accuracy", "training", "speed", "hub")}
-    accuracy = None
+    files = {
+        name: args.output / f"{name}.json"
+        for name in ("accuracy", "training", "speed", "embedding", "hub", "retrieval")
+    }
+    for file in files.values():
+        file.unlink(missing_ok=True)  # every figure of the table is of this run
     if args.data.is_dir():
         run("accuracy", "--data", str(args.data), "--splits", SPLITS, "--output", str(files["accuracy"]))
-        accuracy = json.loads(files["accuracy"].read_text())
     else:
         print(f"--data {args.data} is not there: no accuracy benchmark.")
     run("training", "--output", str(files["training"]))
     run("speed", "--output", str(files["speed"]))
+    run("embedding", "--output", str(files["embedding"]))
     run("metrics")
     run("hub", "--output", str(files["hub"]))
-    speed, training, hub = (json.loads(files[name].read_text()) for name in ("speed", "training", "hub"))
-    tables = [*(accuracy_table(accuracy) if accuracy else []), "", *speed_table(speed, training, hub, accuracy)]
+    if args.demo.is_dir() and importlib.util.find_spec("lance"):
+        demo = ["--model", str(args.demo / "model"), "--features", str(args.demo / "ratings")]
+        run("retrieval", *demo, "--judged", "10", "--output", str(files["retrieval"]))
+    else:
+        print(f"No retrieval benchmark: it needs {args.demo} (make demo) and pamela_hf[retrieval].")
+    figures = {name: json.loads(file.read_text()) for name, file in files.items() if file.exists()}
+    (args.output / "bench.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    accuracy = accuracy_table(figures["accuracy"]) if "accuracy" in figures else []
+    tables = [*accuracy, "", *speed_table(figures)]
     (args.output / "table.md").write_text("\n".join(tables) + "\n", encoding="utf-8")
     print("\n" + "\n".join(tables) + f"\n\nWritten to {args.output / 'table.md'}")
 

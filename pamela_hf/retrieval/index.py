@@ -320,7 +320,8 @@ def _reader(first: Any, rest: Iterator[Any], schema: Any = None) -> Any:
 
 
 def _partitions(n: int) -> int:
-    return max(1, round(n**0.5))
+    # training takes as long as their number squared; this many hold a few hundred to a few thousand images each
+    return max(1, round(n**0.5 / 2))
 
 
 def _build(data: Any) -> None:

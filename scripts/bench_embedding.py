@@ -1,0 +1,120 @@
+"""How busy embedding keeps the encoder: `python scripts/bench_embedding.py`.
+
+JPEGs of 12 megapixels, decoded, preprocessed and encoded by `compute_embeddings` with a SigLIP2-base-sized encoder at
+224 pixels (random weights: only its size matters here), against the bare forward on pixels that are prepared already,
+both in turns in this run; and decoding with preprocessing alone, in one process.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from transformers import SiglipConfig, SiglipImageProcessorPil, SiglipModel
+
+from pamela_hf.encoder import FrozenEncoder, compute_embeddings
+from pamela_hf.files.images import open_image_checked
+
+SIZE = (4032, 3024)
+
+
+def photographs(folder: Path, n: int) -> list[str]:
+    """n JPEG files that differ, of four different pictures: smooth shapes with the noise of a camera."""
+    rng, names = np.random.default_rng(0), []
+    pictures = []
+    for number in range(4):
+        shapes = Image.fromarray(rng.integers(0, 255, (24, 32, 3), np.uint8)).resize(SIZE, Image.Resampling.BICUBIC)
+        grain = rng.integers(-6, 7, (SIZE[1], SIZE[0], 1), np.int16)
+        picture = (np.asarray(shapes, np.int16) + grain).clip(0, 255).astype(np.uint8)
+        path = folder / f"picture{number}"
+        Image.fromarray(picture).save(path, "JPEG", quality=90)
+        pictures.append(path.read_bytes())
+        path.unlink()
+    for number in range(n):
+        data, comment = pictures[number % 4], f"{number:08d}".encode()
+        # a comment (marker FF FE) after the start mark makes each file another one
+        marked = data[:2] + b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment + data[2:]
+        (folder / f"{number:05d}.jpg").write_bytes(marked)
+        names.append(f"{number:05d}.jpg")
+    return names
+
+
+def base_sized_encoder(device: str) -> FrozenEncoder:
+    size = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
+    vision = {**size, "image_size": 224, "patch_size": 16}
+    text = {**size, "num_hidden_layers": 1, "vocab_size": 64}
+    encoder = FrozenEncoder.__new__(FrozenEncoder)
+    model = SiglipModel(SiglipConfig(vision_config=vision, text_config=text)).to(device).requires_grad_(False).eval()
+    encoder._take(model, SiglipImageProcessorPil(size={"height": 224, "width": 224}), None)
+    encoder.name, encoder.revision, encoder.preprocessing = "simulated/base", "0", "0"
+    encoder.embed_prompts = lambda prompts: np.zeros((len(prompts), 768), np.float32)  # there are no prompts here
+    return encoder
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=200)
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--output", help="JSON file to write as well")
+    args = parser.parse_args()
+    encoder = base_sized_encoder(args.device)
+    pixels = torch.randn(args.batch_size, 3, 224, 224)
+    rates: dict[str, list[float]] = {"bare": [], "full": [], "fast": [], "in_process": []}
+
+    def bare() -> None:
+        start = time.perf_counter()
+        for _ in range(max(1, args.images // args.batch_size // 4)):
+            encoder.encode_batch({"pixel_values": pixels}).cpu()
+        done = args.batch_size * max(1, args.images // args.batch_size // 4)
+        rates["bare"].append(done / (time.perf_counter() - start))
+
+    encoder.encode_batch({"pixel_values": pixels})
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        ids = photographs(folder, args.images)
+        bare()
+        for kind, options in (
+            ("fast", {"fast_decoding": True}),
+            ("full", {}),
+            ("in_process", {"fast_decoding": True, "workers": 0}),
+        ):
+            start = time.perf_counter()
+            compute_embeddings(
+                encoder, ids, folder.joinpath, [None] * len(ids), folder / f"{kind}.safetensors", args.batch_size,
+                progress=False, **options,
+            )  # fmt: skip
+            rates[kind].append(len(ids) / (time.perf_counter() - start))
+            bare()
+        decoding = {}
+        for kind, side in (("fast", 2 * encoder.image_side()), ("full", None)):
+            start = time.perf_counter()
+            for one in ids[:8]:
+                encoder.prepare_images([open_image_checked(folder / one, smallest_side=side)])
+            decoding[kind] = min(8, len(ids)) / (time.perf_counter() - start)
+    limit = float(np.mean(rates["bare"]))
+    result = {
+        "images": args.images,
+        "threads": torch.get_num_threads(),
+        "device": args.device,
+        "encoder_images_per_second": limit,
+        "encoder_slowest": min(rates["bare"]),
+        "encoder_fastest": max(rates["bare"]),
+    }
+    for kind in ("fast", "full", "in_process"):
+        result[f"{kind}_images_per_second"] = rates[kind][0]
+        result[f"{kind}_over_encoder"] = rates[kind][0] / limit
+    for kind, rate in decoding.items():
+        result[f"decoding_{kind}_images_per_second"] = rate
+    text = json.dumps({key: round(value, 4) if isinstance(value, float) else value for key, value in result.items()})
+    print(text)
+    if args.output:
+        Path(args.output).write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
