@@ -306,7 +306,7 @@ def _check_names(name: str, values: Any, most: int) -> None:
 
 def _check_entry(name: str, key: Any, values: Any) -> None:
     """Raises ValueError unless an entry of a mapping is what that mapping holds."""
-    if not (_is_name(key) or (name == "releases" and key == "")):
+    if not (_is_name(key) or (name in ("releases", "rating_scales") and key == "")):
         raise ValueError(f"{name} has the key {_shown(key)}; allowed: texts of 1 to {_LONGEST_NAME} printable letters.")
     if name == "releases":
         if not isinstance(values, dict) or len(values) > 8 or not all(map(_is_name, values.values())):
