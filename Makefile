@@ -23,7 +23,7 @@ browser: $(STAMP)
 	$(BIN)/python -m pytest -m browser
 
 faults: $(STAMP)
-	$(BIN)/python scripts/faults.py --output runs/faults
+	$(BIN)/python tests/run_faults.py --output runs/faults
 
 # the lower bounds of setup.cfg, in a second environment
 test-oldest: .venv-oldest/.installed

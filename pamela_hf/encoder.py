@@ -1,19 +1,21 @@
 """The frozen image–text encoder: the only place that turns images and prompts into features."""
 
 import hashlib
-import io
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 import torch
+from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from .embeddings import EmbeddingError, Embeddings, load_embeddings
-from .files.images import open_image_checked
+from .files.images import ImageError, open_image_checked
 from .files.locations import folder_or_repository
 from .files.writing import claimed
 from .model.configuration_pamela import LOCAL_ENCODER
@@ -155,7 +157,7 @@ class FrozenEncoder:
         return self.encode_prompts(prompts).cpu().numpy()
 
     def _embed_images(self, images: list[Any]) -> np.ndarray:
-        return self._encode(self.prepare_images(images)).cpu().numpy()
+        return self.encode_batch(self.prepare_images(images)).cpu().numpy()
 
     def prepare_images(self, images: Sequence[Any]) -> dict[str, torch.Tensor]:
         """What the encoder takes of upright RGB PIL images, on the CPU: `pixel_values (B, …)`, and what else it needs.
@@ -164,13 +166,13 @@ class FrozenEncoder:
 
     def encode_images(self, images: Sequence[Any]) -> torch.Tensor:
         """Features `(B, D)` float32 of upright RGB PIL images, on the encoder's device."""
-        return in_halves(lambda part: self._encode(self.prepare_images(part)), images, torch.cat)
+        return in_halves(lambda part: self.encode_batch(self.prepare_images(part)), images, torch.cat)
 
     def encode_prepared(self, prepared: Sequence[Mapping[str, torch.Tensor]]) -> torch.Tensor:
         """Features `(B, D)` float32, on the encoder's device, of B images, each as [`prepare_images`] made it."""
 
         def encode(part: list[Mapping[str, torch.Tensor]]) -> torch.Tensor:
-            return self._encode({name: torch.cat([one[name] for one in part]) for name in part[0]})
+            return self.encode_batch({name: torch.cat([one[name] for one in part]) for name in part[0]})
 
         return in_halves(encode, prepared, torch.cat)
 
@@ -178,13 +180,51 @@ class FrozenEncoder:
         """Features `(B, Dt)` float32 of prompts, on the encoder's device."""
         return in_halves(self._encode_prompts, prompts, torch.cat)
 
+    def image_side(self) -> int:
+        """Pixels of the longer side of what the encoder takes of an image; of one that keeps an image's shape, of a
+        square."""
+        processor = self.image_processor
+        size = getattr(processor, "crop_size", None) or getattr(processor, "size", None) or {}
+        sides = [value for key, value in dict(size).items() if key in ("height", "width", "shortest_edge")]
+        patches, patch = getattr(processor, "max_num_patches", None), getattr(processor, "patch_size", None)
+        if patches and isinstance(patch, int):
+            sides = [round(patches**0.5) * patch]
+        return max([int(side) for side in sides if side], default=448)
+
     @torch.no_grad()
-    def _encode(self, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    def encode_batch(self, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Features `(B, D)` float32, on the encoder's device, of what [`prepare_images`] made of B images."""
         return encode_images(self.model, **inputs).float()
 
     @torch.no_grad()
     def _encode_prompts(self, prompts: list[str]) -> torch.Tensor:
         return encode_prompts(self.model, **tokenize_prompts(self.tokenizer, prompts, self.model.config)).float()
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """How [`compute_embeddings`] goes about it.
+
+    Attributes:
+        batch_size: images a forward pass.
+        workers: processes that read, decode and preprocess images while the encoder is busy; 0 = none, `None` = one a
+            core (at most 8) where there are some batches of images and the system can fork.
+        fast_decoding: JPEGs are decoded at a reduced size, of at least twice what the encoder takes: several times as
+            fast for photographs. Features then differ a little from those of `score`, which decodes all pixels.
+        progress: show a progress bar.
+    """
+
+    batch_size: int = 32
+    workers: int | None = None
+    fast_decoding: bool = False
+    progress: bool = True
+
+    def workers_for(self, images: int) -> int:
+        """The number of processes for so many images."""
+        if self.workers is not None:
+            return self.workers
+        can_fork = sys.platform == "linux"  # elsewhere a function that opens images would have to be sent to them
+        return min(8, os.cpu_count() or 1) if can_fork and images >= 4 * self.batch_size else 0
 
 
 def compute_embeddings(
@@ -195,82 +235,223 @@ def compute_embeddings(
     output: str | os.PathLike,
     batch_size: int = 32,
     progress: bool = True,
+    *,
+    workers: int | None = None,
+    fast_decoding: bool = False,
+    skipped: list[tuple[str, str]] | None = None,
 ) -> Embeddings:
     """Embeds every image and every prompt once and writes `output`; a run that was cut off goes on where it stopped.
 
+    Images are read, decoded and preprocessed by other processes while the encoder is busy. The same picture with the
+    same prompt, whatever it is called, is embedded once.
+
     Args:
         encoder: the frozen encoder.
-        image_ids: N unique ids. open_image: id → an open binary file or a path. prompts: N, `None` = no prompt.
+        image_ids: N unique ids.
+        open_image: id → an open binary file or a path.
+        prompts: N, `None` = no prompt.
         output: the file to write. Finished batches lie in `<output>.partial/` until it is complete; features already
             in `output` are kept where encoder, image and prompt are the same.
         batch_size: images a forward pass.
+        progress: show a progress bar.
+        workers: see [`Embedding`]. fast_decoding: see [`Embedding`].
+        skipped: a list that (id, reason) of images that cannot be read are added to; they are then left out. Default:
+            the first of them ends the run.
 
     Raises:
         ValueError: an image that cannot be read, named. EmbeddingError: `output` was made by another encoder.
         InUseError: another process embeds into `output`.
     """
     partial = Path(f"{os.fspath(output)}.partial")
+    how = Embedding(batch_size, workers, fast_decoding, progress)
     with claimed(partial):
-        return _compute_embeddings(
-            encoder, image_ids, open_image, prompts, Path(output), partial, batch_size=batch_size, progress=progress
+        run = _EmbeddingRun(encoder, Path(output), partial, how)
+        result = run.embed(image_ids, open_image, [p if p and p.strip() else None for p in prompts], skipped)
+        result.save(output)
+        shutil.rmtree(partial, ignore_errors=True)  # its lock is still held
+    return result
+
+
+class _EmbeddingRun:
+    """One run of [`compute_embeddings`]."""
+
+    def __init__(self, encoder: FrozenEncoder, output: Path, partial: Path, how: Embedding):
+        self.encoder, self.partial, self.how = encoder, partial, how
+        self.stamp = {"backbone": encoder.name, "revision": encoder.revision, "preprocessing": encoder.preprocessing}
+        self.done = _finished_parts(output, partial, self.stamp)
+        self.number = len(list(partial.glob("*.safetensors")))
+        self.queue: dict[str, tuple[dict[str, torch.Tensor], np.ndarray]] = {}  # by key: inputs, prompt's features
+
+    def embed(
+        self,
+        image_ids: Sequence[str],
+        open_image: Callable[[str], IO[bytes] | str | os.PathLike],
+        prompts: list[str | None],
+        skipped: list[tuple[str, str]] | None,
+    ) -> Embeddings:
+        if len(prompts) != len(image_ids):
+            raise ValueError(f"prompts has {len(prompts)} entries for {len(image_ids)} images; give one each.")
+        texts = _PromptFeatures(self.encoder, prompts, self.how.batch_size)
+        keys: list[str | None] = []
+        bar = tqdm(total=len(image_ids), desc="embedding images", disable=not self.how.progress)
+        for batch in self._prepared(_Images(self.encoder, image_ids, open_image, prompts, self.done, self.how)):
+            if batch.problems and skipped is None:
+                raise next(iter(batch.problems.values()))
+            first = len(keys)
+            keys += [None if i in batch.problems else key for i, key in enumerate(batch.keys)]
+            for i, error in batch.problems.items():
+                name = image_ids[first + i]
+                skipped.append((name, str(error).removeprefix(f"{name}: ")))
+            self._take(batch, first, texts)
+            bar.update(len(batch.keys))
+        self._encode()
+        bar.close()
+        kept = [i for i, key in enumerate(keys) if key is not None]
+        if not kept:
+            raise ValueError(f"none of {len(keys)} images can be read. The first: {skipped[0][1] if skipped else ''}")
+        picked = [self.done[keys[i]] for i in kept]
+        return Embeddings(
+            [image_ids[i] for i in kept],
+            np.stack([part.image_embeds[row] for part, row in picked]),
+            np.stack([part.text_embeds[row] for part, row in picked]),
+            [image_ids[i] for i in kept if prompts[i] is None],
+            **self.stamp,
+            source_keys=[keys[i] for i in kept],
         )
 
+    def _prepared(self, images: "_Images") -> Iterable["_Batch"]:
+        """Batches of prepared images, in order."""
+        workers = self.how.workers_for(len(images.ids))
+        return DataLoader(
+            images,
+            batch_size=self.how.batch_size,
+            collate_fn=_first,  # `_Images` gives whole batches
+            num_workers=workers,
+            multiprocessing_context="fork" if workers else None,
+            pin_memory=next(self.encoder.model.parameters()).is_cuda,
+        )
 
-def _compute_embeddings(
-    encoder: FrozenEncoder,
-    image_ids: Sequence[str],
-    open_image: Callable[[str], IO[bytes] | str | os.PathLike],
-    prompts: Sequence[str | None],
-    output: Path,
-    partial: Path,
-    *,
-    batch_size: int,
-    progress: bool,
-) -> Embeddings:
-    stamp = {"backbone": encoder.name, "revision": encoder.revision, "preprocessing": encoder.preprocessing}
-    done = _finished_parts(output, partial, stamp)
-    number = len(list(partial.glob("*.safetensors")))
-    prompts = [p if p and p.strip() else None for p in prompts]
-    keys: list[str] = []
-    queue: dict[str, tuple[Any, str | None]] = {}
-    text_of: dict[str | None, np.ndarray] = {}
+    def _take(self, batch: "_Batch", first: int, texts: "_PromptFeatures") -> None:
+        """Queues what of a batch is new, and encodes whenever there is enough; `first`: number of its first image."""
+        for row, place in enumerate(batch.prepared):
+            key = batch.keys[place]
+            if key not in self.done and key not in self.queue:
+                inputs = {name: value[row : row + 1] for name, value in batch.inputs.items()}
+                self.queue[key] = (inputs, texts.of(first + place))
+            if len(self.queue) == self.how.batch_size:
+                self._encode()
 
-    def flush() -> None:
-        nonlocal number
-        if not queue:
+    def _encode(self) -> None:
+        """Encodes what is queued and keeps it on the disk."""
+        if not self.queue:
             return
-        new = sorted({p or "" for _, p in queue.values()} - set(text_of))
-        if new:
-            text_of.update(zip(new, encoder.embed_prompts(new)))
-        features = encoder.embed_images([image for image, _ in queue.values()])
-        text = np.stack([text_of[p or ""] * bool(p) for _, p in queue.values()])
-        part = Embeddings(list(queue), features, text, **stamp)  # rows are named by their contents while under way
-        part.save(partial / f"{number:06d}.safetensors")
-        done.update((key, (part, row)) for row, key in enumerate(queue))
-        number += 1
-        queue.clear()
+        features = self.encoder.encode_prepared([inputs for inputs, _ in self.queue.values()])
+        text = np.stack([text for _, text in self.queue.values()])
+        # rows are named by their contents while under way
+        part = Embeddings(list(self.queue), features.cpu().numpy(), text, **self.stamp)
+        part.save(self.partial / f"{self.number:06d}.safetensors")
+        self.done.update((key, (part, row)) for row, key in enumerate(self.queue))
+        self.number += 1
+        self.queue.clear()
 
-    for image_id, prompt in zip(tqdm(image_ids, "embedding images", disable=not progress), prompts, strict=True):
-        data = _read(open_image(image_id))
-        key = hashlib.sha256(data + b"\0" + (prompt or "").encode()).hexdigest()
-        keys.append(key)
-        if key not in done and key not in queue:
-            queue[key] = (open_image_checked(io.BytesIO(data), name=image_id), prompt)
-            if len(queue) == batch_size:
-                flush()
-    flush()
-    picked = [done[key] for key in keys]
-    result = Embeddings(
-        list(image_ids),
-        np.stack([part.image_embeds[row] for part, row in picked]),
-        np.stack([part.text_embeds[row] for part, row in picked]),
-        [i for i, p in zip(image_ids, prompts) if p is None],
-        **stamp,
-        source_keys=keys,
-    )
-    result.save(output)
-    shutil.rmtree(partial, ignore_errors=True)  # its lock is still held
-    return result
+
+@dataclass
+class _Batch:
+    """Some images on their way to the encoder.
+
+    Attributes:
+        keys: sha256 of each image's bytes and prompt; "" where it cannot be read.
+        prepared: which of them are in `inputs`, in order; the others are embedded already.
+        inputs: what the encoder takes of these; empty if there are none.
+        problems: which cannot be read, and why.
+    """
+
+    keys: list[str]
+    prepared: list[int]
+    inputs: dict[str, torch.Tensor]
+    problems: dict[int, ImageError]
+
+    def pin_memory(self) -> "_Batch":
+        """The same in memory that a GPU copies from at once: `DataLoader` calls it."""
+        return replace(self, inputs={name: value.pin_memory() for name, value in self.inputs.items()})
+
+
+class _Images(Dataset):
+    """Images by number, a batch at a time: read, known by their contents, decoded and preprocessed."""
+
+    def __init__(
+        self,
+        encoder: FrozenEncoder,
+        ids: Sequence[str],
+        open_image: Callable[[str], IO[bytes] | str | os.PathLike],
+        prompts: list[str | None],
+        done: Mapping[str, Any],
+        how: Embedding,
+    ):
+        self.ids, self.open_image, self.prompts = ids, open_image, prompts
+        self.encoder, self.fast = encoder, how.fast_decoding
+        self.done = frozenset(done)  # as it is at the start: what is done meanwhile is another process's
+        self.side = 2 * encoder.image_side() if how.fast_decoding else None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitems__(self, numbers: list[int]) -> list[_Batch]:
+        batch = _Batch([], [], {}, {})
+        inputs = []
+        for place, number in enumerate(numbers):
+            try:
+                data = _read(self.open_image(self.ids[number]))
+                batch.keys.append(self._key(data, self.prompts[number]))
+                if batch.keys[-1] in self.done or batch.keys[-1] in batch.keys[:-1]:
+                    continue
+                image = open_image_checked(data, self.ids[number], smallest_side=self.side)
+                inputs.append(self.encoder.prepare_images([image]))
+                batch.prepared.append(place)
+            except (ImageError, OSError) as error:
+                if not isinstance(error, ImageError):
+                    error = ImageError(f"{self.ids[number]}: cannot be opened ({error.strerror or error}).")
+                batch.keys[place:] = [""]
+                batch.problems[place] = error
+        if inputs:
+            batch.inputs = {name: torch.cat([one[name] for one in inputs]) for name in inputs[0]}
+        return [batch]
+
+    def _key(self, data: bytes, prompt: str | None) -> str:
+        mark = b"\0fast" if self.fast else b""
+        return hashlib.sha256(data + b"\0" + (prompt or "").encode() + mark).hexdigest()
+
+
+def _first(batches: list[_Batch]) -> _Batch:
+    return batches[0]
+
+
+class _PromptFeatures:
+    """Features of prompts, by number. Those of the next thousand images are encoded together, each distinct one once,
+    in batches of about one length: a batch is padded to its longest."""
+
+    AHEAD = 1024
+
+    def __init__(self, encoder: FrozenEncoder, prompts: list[str | None], batch_size: int):
+        self.encoder, self.prompts, self.batch_size = encoder, prompts, batch_size
+        self.known: dict[str, np.ndarray] = {}
+        self.empty: np.ndarray | None = None
+
+    def of(self, number: int) -> np.ndarray:
+        """`(Dt,)`, zeros where there is no prompt."""
+        prompt = self.prompts[number]
+        if prompt is None:
+            if self.empty is None:
+                some = next(iter(self.known.values()), None)
+                self.empty = np.zeros_like(self.encoder.embed_prompts([""])[0] if some is None else some)
+            return self.empty
+        if prompt not in self.known:
+            ahead = {text for text in self.prompts[number : number + self.AHEAD] if text is not None}
+            new = sorted(ahead - set(self.known), key=lambda text: (len(text), text))
+            for start in range(0, len(new), self.batch_size):
+                some = new[start : start + self.batch_size]
+                self.known.update(zip(some, self.encoder.embed_prompts(some)))
+        return self.known[prompt]
 
 
 def in_halves(function: Callable[[list[Any]], Any], items: Sequence[Any], join: Callable[[list[Any]], Any]) -> Any:

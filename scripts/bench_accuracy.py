@@ -20,9 +20,10 @@ HERE = Path(__file__).parent
 SHOWN = ("user_srocc", "user_plcc", "user_pairwise_0", "user_pairwise_1", "user_pairwise_2", "coverage_80")
 
 
-def train(config: str, data: str, output: Path, seed: int) -> tuple[float, float]:
-    """Seconds and peak MB (of the largest child so far) of one training."""
-    command = [sys.executable, HERE / "train.py", "--config", config, "--data", data, "--output", output]
+def train(config: str | None, data: str, output: Path, seed: int) -> tuple[float, float]:
+    """Seconds and peak MB (of the largest child so far) of one training; without `config`, with the defaults."""
+    command = [sys.executable, HERE / "train.py", "--data", data, "--output", output]
+    command += ["--config", config] if config is not None else []
     start = time.perf_counter()
     subprocess.run([*command, f"seed={seed}"], check=True, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     return time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024

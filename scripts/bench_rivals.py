@@ -1,4 +1,7 @@
-"""Our model against each personal rival, on the same people: `python scripts/bench_rivals.py --data DIR --models DIR`.
+"""Our model against each personal rival, on the same people: `python scripts/bench_rivals.py --data ANY`.
+
+--data is anything that `pamela train` takes, with features: a folder in the released or prepared layout, or a CSV with
+embeddings.safetensors beside it; ratings that come without splits are divided first, by people and images.
 
 --models holds seed0, seed1, … trained already (`bench_accuracy.py --models DIR` leaves them so); what is missing is
 trained first. Values and bootstrap draws are averaged over the models' seeds, differences are paired over people.
@@ -17,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from bench_accuracy import HERE, train
+from bench_accuracy import train
 from sklearn.decomposition import PCA
 
 from pamela_hf.baselines import load_baseline
@@ -26,7 +29,8 @@ from pamela_hf.evaluation.evaluate import with_wrong_user, without_user
 from pamela_hf.evaluation.few_shot import FewShotFits
 from pamela_hf.metrics import Estimate, judge
 from pamela_hf.model.features_pamela import METADATA_AXES
-from pamela_hf.ratings.builder import load_ratings
+from pamela_hf.ratings.builder import find_source, load_ratings
+from pamela_hf.ratings.preparation import prepare
 from pamela_hf.ratings.table import METADATA_FIELDS, RatingData
 from pamela_hf.scoring import PamelaScorer
 
@@ -34,6 +38,14 @@ RIVALS = "user_ridge,matrix_factorization,personal_ordinal,low_rank,residual,rid
 SHOWN = ("user_srocc", "user_plcc", "user_pairwise_0", "user_pairwise_2", "diverging", "rmse", "coverage_80")
 METADATA_LENGTH = 1.26  # of what metadata says, beside the prompt's
 Estimates = dict[str, Estimate]
+
+
+def divided(data: str, folder: Path, seed: int) -> str:
+    """Where ratings with splits are: `data` itself, or a prepared copy in `folder` where it has none."""
+    if not find_source(data, None).unsplit:
+        return data
+    prepare(data, folder, seed=seed)
+    return os.fspath(folder)
 
 
 def mean(estimates: Sequence[Estimates]) -> Estimates:
@@ -52,13 +64,15 @@ def with_metadata(embeddings: Embeddings, data: RatingData) -> Embeddings:
     """Features whose prompt side tells metadata, too, as ours has it: each value times the first principal axes."""
     table = pd.concat(data.splits.values()).astype({"image_id": str}).drop_duplicates("image_id").set_index("image_id")
     varied = [field for field in METADATA_FIELDS if table[field].nunique() > 1]
+    if not varied:
+        return embeddings
     facts = pd.get_dummies(table[varied].reindex(embeddings.image_ids)).to_numpy(np.float64)
     kinds = [part for part in (embeddings.image_embeds, embeddings.text_embeds) if part is not None]
     both = np.hstack([part / np.linalg.norm(part, axis=1, keepdims=True).clip(1e-12) for part in kinds])
     # axes of all images, not of train's alone: every rival did .002 to .004 better so in cross-validation
-    axes = PCA(METADATA_AXES, random_state=0).fit_transform(both)
+    axes = PCA(min(METADATA_AXES, *both.shape), random_state=0).fit_transform(both)
     within = (facts[:, :, None] * axes[:, None]).reshape(len(facts), -1)
-    parts = [part / np.sqrt((part.astype(np.float64) ** 2).sum(1).mean()) for part in (*kinds[1:], within)]
+    parts = [part / max(np.sqrt((part.astype(np.float64) ** 2).sum(1).mean()), 1e-12) for part in (*kinds[1:], within)]
     parts[-1] *= METADATA_LENGTH
     return dataclasses.replace(embeddings, text_embeds=np.hstack(parts).astype(np.float32))
 
@@ -86,39 +100,51 @@ def judged(scorer, split: str, data, embeddings, few_shot: FewShotFits) -> dict[
     return found
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, help="ratings folder with embeddings")
-    parser.add_argument("--models", type=Path, help="folder with seed0, seed1, …; trained there where missing")
-    parser.add_argument("--config", default=str(HERE / "configs" / "oasis.yaml"))
-    parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--rivals", default=RIVALS)
-    parser.add_argument("--splits", default="val_seen,val_unseen")
-    parser.add_argument("--few-shot", default="10,100")
-    parser.add_argument("--output", type=Path, help="JSON file to write as well")
-    args = parser.parse_args()
-    data = load_ratings(args.data)
+def compared(args: argparse.Namespace, folder: str, models: Path) -> dict[str, dict[str, dict[str, Estimates]]]:
+    """Split → scorer → suffix → estimates, of our model (the mean over its seeds) and each rival."""
+    data = load_ratings(folder)
+    if data.embeddings is None:
+        raise SystemExit(f"{args.data} has no embeddings.safetensors. Make it once: pamela embed --data {args.data}")
     embeddings = load_embeddings(data.embeddings)
     ks = [int(k) for k in args.few_shot.split(",") if k]
-    few_shot = FewShotFits(data.splits.get("support_unseen"), embeddings, ks)
     told = with_metadata(embeddings, data)
-    few_shot_told = FewShotFits(data.splits.get("support_unseen"), told, ks)
-    splits, result = args.splits.split(","), {}
-    with tempfile.TemporaryDirectory() as temporary:
-        ours: dict[str, list[dict[str, Estimates]]] = {split: [] for split in splits}
-        for seed in map(int, args.seeds.split(",")):
-            model = (args.models or Path(temporary)) / f"seed{seed}"
-            if not (model / "model.safetensors").is_file():
-                train(args.config, os.fspath(args.data), model, seed)
-            for split in splits:
-                ours[split].append(judged(PamelaScorer.from_pretrained(model), split, data, embeddings, few_shot))
+    few_shot, few_shot_told = (FewShotFits(data.splits.get("support_unseen"), one, ks) for one in (embeddings, told))
+    splits = args.splits.split(",") if args.splits else [s for s in ("val_seen", "val_unseen") if s in data.splits]
+    if missing := [split for split in splits if split not in data.splits]:
+        raise SystemExit(f"--splits names {missing[0]}; {args.data} has {', '.join(data.splits)}.")
+    ours: dict[str, list[dict[str, Estimates]]] = {split: [] for split in splits}
+    for seed in map(int, args.seeds.split(",")):
+        model = models / f"seed{seed}"
+        if not (model / "model.safetensors").is_file():
+            train(args.config, folder, model, seed)
+        for split in splits:
+            ours[split].append(judged(PamelaScorer.from_pretrained(model), split, data, embeddings, few_shot))
     found = {split: {"pamela": {s: mean([one[s] for one in seeds]) for s in seeds[0]}} for split, seeds in ours.items()}
-    for name in args.rivals.split(","):
+    for name in filter(None, args.rivals.split(",")):
         start = time.perf_counter()
         scorer = load_baseline(name).fit(data.splits["train"], told, level_values=data.level_values, data=data)
         print(f"{name}: fitted in {time.perf_counter() - start:.0f} s", flush=True)
         for split in splits:
             found[split][name] = judged(scorer, split, data, told, few_shot_told)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, help="ratings with embeddings, in any form")
+    parser.add_argument("--split-seed", type=int, default=0, help="of the division of ratings without splits")
+    parser.add_argument("--models", type=Path, help="folder with seed0, seed1, …; trained there where missing")
+    parser.add_argument("--config", help="YAML of our model's training; default: no settings of its own")
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--rivals", default=RIVALS)
+    parser.add_argument("--splits", help="default: val_seen and val_unseen, whichever there are")
+    parser.add_argument("--few-shot", default="10,100")
+    parser.add_argument("--output", type=Path, help="JSON file to write as well")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = divided(args.data, Path(temporary) / "data", args.split_seed)
+        found = compared(args, folder, args.models or Path(temporary) / "models")
+    result: dict[str, dict[str, dict]] = {}
     for split, scorers in found.items():
         shown = result[split] = {}
         print(f"\n| {split} | {' | '.join(SHOWN)} | pamela minus it, user_srocc |\n|---|{'---|' * (len(SHOWN) + 1)}")

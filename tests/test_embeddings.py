@@ -12,6 +12,7 @@ from pamela_hf import PamelaConfig
 from pamela_hf.cli import main
 from pamela_hf.embeddings import EmbeddingError, Embeddings, check_encoder, join_embeddings, load_embeddings
 from pamela_hf.encoder import FrozenEncoder, check_encoder_folder, compute_embeddings
+from pamela_hf.files.images import open_image_checked
 from pamela_hf.files.writing import InUseError
 from pamela_hf.scoring import PamelaScorer
 
@@ -52,15 +53,15 @@ def test_a_run_that_was_cut_off_goes_on_and_embeds_each_image_once(siglip_encode
     encoder = FrozenEncoder(str(siglip_encoder), device="cpu")
     whole = embed(encoder, folder, tmp_path / "whole.safetensors")
     seen = []
-    forward = encoder.embed_images
+    forward = encoder.encode_batch
 
     def counting(batch):
         if len(seen) == 2:
             raise KeyboardInterrupt
-        seen.extend(batch)
+        seen.extend(batch["pixel_values"])
         return forward(batch)
 
-    monkeypatch.setattr(encoder, "embed_images", counting)
+    monkeypatch.setattr(encoder, "encode_batch", counting)
     with pytest.raises(KeyboardInterrupt):
         embed(encoder, folder, tmp_path / "cut.safetensors")
     assert not (tmp_path / "cut.safetensors").exists()
@@ -75,7 +76,7 @@ def test_a_run_that_was_cut_off_goes_on_and_embeds_each_image_once(siglip_encode
 
 def test_a_second_process_is_refused_and_the_first_one_ends_well(siglip_encoder, folder, tmp_path, monkeypatch):
     encoder = FrozenEncoder(str(siglip_encoder), device="cpu")
-    forward, refused = encoder.embed_images, []
+    forward, refused = encoder.encode_batch, []
 
     def meanwhile(batch):
         with pytest.raises(InUseError, match="another process is at work there") as error:
@@ -83,7 +84,7 @@ def test_a_second_process_is_refused_and_the_first_one_ends_well(siglip_encoder,
         refused.append(error)
         return forward(batch)
 
-    monkeypatch.setattr(encoder, "embed_images", meanwhile)
+    monkeypatch.setattr(encoder, "encode_batch", meanwhile)
     embed(encoder, folder, tmp_path / "e.safetensors")
     assert len(refused) == 2 and [path.name for path in tmp_path.glob("e.*")] == ["e.safetensors"]
 
@@ -93,8 +94,13 @@ def test_a_changed_image_or_prompt_is_embedded_anew_and_the_rest_kept(siglip_enc
     before = embed(encoder, folder, tmp_path / "e.safetensors")
     Image.new("RGB", (20, 20), "red").save(folder / "2.png")
     counts = []
-    forward = encoder.embed_images
-    monkeypatch.setattr(encoder, "embed_images", lambda batch: counts.append(len(batch)) or forward(batch))
+    forward = encoder.encode_batch
+
+    def counting(inputs):
+        counts.append(len(inputs["pixel_values"]))
+        return forward(inputs)
+
+    monkeypatch.setattr(encoder, "encode_batch", counting)
     after = embed(encoder, folder, tmp_path / "e.safetensors", ["a cat", "an old red car", "a dog", "a cat"])
     assert sum(counts) == 2
     assert not np.array_equal(before.image_embeds[2], after.image_embeds[2])
@@ -105,14 +111,14 @@ def test_a_changed_image_or_prompt_is_embedded_anew_and_the_rest_kept(siglip_enc
 def test_out_of_memory_halves_the_batch_and_loses_nothing(siglip_encoder, folder, tmp_path, monkeypatch):
     encoder = FrozenEncoder(str(siglip_encoder), device="cpu")
     whole = embed(encoder, folder, tmp_path / "whole.safetensors")
-    forward = encoder._embed_images
+    forward = encoder.encode_batch
 
     def tight(batch):
-        if len(batch) > 1:
+        if len(batch["pixel_values"]) > 1:
             raise torch.OutOfMemoryError("no room")
         return forward(batch)
 
-    monkeypatch.setattr(encoder, "_embed_images", tight)
+    monkeypatch.setattr(encoder, "encode_batch", tight)
     result = embed(encoder, folder, tmp_path / "tight.safetensors")
     np.testing.assert_allclose(result.image_embeds, whole.image_embeds, atol=1e-5)
 
@@ -142,6 +148,40 @@ def test_orientation_and_modes_give_the_same_features(siglip_encoder, tmp_path):
         encoder, list(files), lambda i: io.BytesIO(files[i]), [None] * 3, tmp_path / "e.safetensors", progress=False
     )
     np.testing.assert_allclose(result.image_embeds[1:], result.image_embeds[:1].repeat(2, 0), atol=1e-5)
+
+
+def test_other_processes_prepare_the_same_features_and_a_copy_is_embedded_once(siglip_encoder, folder, tmp_path):
+    encoder = FrozenEncoder(str(siglip_encoder), device="cpu")
+    whole = embed(encoder, folder, tmp_path / "whole.safetensors")
+    (folder / "3.png").write_bytes((folder / "0.png").read_bytes())  # with the same prompt
+    (folder / "1.png").write_bytes(b"no picture")
+    with pytest.raises(ValueError, match=r"^1: not an image"):
+        embed(encoder, folder, tmp_path / "e.safetensors", workers=2)
+    sizes, forward = [], encoder.encode_batch
+    encoder.encode_batch = lambda inputs: sizes.append(len(inputs["pixel_values"])) or forward(inputs)
+    skipped = []
+    result = embed(encoder, folder, tmp_path / "e.safetensors", workers=2, skipped=skipped)
+    assert [name for name, _ in skipped] == ["1"] and skipped[0][1].startswith("not an image")
+    assert result.image_ids == ["0", "2", "3"] and sum(sizes) == 2
+    np.testing.assert_allclose(result.image_embeds, whole.image_embeds[[0, 2, 0]], atol=1e-5)
+    np.testing.assert_allclose(result.text_embeds, whole.text_embeds[[0, 2, 0]], atol=1e-5)
+
+
+def test_photographs_are_decoded_small_if_asked_and_look_nearly_the_same(siglip_encoder, tmp_path):
+    encoder = FrozenEncoder(str(siglip_encoder), device="cpu")
+    blobs = np.random.default_rng(0).integers(0, 255, (3, 4, 3), np.uint8)
+    Image.fromarray(blobs).resize((1200, 900), Image.Resampling.BICUBIC).save(tmp_path / "0.jpg", quality=95)
+    side = 2 * encoder.image_side()
+    assert min(open_image_checked(tmp_path / "0.jpg").size) == 900
+    assert side <= min(open_image_checked(tmp_path / "0.jpg", smallest_side=side).size) < 900
+    made = {
+        fast: compute_embeddings(
+            encoder, ["0"], lambda i: tmp_path / "0.jpg", [None], tmp_path / "e", progress=False, fast_decoding=fast
+        ).image_embeds[0]
+        for fast in (False, True)
+    }
+    assert not np.array_equal(made[False], made[True])
+    assert made[False] @ made[True] / np.linalg.norm(made[False]) / np.linalg.norm(made[True]) > 0.99
 
 
 def test_another_encoders_cache_is_refused_and_says_what_differs(any_encoder, folder, tmp_path):

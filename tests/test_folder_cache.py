@@ -113,7 +113,7 @@ def test_another_encoder_and_a_damaged_file_are_refused(library, tmp_path, sigli
     with pytest.raises(EmbeddingError, match="was made with"):
         embed(library, output, other)
     output.write_bytes(output.read_bytes()[:-7])
-    with pytest.raises(EmbeddingError, match=r"damaged|sha256"):
+    with pytest.raises(EmbeddingError, match=r"damaged|sha256|would lie at bytes"):
         embed(library, output, siglip_encoder)
 
 

@@ -32,6 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--revision", help="commit or tag of the encoder; pin it for work you publish")
     add("--output", metavar="FILE", help="default: embeddings.safetensors in the --data folder")
     add("--batch-size", type=positive, default=32, help="images a forward pass (32); halved if memory runs out")
+    add("--workers", type=int, metavar="N", help="processes that decode images (default: one a core, at most 8)")
+    add("--fast-decoding", action="store_true", help="JPEGs at a reduced size: faster, features differ a little")
     add("--device", help=DEVICE_HELP)
     add("--dtype", default="float32", choices=("float32", "bfloat16", "float16"), help="precision of the encoder")
 
@@ -62,7 +64,16 @@ def _embed_ratings(args: argparse.Namespace, encoder: str) -> None:
     images = data.images()
     prompts = [p if isinstance(p, str) else None for p in images["prompt"]]
     ids = images["image_id"].astype(str).tolist()
-    made = compute_embeddings(frozen, ids, data.open_image, prompts, output, args.batch_size)
+    made = compute_embeddings(
+        frozen,
+        ids,
+        data.open_image,
+        prompts,
+        output,
+        args.batch_size,
+        workers=args.workers,
+        fast_decoding=args.fast_decoding,
+    )
     text = 0 if made.text_embeds is None else made.text_embeds.shape[1]
     print(f"{len(made):,} images ({made.image_embeds.shape[1]} image and {text} prompt features) in {output}")
 

@@ -28,7 +28,9 @@ Agreement needs pip install 'pamela_hf[study]'.
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("choices", nargs="?", metavar="CSV", help="a row for each comparison, see above")
+    add("choices", nargs="?", metavar="CSV", help="a row for each comparison; or a prepared folder of choices")
+    condition_help = "of a table of choices: which of the images' columns is the condition (type); id: each image"
+    add("--condition", default="type", metavar="NAME", help=condition_help)
     add("--output", metavar="OUT", type=Path, help="folder for report.json and report.html")
     add("--conditions", type=names, metavar="A,B", help="only comparisons between these (default: all)")
     add("--ignore", type=names, default=[], metavar="A,B", help="columns of the CSV to skip")
@@ -71,7 +73,7 @@ def run(args: argparse.Namespace) -> None:
     if args.simulate_paper:
         report = simulated_paper(**spread, studies=studies, bootstrap=args.bootstrap, seed=args.seed)
     else:
-        choices = read_choices(args.choices, args.ignore)
+        choices = read_choices(args.choices, args.ignore, args.condition)
         choices = choices.only(args.conditions) if args.conditions else choices
         report = study_report(choices, args.bootstrap, args.seed, studies)
     print(study_table(report))

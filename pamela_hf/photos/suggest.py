@@ -11,7 +11,18 @@ import pandas as pd
 
 from ..files.escaping import csv_cell
 from ..files.writing import write_text
-from .taste import BASE, STARS, Choices, answers_of, group_photos, load_base, open_library, score_photos
+from .taste import (
+    BASE,
+    SKIPPED,
+    STARS,
+    Choices,
+    answers_of,
+    group_photos,
+    load_base,
+    open_library,
+    problems_of,
+    score_photos,
+)  # fmt: skip
 
 if TYPE_CHECKING:
     from ..heads.head import UserHead
@@ -49,7 +60,8 @@ def suggest_photos(
     batch_size: int = 32,
     progress: bool = True,
 ) -> Suggestions:
-    """Finds the photos without stars whose stars would teach most, and writes `suggestions.html` and `.csv`.
+    """Finds the photos without stars whose stars would teach most, and writes `suggestions.html` and `.csv`, and
+    `skipped.csv` if a file could not be read.
 
     Of near-duplicates one is asked about. A library without any stars is where to begin.
 
@@ -61,6 +73,8 @@ def suggest_photos(
     Raises:
         ValueError: no photos, and as `learn_taste`.
     """
+    from ..scoring import write_skipped
+
     output = Path(output)
     if n < 1:
         raise ValueError(f"n={n!r} must be 1 or more.")
@@ -69,6 +83,8 @@ def suggest_photos(
         device=device, batch_size=batch_size, progress=progress,
     )  # fmt: skip
     library, features, source = opened.library, opened.features, opened.source
+    problems = problems_of(opened)
+    write_skipped(output / SKIPPED, problems)
     files = {photo.name: photo.path for photo in library.photos}
     known = features.embeddings
     scorer = load_base(model, known, source, output / BASE)
@@ -90,7 +106,7 @@ def suggest_photos(
     scores, std = score_photos(scorer, head, known.subset(picked))
     table = pd.DataFrame({"image": picked, "score": np.round(scores, 4), "std": np.round(std, 4)})
     write_text(output / LIST, table.assign(image=table["image"].map(csv_cell)).to_csv(index=False))
-    write_text(output / PAGE, _page(output, name, table, files, found.message, len(features.skipped)))
+    write_text(output / PAGE, _page(output, name, table, files, found.message, len(problems)))
     return Suggestions([files[one] for one in picked], found.message, found.enough)
 
 

@@ -192,6 +192,13 @@ def check_output(output: Path, name: str, folder: Path) -> None:
         )
 
 
+def problems_of(opened: EncodedLibrary) -> list[tuple[str, str]]:
+    """File (below the library) and reason of each that could not be read."""
+    library = opened.library
+    found = [(os.path.relpath(path, library.folder), why) for path, why in library.problems]
+    return found + list(opened.features.skipped.items())
+
+
 def answers_of(photos: Sequence[Photo], known: Embeddings, unrated: str) -> Answers:
     """The stars of photos that have features. `unrated`: see [`Choices`]."""
     have = set(known.image_ids)
@@ -359,12 +366,12 @@ def _learn(
     )
     scores, std = score_photos(scorer, head, features.embeddings)
     ranking = _ranking(library, features.embeddings, scores, std)
-    problems = [*library.problems, *((library.folder / one, why) for one, why in features.skipped.items())]
+    problems = problems_of(opened)
     summary = _summary(library, head, judged, note, model, len(problems))
     if model is None:
         save_base(scorer, output / BASE, features.embeddings)
     head.save(output / HEAD)
-    write_skipped(output / SKIPPED, [(os.path.relpath(path, library.folder), why) for path, why in problems])
+    write_skipped(output / SKIPPED, problems)
     write_text(output / REPORT, _report(library, ranking, groups, judged, head, summary, name, output, len(problems)))
     write_text(output / RANKING, ranking.assign(image=ranking["image"].map(csv_cell)).to_csv(index=False))
     state = {"name": name, "folder": os.path.realpath(library.folder), "inputs": inputs, "summary": summary}
@@ -426,6 +433,7 @@ def _summary(
     problems: int,
 ) -> list[str]:
     """Sentences, the most important first."""
+    from ..reports.numbers import signed
     from .held_out import PERSONAL, RIDGE
 
     counts = library.counts()
@@ -440,8 +448,8 @@ def _summary(
             f"{_percent(other['value'])}, guessing 50 %)."
         )
         out += [
-            f"Rank correlation, minus that of {method}: {cell['value']:+.3f} ({cell['ci_low']:+.3f} to "
-            f"{cell['ci_high']:+.3f})."
+            f"Its rank correlation minus that of {method}: {signed(cell['value'])} (95 % interval "
+            f"{signed(cell['ci_low'])} to {signed(cell['ci_high'])})."
             for method, cell in judged.differences.items()
         ]
     out.append(note)

@@ -10,6 +10,10 @@ One row a comparison. Columns, in either form:
 | prompt | optional: what both images were made from |
 | left_image, right_image (winner_image, loser_image) | optional: ids of the images |
 | pair | optional: rows of one pair show the same two images; a second row of one person is a retest |
+
+Or the table of choices of [`pamela_hf.ratings.table.RatingData`], as a CSV, a Parquet file or a prepared folder:
+participant_id, preferred_id, other_id, tie, prompt and what is known of the two images, of which one column on each
+side (preferred_type and other_type, …) says the condition.
 """
 
 import difflib
@@ -18,6 +22,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from ..files.csv import Table, open_table
 from .analysis import Choices, StudyError
@@ -25,21 +30,31 @@ from .analysis import Choices, StudyError
 CHOICES = {"left": 1.0, "right": 0.0, "tie": 0.5}
 TIES = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False, "": False}
 _FORMS = (("left", "right", "choice"), ("winner", "loser", "tie"))
+_TABLE = ("participant", "preferred", "other")
+CONDITION = "type"  # of the table of choices: which of the images' columns says what is compared
 _SHARED = ("participant", "prompt", "pair")
 
 
-def read_choices(path: str | os.PathLike, ignore: Iterable[str] = ()) -> Choices:
-    """The choices of a CSV file (see [`pamela_hf.files.csv`]) with the columns above.
+def read_choices(path: str | os.PathLike, ignore: Iterable[str] = (), condition: str = CONDITION) -> Choices:
+    """The choices of a CSV file (see [`pamela_hf.files.csv`]) with the columns above, or of a table of choices.
 
     Args:
+        path: the CSV file or workbook; of a table of choices also a Parquet file, or a prepared folder, of which all
+            splits are read.
         ignore: columns to skip (the time, a session's id, …).
+        condition: of a table of choices: which of the images' columns is the condition: prompt, group, style, type or
+            any other that the table has for ``preferred_…`` and ``other_…``; ``id``: each image is its own.
 
     Raises:
         StudyError: an unknown or missing column, or a bad value; the message names file and row.
         OSError: there is no such file.
     """
     path, ignore = Path(path), {name.strip().lower() for name in ignore}
+    if path.is_dir() or path.suffix.lower() == ".parquet":
+        return _from_table(_stored(path), path, condition)
     table = _opened(path, ignore)
+    if set(_TABLE) <= set(table.names):
+        return _from_table(table, path, condition)
     sides = _columns(path, table.names, ignore)
     rows: dict[str, list] = {}
     pairs: dict[str, tuple[set[str], str]] = {}
@@ -71,9 +86,52 @@ def read_choices(path: str | os.PathLike, ignore: Iterable[str] = ()) -> Choices
     return Choices(**{name: np.array(values) for name, values in rows.items()})
 
 
+def _stored(path: Path) -> Table:
+    """A table of choices in Parquet files."""
+    files = sorted((path / "choices").glob("*.parquet")) if path.is_dir() else [path]
+    if not files:
+        raise StudyError(f"{path} holds no choices/*.parquet. Make them with `pamela prepare-ratings`, or give a CSV.")
+    try:
+        frame = pd.concat([pd.read_parquet(file) for file in files], ignore_index=True)
+    except (ValueError, OSError) as error:  # pyarrow's errors are of these kinds
+        raise StudyError(f"{path}: no readable Parquet file ({error}). Prepare the choices again.") from None
+    return open_table(frame, _TABLE, ("tie", "prompt"), StudyError)
+
+
+def _from_table(table: Table, path: Path, condition: str) -> Choices:
+    """Choices of a table of choices: the first image is the one on the left."""
+    sides = ("preferred", "other") if condition == "id" else (f"preferred_{condition}", f"other_{condition}")
+    if missing := [name for name in sides if name not in table.names]:
+        raise StudyError(
+            f"{path} has no column {missing[0]}, which would say what is compared. Name the images' column that does "
+            f"with --condition: its columns are {', '.join(table.names)}; or each image itself: --condition id."
+        )
+    fields = ("participant", "left", "right", "choice", "left_image", "right_image")
+    rows: dict[str, list] = {name: [] for name in fields}
+    prompts: list[str] = []
+    for number, cells in table.rows():
+        where = f"{path}, row {number}"
+        if None in cells:
+            raise StudyError(f"{where}: {cells[None]} Put cells that hold a separator in quotes.")
+        if empty := [name for name in (*_TABLE, *sides) if cells[name] == ""]:
+            raise StudyError(f"{where}: {empty[0]} is empty. Fill it in, or name another column with --condition.")
+        tied = TIES.get(str(cells.get("tie", "")).lower())
+        if tied is None:
+            raise StudyError(f"{where}: tie is {cells['tie']!r}; it is yes or no (true, false, 1, 0, empty).")
+        values = (cells["participant"], *(cells[side] for side in sides), 0.5 if tied else 1.0, cells["preferred"],
+                  cells["other"])  # fmt: skip
+        for column, value in zip(rows.values(), values):
+            column.append(value if isinstance(value, float) else str(value))
+        prompts.append(str(cells.get("prompt", "")))
+    if not prompts:
+        raise StudyError(f"{path} holds no choices. Add a row for each comparison below the header.")
+    prompt = np.array(prompts) if all(prompts) else None
+    return Choices(**{name: np.array(values) for name, values in rows.items()}, prompt=prompt)
+
+
 def _opened(path: Path, ignore: set[str]) -> Table:
     """The table, its columns found by their synonyms; what is wrong with a header is for `_columns` to say."""
-    needed = [("participant", *_FORMS[0]), ("participant", *_FORMS[1][:2])]
+    needed = [("participant", *_FORMS[0]), ("participant", *_FORMS[1][:2]), _TABLE]
     images = (f"{side}_image" for form in _FORMS for side in form[:2])
     optional = (*_SHARED, "tie", *images)
     return open_table(path, needed, [name for name in optional if name not in ignore], StudyError, enforce=False)

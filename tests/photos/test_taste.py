@@ -214,6 +214,7 @@ def test_suggestions_are_unstarred_and_none_twice(library, output, siglip_encode
     assert not {"copy.jpg", "2000/IMG_057.jpg"} <= set(names) and "broken.jpg" not in names
     assert pd.read_csv(tmp_path / "out" / "suggestions.csv")["image"].tolist() == names
     assert "Star these next" in (tmp_path / "out" / "suggestions.html").read_text()
+    assert pd.read_csv(tmp_path / "out" / "skipped.csv")["image"].tolist() == ["broken.jpg"]
 
 
 def test_suggestions_before_any_star(siglip_encoder, tmp_path):

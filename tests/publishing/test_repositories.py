@@ -274,6 +274,30 @@ def test_ones_own_raters_are_published_under_pseudonyms(tmp_path, fresh_process,
     assert set(kept["participant_id"].to_pylist()) == set(people) and kept["gender"].null_count == 48 * 12
 
 
+def test_choices_are_published_under_pseudonyms_too(tmp_path, fresh_process, hub_server):
+    from pamela_hf.ratings.preparation import prepare
+
+    (tmp_path / "own").mkdir()
+    rows = [("0.jpg", "1.jpg", "no", person, 31, "non-binary-canary", "canarian") for person in PEOPLE]
+    columns = ["preferred", "other", "tie", "participant", "age", "gender", "nationality"]
+    pd.DataFrame(rows, columns=columns).to_csv(tmp_path / "own" / "mine.csv", index=False)
+    for i in range(2):
+        Image.effect_noise((24, 20), 20 + i).convert("RGB").save(tmp_path / "own" / f"{i}.jpg")
+    prepare(tmp_path / "own" / "mine.csv", tmp_path / "prepared", split_by="none")
+    push = ["ratings", str(tmp_path / "prepared"), "me/own-choices"]
+    fresh_process(CLI, json.dumps([push]))
+    files = hub_server.files("me/own-choices", "dataset")
+    table = pq.read_table(io.BytesIO(files["choices/train-00000-of-00001.parquet"])).to_pandas()
+    assert all(name.startswith("user_") for name in table.participant_id) and len(table) == len(PEOPLE)
+    assert table[["age", "age_binned", "gender", "nationality"]].isna().all(axis=None)
+    texts = {name: table.to_csv().encode() if name.endswith("x.parquet") else c for name, c in files.items()}
+    assert_absent([*PEOPLE, "non-binary-canary", "canarian", str(tmp_path)], texts)
+    assert sorted(files) == [
+        "README.md", "choices/train-00000-of-00001.parquet", "images/all-00000-of-00001.parquet",
+    ]  # fmt: skip
+    assert (tmp_path / "prepared/choices").is_dir()
+
+
 def test_what_cannot_be_published_is_refused_before_any_request(tmp_path, siglip_encoder):
     from pamela_hf.ratings.preparation import prepare
 

@@ -382,3 +382,35 @@ def test_a_bad_command_is_one_clear_line(tmp_path, monkeypatch, arguments, messa
     with pytest.raises(SystemExit, match=message):
         main(arguments.split())
     assert not list(tmp_path.iterdir())
+
+
+def test_a_study_reads_the_table_of_choices_in_all_its_forms(tmp_path):
+    from choice_world import choice_world
+
+    from pamela_hf.ratings.preparation import write_answers
+
+    data = choice_world(people=8, images=40, per_person=20).choices
+    for side in ("preferred", "other"):
+        for table in data.choices.values():
+            kind = table[f"{side}_id"].astype(str).str[-1].isin(list("02468"))
+            table[f"{side}_type"] = kind.map({True: "Art", False: "Photo"}).astype("category")
+    (tmp_path / "folder").mkdir()
+    write_answers(data, tmp_path / "folder")
+    frame = data.choices["train"]
+    frame.to_csv(tmp_path / "choices.csv", index=False)
+    train = read_choices(tmp_path / "choices.csv")
+    assert len(train) == len(frame) and train.conditions == ["Art", "Photo"]
+    assert (train.choice == 0.5).tolist() == frame.tie.tolist()
+    assert train.left_image.tolist() == frame.preferred_id.tolist() and train.prompt is None
+    file = tmp_path / "folder/choices/train-00000-of-00001.parquet"
+    stored = read_choices(file)
+    assert stored.choice.tolist() == train.choice.tolist() and stored.left.tolist() == train.left.tolist()
+    assert len(read_choices(tmp_path / "folder")) == sum(map(len, data.choices.values()))
+    assert set(analyse(train, bootstrap=0)["conditions"]) == {"Art", "Photo"}
+    assert len(read_choices(file, condition="id").conditions) > 10
+    with pytest.raises(StudyError, match=r"row 2: preferred_group is empty.*--condition"):
+        read_choices(tmp_path / "choices.csv", condition="group")
+    with pytest.raises(StudyError, match=r"no column preferred_model.*--condition id"):
+        read_choices(file, condition="model")
+    with pytest.raises(StudyError, match=r"holds no choices/\*\.parquet"):
+        read_choices(tmp_path)

@@ -1,6 +1,6 @@
 """Runs every proof of a promise of faults and hostile input at its full number (`make faults`), two at a time.
 
-    python scripts/faults.py --output runs/faults [--workers 2] [-k EXPRESSION] [pytest's paths]
+    python tests/run_faults.py --output runs/faults [--workers 2] [-k EXPRESSION] [pytest's paths]
 
 Each test function runs in a pytest process of its own. `OUTPUT/report.md` gets a row for each: how it ended, seconds,
 and what it printed of the cases it compared.
@@ -18,7 +18,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 LIMIT = 25 * 60  # seconds a single proof may take
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-COUNTED = re.compile(r"^\.*([0-9][0-9,]*(?: of [0-9]+)? .{10,200})$")  # a proof's own line: "200 kills: …"
+# a proof's own line: "200 kills: …"
+COUNTED = re.compile(r"^\.*([0-9][0-9,]*(?: of [0-9]+)? (?!passed|failed).{10,200})$")
 
 
 def collected(expression: str | None, paths: list[str]) -> list[str]:
