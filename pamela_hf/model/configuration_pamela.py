@@ -217,7 +217,7 @@ class PamelaConfig(PreTrainedConfig):
             value = getattr(self, name)
             if value is not None and not _is_name(value):
                 raise ValueError(f"{name}={_shown(value)} must be a text of 1 to {_LONGEST_NAME} printable letters.")
-        for name in ("normalize_embeds", "simulated", "blank"):
+        for name in ("normalize_embeds", "simulated", "choices", "blank"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name}={_shown(getattr(self, name))} must be true or false.")
         _check_names("users", self.users, _MOST_PEOPLE)
