@@ -190,13 +190,16 @@ def test_two_writers_killed_lose_no_acknowledged_answer_and_double_none(tmp_path
             )
             for name, first in acknowledged.items()
         }  # fmt: skip
-        time.sleep(0.15 + rng.random() * 0.4)
+        # not killed before they write: a busy machine takes its time to start a process
+        first = {name: process.stdout.readline() for name, process in processes.items()}
+        time.sleep(rng.random() * 0.4)
         for process in processes.values():
             process.kill()
         for name, process in processes.items():
-            said = process.communicate()[0].split("\n")[:-1]  # a line without an end was not said in full
-            if said:
-                acknowledged[name] = int(said[-1]) + 1
+            lines = (first[name] + process.stdout.read()).split("\n")[:-1]  # a line without an end is not whole
+            process.wait()
+            if lines:
+                acknowledged[name] = int(lines[-1]) + 1
     assert min(acknowledged.values()) > kills, "hardly anything was written before the kills"
     with Store(file) as store:
         assert store._read("PRAGMA integrity_check")[0][0] == "ok"
