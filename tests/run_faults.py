@@ -13,23 +13,13 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 LIMIT = 25 * 60  # seconds a single proof may take
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-COUNTED = re.compile(r"^\.*([0-9][0-9,]*(?: of [0-9]+)? .{10,200})$")  # a proof's own line: "200 kills: …"
-
-
-@dataclass
-class Proof:
-    """How a test function ended: `counted` is what it printed of its cases."""
-
-    name: str
-    passed: bool
-    seconds: float
-    counted: str
+# a proof's own line: "200 kills: …"
+COUNTED = re.compile(r"^\.*([0-9][0-9,]*(?: of [0-9]+)? (?!passed|failed).{10,200})$")
 
 
 def collected(expression: str | None, paths: list[str]) -> list[str]:
@@ -43,8 +33,8 @@ def collected(expression: str | None, paths: list[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def run(name: str, log: Path) -> Proof:
-    """Runs one test function, all its marked parameters."""
+def run(name: str, log: Path) -> tuple[bool, float, str]:
+    """Runs one test function, all its marked parameters: whether it holds, seconds, what it printed of its cases."""
     start = time.monotonic()
     command = [sys.executable, "-m", "pytest", "-s", "-m", "faults", "-p", "no:cacheprovider", name]
     with open(log, "w", encoding="utf-8") as output:
@@ -56,7 +46,7 @@ def run(name: str, log: Path) -> Proof:
             code = 124
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     counted = [match[1] for line in lines if (match := COUNTED.match(line.strip()))]
-    return Proof(name, code == 0, time.monotonic() - start, "; ".join(counted)[:300])
+    return code == 0, time.monotonic() - start, "; ".join(counted)[:300]
 
 
 def main() -> None:
@@ -74,11 +64,11 @@ def main() -> None:
     failed = 0
     with ThreadPoolExecutor(args.workers) as pool:
         logs = [args.output / f"{re.sub(r'[^A-Za-z0-9]+', '_', name)}.log" for name in names]
-        for proof in pool.map(run, names, logs):
-            failed += not proof.passed
-            outcome = "holds" if proof.passed else "FAILS"
-            print(f"{outcome} {proof.seconds:6.0f} s  {proof.name}  {proof.counted}", flush=True)
-            rows.append(f"| `{proof.name}` | {outcome} | {proof.seconds:.0f} | {proof.counted} |")
+        for name, (holds, seconds, counted) in zip(names, pool.map(run, names, logs)):
+            failed += not holds
+            outcome = "holds" if holds else "FAILS"
+            print(f"{outcome} {seconds:6.0f} s  {name}  {counted}", flush=True)
+            rows.append(f"| `{name}` | {outcome} | {seconds:.0f} | {counted} |")
     (args.output / "report.md").write_text("\n".join(rows) + "\n", encoding="utf-8")
     minutes = (time.monotonic() - start) / 60
     print(f"{len(names) - failed} of {len(names)} proofs hold, {minutes:.1f} minutes; {args.output / 'report.md'}")

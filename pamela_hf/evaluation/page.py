@@ -382,8 +382,10 @@ _PAGE = template("""\
 {% extends "frame.html" %}{% import "kit.html" as kit %}
 {% block title %}{{ meta.reference }} on {{ meta.data }}: how well are personal ratings predicted?{% endblock %}
 {% block content %}
-{{ kit.heading("How well are people's own ratings predicted?", meta.simulated) }}
-<p class="soft">Ratings: {{ meta.data }}. Everything is judged person by person, then averaged over people.</p>
+{% set judged = "choices" if choices and not sections else "ratings" %}
+{{ kit.heading("How well are people's own " ~ judged ~ " predicted?", meta.simulated) }}
+<p class="soft">{{ judged | capitalize }}: {{ meta.data }}. Everything is judged person by person, then averaged over
+people.</p>
 {% if meta.simulated %}
 <p class="note">The people and images of this report are simulated: it shows that the parts work, not how well real
 taste is predicted.</p>

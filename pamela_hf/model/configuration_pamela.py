@@ -217,7 +217,7 @@ class PamelaConfig(PreTrainedConfig):
             value = getattr(self, name)
             if value is not None and not _is_name(value):
                 raise ValueError(f"{name}={_shown(value)} must be a text of 1 to {_LONGEST_NAME} printable letters.")
-        for name in ("normalize_embeds", "simulated", "blank"):
+        for name in ("normalize_embeds", "simulated", "choices", "blank"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name}={_shown(getattr(self, name))} must be true or false.")
         _check_names("users", self.users, _MOST_PEOPLE)
@@ -306,7 +306,7 @@ def _check_names(name: str, values: Any, most: int) -> None:
 
 def _check_entry(name: str, key: Any, values: Any) -> None:
     """Raises ValueError unless an entry of a mapping is what that mapping holds."""
-    if not (_is_name(key) or (name == "releases" and key == "")):
+    if not (_is_name(key) or (name in ("releases", "rating_scales") and key == "")):
         raise ValueError(f"{name} has the key {_shown(key)}; allowed: texts of 1 to {_LONGEST_NAME} printable letters.")
     if name == "releases":
         if not isinstance(values, dict) or len(values) > 8 or not all(map(_is_name, values.values())):

@@ -1,11 +1,16 @@
+import math
+
 import numpy as np
 import pytest
 import torch
 from scipy.special import expit
 
 from pamela_hf.model.losses import (
+    CHOICE_LAPSE,
     CUTPOINT_PAD,
     MAX_STRETCH,
+    ChoiceTargets,
+    choice_log_probs,
     ordinal_log_probs,
     ordinal_moments,
     ordinal_nll,
@@ -13,6 +18,7 @@ from pamela_hf.model.losses import (
     preference_probability,
     within_group_pairs,
 )
+from pamela_hf.study.analysis import probabilities
 
 
 def test_ordinal_probabilities_are_differences_of_logistic_cdfs():
@@ -83,3 +89,35 @@ def test_the_link_of_the_heads_is_the_link_of_the_model():
         got, *_ = level_gradients(utility[i : i + 1] - shift[i], stretch[i], cutpoints[i : i + 1])
         np.testing.assert_allclose(got[0], expected[i], atol=1e-9)
     assert expected.sum(1) == pytest.approx(1)
+
+
+def test_choices_follow_davidson_s_model_of_ties_but_for_slips():
+    margin = torch.tensor([-3.0, 0.0, 0.5, 40.0])
+    log_nu = torch.tensor(-0.4)
+    probs = choice_log_probs(margin, log_nu).exp()
+    half, nu = (margin / 2).exp(), log_nu.exp()
+    expected = torch.stack([half, nu.expand_as(half), 1 / half], -1) / (half + nu + 1 / half)[:, None]
+    torch.testing.assert_close(probs, (1 - CHOICE_LAPSE) * expected + CHOICE_LAPSE / 3)
+    theta = np.array([0.5, 0.0])
+    win, tie = probabilities(theta, np.array(-0.4))  # the same model as a study's
+    assert expected[2, 0].item() == pytest.approx(win[0, 1], abs=1e-6)
+    assert expected[2, 1].item() == pytest.approx(tie[0, 1], abs=1e-6)
+
+
+def test_one_absurd_choice_costs_a_bounded_amount_and_gradients_stay_finite():
+    utilities = torch.tensor([[-500.0, 500.0, 0.0]], requires_grad=True)
+    link = torch.zeros(2, requires_grad=True)
+    targets = ChoiceTargets(torch.tensor([[0, 1], [2, 1]]), torch.tensor([False, True]), torch.ones(2))
+    loss = targets.loss(utilities, link, torch.zeros(3))
+    loss.backward()
+    assert loss.item() == pytest.approx(-math.log(CHOICE_LAPSE / 3), abs=0.01)
+    assert utilities.grad.isfinite().all() and link.grad.isfinite().all()
+
+
+def test_weights_penalty_and_total_of_choices():
+    utilities, link = torch.tensor([[1.0, 0.0, 2.0]]), torch.tensor([0.0, -1.0])
+    pairs, ties = torch.tensor([[0, 1], [1, 2]]), torch.tensor([False, False])
+    one, two = (-choice_log_probs(torch.tensor(margin), link[1])[0].item() for margin in (1.0, -2.0))
+    targets = ChoiceTargets(pairs, ties, torch.tensor([1.0, 3.0]), torch.tensor([0.5, 0.0]), torch.tensor(8.0))
+    loss = targets.loss(utilities, link, torch.tensor([2.0, 0.0, 0.0])).item()
+    assert loss == pytest.approx(((one + 0.5 * 2.0) + 3 * two) / 8)

@@ -337,8 +337,8 @@ def test_no_adapter_is_picked_up_from_a_pipelines_or_a_chat_models_folder(pipe, 
     refiner = Refiner(model_id=str(tmp_path / "chat"))
     refiner._load()
     assert refiner.model.config.name_or_path == str(tmp_path / "chat") and not asked
-    with pytest.raises(OSError, match="evil/base"):  # what transformers does without being told
-        AutoModelForCausalLM.from_pretrained(tmp_path / "chat")
+    AutoModelForCausalLM.from_pretrained(tmp_path / "chat")
+    assert asked  # what transformers does without being told
     (tmp_path / "pipe" / "reward_model" / "adapter_config.json").write_text(evil)
     with pytest.raises(ValueError, match=r"adapter_config\.json is an adapter"):
         PamelaPromptPipeline.from_pretrained(tmp_path / "pipe")

@@ -14,7 +14,7 @@ from releases import rating, small_splits, write_release
 from pamela_hf.hub.transfer import HubError
 from pamela_hf.publishing import repositories
 from pamela_hf.publishing.pseudonyms import Pseudonyms
-from pamela_hf.publishing.released import Released, rating_hash, released_participants, released_users
+from pamela_hf.publishing.released import Released, answer_hash, released_participants, released_users
 from pamela_hf.publishing.repositories import push_model, push_ratings
 from pamela_hf.ratings.builder import load_ratings
 from pamela_hf.ratings.preparation import prepare
@@ -99,7 +99,7 @@ def test_the_same_name_is_not_yet_the_same_person(tmp_path):
     data = load_ratings(write_release(tmp_path / "release", small_splits()))
     table = data.splits["train"]
     everything = frozenset(
-        rating_hash(p, i, s) for t in data.splits.values()
+        answer_hash(p, i, s) for t in data.splits.values()
         for p, i, s in zip(t.participant_id.astype(str), t.image_id.astype(str), t.score)
     )  # fmt: skip
     release = Released(frozenset({"p1", "p2", "p3"}), everything)

@@ -138,7 +138,7 @@ def test_processes_share_a_batch_of_both_without_loss(world):
     def loss(batch) -> float:
         batch = {k: v for k, v in batch.items() if v is not None}
         rows = batch.pop("image_rows")
-        return float(model(image[rows], **batch, pairwise_weight=0.2).loss)
+        return float(model(image[rows], **batch, pairwise_weight=0.2).loss.detach())
 
     assert sum(map(loss, shares)) == pytest.approx(loss(whole), rel=1e-5)
 

@@ -243,6 +243,19 @@ def test_altered_checkpoints_are_refused_by_name(sources, tmp_path, caplog):
         latest_checkpoint(folder)
 
 
+def test_what_a_killed_run_had_just_written_is_cleared_up(checkpoints, tmp_path):
+    """Killed between the rename of a checkpoint and the removal of its staging folder: nobody writes that one again."""
+    from pamela_hf.files import writing
+
+    folder = shutil.copytree(checkpoints, tmp_path / "checkpoints")
+    newest = max(path.name for path in folder.glob("step-*"))
+    staging = folder / f".{newest}.part-abcdefgh"
+    staging.mkdir()
+    (staging / writing._LOCK).touch()
+    assert latest_checkpoint(folder).path.name == newest
+    assert not [path.name for path in folder.iterdir() if path.name.startswith(".")]
+
+
 def test_a_full_disk_is_one_line_and_the_last_checkpoint_is_whole(sources, tmp_path, monkeypatch):
     """As PyTorch says it: a RuntimeError about one of its own lines, on a disk without a free byte."""
     from collections import namedtuple
