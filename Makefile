@@ -4,11 +4,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# tests run on one thread each; files stay whole, as they share what is slow to make
+IN_PARALLEL := -n logical --maxprocesses 4 --dist loadfile
 
 .PHONY: demo test test-oldest faults bench lint clean app browser
 test: $(STAMP)
 	$(BIN)/ruff check .
-	$(BIN)/python -m pytest -m "not slow and not faults and not browser and not hub"
+	$(BIN)/python -m pytest $(IN_PARALLEL) -m "not slow and not faults and not browser and not hub"
 
 demo: $(STAMP)
 	$(BIN)/python scripts/demo.py --output runs/demo
