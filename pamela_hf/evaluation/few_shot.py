@@ -11,7 +11,8 @@ from transformers.utils import logging
 from ..embeddings import Embeddings
 from ..heads.answers import answers_of_table
 from ..heads.fitting import Answers, fit_row
-from ..heads.head import choose, prior_of
+from ..heads.head import prior_of
+from ..heads.suggest import choose
 from ..metrics import MIN_RATINGS
 from ..scoring import PamelaScorer, Predictions, Scorer
 

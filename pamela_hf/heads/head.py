@@ -25,41 +25,14 @@ from ..files.writing import scratch_folder
 from ..model.modeling_pamela import PamelaRewardModel
 from ..scoring import PamelaScorer
 from .answers import collect
-from .fitting import (
-    USE_STD,
-    Answers,
-    Posterior,
-    expected_correlation,
-    fit_row,
-    linearize,
-    most_informative,
-    prior_covariance,
-    rating_information,
-)
+from .fitting import USE_STD, Posterior, fit_row, linearize, prior_covariance
 from .folder import FILES, MAX_BYTES, HeadError, check_name, read_head, write_head
+from .suggest import Suggestion, suggest_images
 from .summary import differences, head_card, held_out
 
-LOGISTIC_VARIANCE = np.pi**2 / 3  # of a rating around its utility, in the ordinal link
 # Cross-validated over people of train: .002 at 10 ratings, .001 at 100; 4 was too wide at 10.
 PRIOR_WIDTH = 2.0
 FIGURES = ("held_out", "distance", "likes_more", "unsure")  # of `about`: true of the row as it was fitted alone
-ENOUGH = 0.005  # of correlation with the person's ratings: what ten more must promise to be worth asking for
-
-
-@dataclass
-class Suggestion:
-    """Which images to rate next.
-
-    Attributes:
-        images: n indices into the images given, the most informative first.
-        expected_gain: what rating them is expected to add to the correlation of scores and ratings, in 0..1.
-        enough: the next ten are expected to add less than [`ENOUGH`]. message: the same in words.
-    """
-
-    images: list[int]
-    expected_gain: float
-    enough: bool
-    message: str
 
 
 @dataclass
@@ -218,13 +191,8 @@ class UserHead:
         fresh = np.array([i for i, key in enumerate(answered.keys) if key not in self._rated], int)
         if not len(fresh):
             return Suggestion([], 0.0, True, "All of these images are rated already.")
-        chosen, gain = choose(answers, Posterior(row, covariance), answered.cutpoints, n, fresh)
-        _, gain_of_ten = choose(answers, Posterior(row, covariance), answered.cutpoints, 10, fresh)
-        bound = max(0.001, float(np.ceil(gain_of_ten * 1000) / 1000))
-        enough = gain_of_ten < ENOUGH
-        message = f"the next 10 ratings are expected to add less than {bound:.3f} to the correlation"
-        message = f"Enough: {message}." if enough else f"Worth going on: {message}, but more than {ENOUGH}."
-        return Suggestion([answered.positions[i] for i in chosen], gain, enough, message)
+        found = suggest_images(answers, Posterior(row, covariance), answered.cutpoints, n, fresh)
+        return replace(found, images=[answered.positions[i] for i in found.images])
 
     # -- other strengths, several people ---------------------------------------------------------------------------
     def with_strength(self, strength: float) -> "UserHead":
@@ -394,23 +362,6 @@ def prior_of(model: PamelaRewardModel) -> np.ndarray:
         return block_diag(np.diag(USE_STD[: config.hidden_size] ** 2), factors * width)
     rows = model.user_embedding.weight[1:, : config.hidden_size].detach().cpu().double().numpy()
     return block_diag(prior_covariance(rows), factors) * width
-
-
-def choose(
-    answers: Answers, belief: Posterior, cutpoints: np.ndarray, n: int, fresh: np.ndarray | None = None
-) -> tuple[list[int], float]:
-    """Which n images of `answers` to ask about next, of those in `fresh`, and what that is expected to add to the
-    correlation of scores and ratings."""
-    fresh = np.arange(len(answers.utility)) if fresh is None else fresh
-    information = rating_information(answers, belief.row, cutpoints)
-    picked, after = most_informative(answers.slope[fresh], information[fresh], belief.covariance, n, answers.slope)
-    utility = answers.utility + answers.slope @ belief.row
-    signal, doubt = expected_correlation(utility, answers.slope, belief.covariance)
-    _, left = expected_correlation(utility, answers.slope, after)
-    # what is learned moves from doubt to signal
-    total = signal + doubt + LOGISTIC_VARIANCE
-    gain = np.sqrt(max(signal + doubt - left, 0.0) / total) - np.sqrt(signal / total)
-    return [int(fresh[i]) for i in picked], float(max(gain, 0.0))
 
 
 def _scorer(model: PamelaScorer | PamelaRewardModel | str | os.PathLike) -> PamelaScorer:

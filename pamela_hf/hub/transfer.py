@@ -362,7 +362,11 @@ def _is_own_source(file: Path) -> bool:
 
 
 def _file_hashes(path: Path) -> tuple[str, str]:
-    """(sha256, git's blob id) of a file, in hexadecimal: what the Hub knows of large files and of small ones."""
+    """(sha256, git's blob id) of a file, in hexadecimal: what the Hub knows of large files and of small ones.
+
+    The Hub client's own check (`HfApi.verify_repo_checksums`) lists the repository once more, checks all that is cached
+    of it, neither offline nor file by file, and would not let a damaged file be fetched again; so it is done here.
+    """
     sha256, blob = hashlib.sha256(), hashlib.sha1(b"blob %d\0" % path.stat().st_size)
     with open(path, "rb") as stream:
         while chunk := stream.read(1 << 20):

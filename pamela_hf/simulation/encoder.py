@@ -258,30 +258,3 @@ def _pixels(images: Sequence[Image.Image | str | os.PathLike[str]], image_proces
             with Image.open(image) as file:
                 opened.append(file.convert("RGB"))
     return image_processor(images=opened, return_tensors="pt")["pixel_values"]
-
-
-def simulated_features(
-    encoder_dir: str | os.PathLike[str],
-    images: Sequence[Image.Image | str | os.PathLike[str]],
-    prompts: Sequence[str],
-) -> tuple[np.ndarray, np.ndarray]:
-    """Pooled features of the saved encoder, float32: images (N, hidden_size), prompts (M, hidden_size)."""
-    import torch
-    from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
-
-    model = AutoModel.from_pretrained(encoder_dir, trust_remote_code=False).eval()
-    tokenizer = AutoTokenizer.from_pretrained(encoder_dir, trust_remote_code=False)
-    image_processor = AutoImageProcessor.from_pretrained(encoder_dir, backend="pil", trust_remote_code=False)
-    with torch.no_grad():
-        seen = [
-            model.get_image_features(pixel_values=_pixels(images[k : k + 256], image_processor)).pooler_output
-            for k in range(0, len(images), 256)
-        ]
-        read = [
-            model.get_text_features(
-                **tokenizer(list(prompts[k : k + 256]), padding="max_length", truncation=True, return_tensors="pt")
-            ).pooler_output
-            for k in range(0, len(prompts), 256)
-        ]
-    empty = torch.zeros(0, model.config.vision_config.hidden_size)
-    return torch.cat([empty, *seen]).numpy(), torch.cat([empty, *read]).numpy()

@@ -11,9 +11,10 @@ import torch
 from PIL import Image
 
 from pamela_hf.heads.answers import key_of
-from pamela_hf.heads.fitting import Answers, fit_row, most_informative, prior_covariance
+from pamela_hf.heads.fitting import Answers, fit_row, prior_covariance
 from pamela_hf.heads.folder import ABOUT, CONFIG, FILES, ROW, WEIGHTS, HeadError
 from pamela_hf.heads.head import UserHead
+from pamela_hf.heads.suggest import most_informative
 from pamela_hf.metrics import correlation
 from pamela_hf.scoring import PamelaScorer
 

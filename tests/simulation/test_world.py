@@ -11,7 +11,8 @@ import pytest
 from scipy.stats import rankdata
 from sklearn.linear_model import RidgeCV
 
-from pamela_hf.simulation.encoder import simulated_features, simulated_pairs, train_tiny_encoder
+from pamela_hf.encoder import FrozenEncoder
+from pamela_hf.simulation.encoder import simulated_pairs, train_tiny_encoder
 from pamela_hf.simulation.world import (
     FAMILIES,
     GROUPS,
@@ -314,7 +315,9 @@ def probe_all(folder, fitted=1_500, held_out=600):
     R² of every scalar trait from the prompt features."""
     images, prompts = simulated_pairs(fitted + held_out, seed=77)
     traits = [traits_from_prompt(p, -1 - k - (fitted + held_out) * 77) for k, p in enumerate(prompts)]
-    seen, read = simulated_features(folder, images, prompts)
+    encoder = FrozenEncoder(str(folder), device="cpu")
+    seen = np.concatenate([encoder.embed_images(images[k : k + 256]) for k in range(0, len(images), 256)])
+    read = np.concatenate([encoder.embed_prompts(prompts[k : k + 256]) for k in range(0, len(prompts), 256)])
     y = np.array([[getattr(t, name) for name in SCALARS] for t in traits])
     report = dict(zip(SCALARS, r_squared(seen[:fitted], y[:fitted], seen[fitted:], y[fitted:])[0].tolist()))
     text = dict(zip(SCALARS, r_squared(read[:fitted], y[:fitted], read[fitted:], y[fitted:])[0].tolist()))
