@@ -124,6 +124,10 @@ def _pooled(output: Any) -> Tensor:
     return output if isinstance(output, Tensor) else output.pooler_output
 
 
+# fast tokenizers keep padding and truncation of a call as their own state
+_tokenizing = threading.Lock()
+
+
 def tokenize_prompts(tokenizer: Any, prompts: Sequence[str], config: PreTrainedConfig) -> dict[str, Tensor]:
     """Token ids `(B, L)` of prompts as an encoder with this configuration was trained on them.
 
@@ -136,15 +140,16 @@ def tokenize_prompts(tokenizer: Any, prompts: Sequence[str], config: PreTrainedC
     length = getattr(text_config, "max_position_embeddings", None) or tokenizer.model_max_length
     length = min(length, tokenizer.model_max_length)
     texts = [prompt.lower() for prompt in prompts] if siglip else list(prompts)
-    _warn_if_cut(tokenizer, texts, length)
-    encoded = tokenizer(
-        texts,
-        padding="max_length" if siglip else True,
-        padding_side="right",
-        truncation=True,
-        max_length=length,
-        return_tensors="pt",
-    )
+    with _tokenizing:
+        _warn_if_cut(tokenizer, texts, length)
+        encoded = tokenizer(
+            texts,
+            padding="max_length" if siglip else True,
+            padding_side="right",
+            truncation=True,
+            max_length=length,
+            return_tensors="pt",
+        )
     return {"input_ids": encoded["input_ids"]} if siglip else dict(encoded)
 
 

@@ -25,7 +25,8 @@ Filter = str | Mapping[str, Any]
 INDEXED_FROM = 50_000
 """Images from which approximate search is worth its training; below, every vector is looked at."""
 PROBED = 0.125
-"""Part of the clusters that a search looks into."""
+"""Part of the clusters that a search looks into, and how many at least: a few clusters cost nothing."""
+LEAST_PROBED = 32
 ROWS_AT_ONCE = 65_536
 _ENCODER = ("backbone", "revision", "preprocessing")
 _OWN = ("image", "vector", "image_norm", "text_norm")
@@ -215,7 +216,7 @@ class ImageIndex:
         query = np.pad(np.asarray(query, np.float32), (0, self.width + self.text_width - len(query)))
         asked = {"column": "vector", "q": query, "k": max(1, n), "metric": "dot"}
         if self._data.has_index:
-            asked |= {"nprobes": max(1, round(PROBED * _partitions(len(self))))}
+            asked |= {"nprobes": max(LEAST_PROBED, round(PROBED * _partitions(len(self))))}
         return self._read(where, nearest=asked, prefilter=True)
 
     def sample(self, n: int, seed: int = 0) -> IndexedImages:
