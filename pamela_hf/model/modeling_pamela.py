@@ -18,7 +18,6 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
-from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import ModelOutput
 
 from .configuration_pamela import LOCAL_ENCODER, PamelaConfig, check_encoder_kind
@@ -318,6 +317,8 @@ class PamelaRewardModel(RatingScalesMixin, PreTrainedModel):
             self.backbone.eval()
 
     def _mark_checkpointed_layers(self) -> None:
+        from transformers.modeling_layers import GradientCheckpointingLayer  # a third of this package's import time
+
         # transformers checkpoints layers in training mode only; what is in a layer, dropout for one, stays in eval mode
         for module in self.backbone.modules():
             if isinstance(module, GradientCheckpointingLayer) and module.gradient_checkpointing:

@@ -5,7 +5,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers.models.siglip2.image_processing_pil_siglip2 import get_image_size_for_max_num_patches
 
 _MODES = {2: "bilinear", 3: "bicubic"}  # PIL's numbers
 
@@ -45,6 +44,9 @@ def preprocess_pixels(image_processor: Any, pixels: Tensor) -> dict[str, Tensor]
 
 def _target_size(settings: Any, height: int, width: int, patch_size: int | None) -> tuple[int, int]:
     if patch_size is not None:
+        # takes a while to import, and few need it
+        from transformers.models.siglip2.image_processing_pil_siglip2 import get_image_size_for_max_num_patches
+
         return get_image_size_for_max_num_patches(height, width, patch_size, settings.max_num_patches)
     size = dict(settings.size)
     if size.get("height") and size.get("width"):
