@@ -254,7 +254,8 @@ def compute_embeddings(
             in `output` are kept where encoder, image and prompt are the same.
         batch_size: images a forward pass.
         progress: show a progress bar.
-        workers: see [`Embedding`]. fast_decoding: see [`Embedding`].
+        workers: processes that prepare images, see [`Embedding`].
+        fast_decoding: JPEGs are decoded at a reduced size, see [`Embedding`].
         skipped: a list that (id, reason) of images that cannot be read are added to; they are then left out. Default:
             the first of them ends the run.
 

@@ -26,7 +26,8 @@ class Origin:
     """Where a rival comes from.
 
     Attributes:
-        weights: their public id on the Hub, or their address. revision: the commit they are read at; None: the newest.
+        weights: their public id on the Hub, or their address.
+        revision: the commit the weights are read at; None: the newest.
         licence: of code and weights, as their owners state it.
         gpu_gb: GPU memory it takes, estimated from the number of its parameters, not measured.
         package: the pip requirement it runs through; None: transformers alone.

@@ -77,7 +77,8 @@ def fit(
     """Loads the metric; `train` and `seed` change nothing.
 
     Args:
-        variant: the metric's name in pyiqa. data: the ratings, with their images.
+        variant: the metric's name in pyiqa.
+        data: the ratings, with their images.
 
     Raises:
         ValueError: ratings without images, no such metric. RuntimeError: pyiqa is missing. OSError: no weights.

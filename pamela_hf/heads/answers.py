@@ -30,11 +30,20 @@ class PersonAnswers:
     """Checked answers about N images.
 
     Attributes:
-        keys: N distinct images, by name or by content. positions: where each occurs first in what was given.
-        image_embeds: `(N, D)`. text_embeds: `(N, Dt)`, zeros = no prompt, or `None`. metadata: N dicts.
-        rated, scores: image and score of each rating. liked, likes: image and verdict of each like. pairs: of images.
-        rating_range: see [`pamela_hf.heads.head.UserHead.fit`]. scale_id: of the model.
-        level_values, cutpoints: that scale's.
+        keys: N distinct images, by name or by content.
+        positions: where each of them occurs first in what was given.
+        image_embeds: `(N, D)` features of the images.
+        text_embeds: `(N, Dt)` features of their prompts, a row of zeros = no prompt; or `None`.
+        metadata: N dicts, one an image.
+        rated: the image of each rating, as its index in `keys`.
+        scores: the score of each rating.
+        liked: the image of each like, as its index in `keys`.
+        likes: the verdict of each like.
+        pairs: `(n, 2)` the images of each choice, as their indices in `keys`.
+        rating_range: see [`pamela_hf.heads.head.UserHead.fit`].
+        scale_id: which rating scale of the model counts.
+        level_values: the levels of that scale.
+        cutpoints: the cutpoints of that scale, one fewer than its levels.
         style: `(2, H)` of the model.
         notes: what was odd, in words.
     """

@@ -78,11 +78,14 @@ class PamelaFeatures(nn.Module):
         metadata_ids: Tensor | None = None,
         seed: int = 0,
     ) -> Tensor | None:
-        """Fits all of it to the training images, `(N, D)` and `(N, Dt)` (a text row of zeros = no prompt).
+        """Fits all of it to the training images.
 
         Args:
-            ratings: of these images, in the raters' own standard deviations. metadata_ids: `(N, fields)` of the images,
-                0 = unknown; default: all unknown. seed: of the factors' start.
+            image_embeds: `(N, D)` features of the images.
+            text_embeds: `(N, Dt)` features of their prompts; a row of zeros = no prompt.
+            ratings: ratings of these images, in the raters' own standard deviations.
+            metadata_ids: `(N, fields)` of the images, 0 = unknown; default: all unknown.
+            seed: seed of the factors' start; default: 0.
 
         Returns:
             `(U, taste_factors)` how much each rater likes each factor, where there are ratings and factors.

@@ -45,7 +45,8 @@ class Library:
     """A folder's photos.
 
     Attributes:
-        folder: where they are. photos: in the order of their names.
+        folder: where they are.
+        photos: the photos, in the order of their names.
         problems: file and reason, of each that could not be read.
     """
 
@@ -85,7 +86,8 @@ def read_library(
     Args:
         folder: a folder of photos, or a `.photoslibrary` of Apple Photos.
         leave_out: a folder below it that holds no photos: our own output.
-        picks: pick flags count as likes where there are no stars. labels: colour label → stars, likewise.
+        picks: pick flags count as likes where there are no stars; default: they do not count.
+        labels: colour label → stars that it counts as where there are no stars; default: no label counts.
         progress: show a progress bar.
 
     Raises:

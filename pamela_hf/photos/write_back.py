@@ -42,7 +42,8 @@ def write_sidecars(
     """Writes each photo's prediction into its sidecar.
 
     Args:
-        photos: of a library. predictions: photo's name → prediction; photos without one are left alone.
+        photos: photos of a library.
+        predictions: photo's name → prediction; photos without one are left alone.
         with_stars: write `xmp:Rating`, too, where no person gave the photo a rating.
         progress: show a progress bar.
 

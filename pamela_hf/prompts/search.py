@@ -33,19 +33,23 @@ class SearchConfig:
     """How to search.
 
     Attributes:
-        num_iterations: rounds of variants. num_candidates: prompts rendered a round.
+        num_iterations: rounds of variants.
+        num_candidates: prompts rendered a round.
         num_seeds: images a prompt, all prompts with the same seeds; its score is their mean.
         seed: of the first image and of every choice; image k of a prompt is rendered with seed + k.
         strategy: "greedy": variants of the best prompt so far (the paper's). "beam": of the `beam_width` best.
             "ucb", "thompson": of the `beam_width` best, `oversample` times as many as are rendered; a model of the
             scores so far chooses which, by upper confidence bound or by sampling from what it holds possible.
+        beam_width: how many of the best prompts "beam", "ucb" and "thompson" make variants of.
+        oversample: how many times as many variants as are rendered "ucb" and "thompson" choose from.
         exploration: standard deviations that "ucb" adds to the expected score.
         adherence_floor: a prompt may win only if its images keep this share of the unoptimized images' adherence to
             the unoptimized prompt; 0 = off.
-        max_images: images to render at most; 0 = no limit. max_seconds: after these the step under way is the last;
-            0 = no limit. A resumed run has them anew.
+        max_images: images to render at most; 0 = no limit.
+        max_seconds: after so many seconds the step under way is the last; 0 = no limit. A resumed run has them anew.
         patience: stop when the best prompt's interval (mean ± reward's std / √seeds) moved by less than `tolerance`
             rating units in this many rounds; 0 = off.
+        tolerance: rating units, see `patience`.
     """
 
     num_iterations: int = 5
@@ -151,7 +155,8 @@ class PromptSearch:
     """One search.
 
     Args:
-        prompt: the unoptimized prompt. config: [`SearchConfig`].
+        prompt: the unoptimized prompt.
+        config: how to search, a [`SearchConfig`].
         refiner: writes variants ([`pamela_hf.refiners`]).
         evaluate: `[(prompt, seed), …]` → as many `(score, std, adherence)`; NaN where an image is unusable.
         features: prompts → `(n, D)` array, what the surrogate of "ucb" and "thompson" compares prompts by; default: the

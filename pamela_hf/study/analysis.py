@@ -39,10 +39,15 @@ class Choices:
     """One row a comparison: who saw which two images, and which was preferred. All arrays are (n,).
 
     Args:
-        participant: who chose. left, right: the conditions of the two images, such as "self", "none" or "hpsv3".
-        choice: 1. the left image, 0. the right one, .5 neither. prompt: what both were made from, or None.
-        left_image, right_image: ids of the images, both or neither. pair: an id that two rows share if they show the
-            same two images, or None: then the images' ids identify the pair, or else prompt and conditions.
+        participant: who chose.
+        left: the condition of the left image, such as "self", "none" or "hpsv3".
+        right: the condition of the right image, likewise.
+        choice: 1.0 = the left image, 0.0 = the right one, 0.5 = neither.
+        prompt: what both images were made from, or None.
+        left_image: id of the left image, or None; given with `right_image` or not at all.
+        right_image: id of the right image, or None; given with `left_image` or not at all.
+        pair: an id that two rows share if they show the same two images, or None: then the images' ids identify the
+            pair, or else prompt and conditions.
 
     Raises:
         StudyError: arrays of different lengths, none at all, or a choice that is none of these.
@@ -158,7 +163,8 @@ def fit(wins: np.ndarray, ties: np.ndarray, prior_sd: float = PRIOR_SD) -> tuple
     """Davidson's model by Newton's method, many studies at once.
 
     Args:
-        wins: (..., C, C) how often row was chosen over column. ties: (..., C, C), symmetric. Diagonals are 0.
+        wins: (..., C, C), how often row was chosen over column; the diagonal is 0.
+        ties: (..., C, C), how often neither was chosen, symmetric; the diagonal is 0.
         prior_sd: Elo; standard deviation of a normal prior around the mean.
 
     Returns:
@@ -260,7 +266,9 @@ def analyse(choices: Choices, bootstrap: int = 1000, seed: int = 0) -> dict[str,
     """Everything a study says, as plain dicts and numbers.
 
     Args:
-        choices: of at least two conditions. bootstrap: draws of people for the intervals, 0 for none. seed: of these.
+        choices: choices between at least two conditions.
+        bootstrap: number of draws of people for the intervals; 0 = no intervals. Default: 1000.
+        seed: seed of these draws; default: 0.
 
     Returns:
         counts: people, prompts (or None), comparisons, ties, within (left out: two images of one condition),

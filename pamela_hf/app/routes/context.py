@@ -23,9 +23,11 @@ class Context:
     """One app, as its endpoints see it.
 
     Args:
-        store, learner, runs: answers, heads, prompt runs.
-        local: the app listens on loopback alone: its visitors are at this machine.
-        notice: what everybody should know, such as that the disk is not kept.
+        store: the answers.
+        learner: the heads.
+        runs: the prompt runs.
+        local: the app listens on loopback alone: its visitors are at this machine. Default: True.
+        notice: what everybody should know, such as that the disk is not kept; default: nothing.
     """
 
     def __init__(self, store: Store, learner: Learner, runs: PromptRuns, local: bool = True, notice: str | None = None):

@@ -44,7 +44,9 @@ def open_source(
     Args:
         path: file or folder.
         name: module that reads it, one of :func:`source_names`; None: each module is asked whether it matches.
-        rating_min, rating_max: ends of the rating scale (integers, both or neither); None: see the module.
+        rating_min: lowest rating of the scale, an integer, given with `rating_max` or not at all; None: see the module.
+        rating_max: highest rating of the scale, an integer, given with `rating_min` or not at all; None: see the
+            module.
         options: the module's own, such as ``images=FOLDER`` of ``csv``.
 
     Raises:

@@ -50,7 +50,8 @@ def open_source(
 
     Args:
         path: the folder of the CSV file and ``40K/``.
-        rating_min, rating_max: another scale; default: 1 to 5.
+        rating_min: lowest rating of another scale; default: 1.
+        rating_max: highest rating of another scale; default: 5.
         test_workers: text file of the workers to hold out, one a line.
 
     Raises:

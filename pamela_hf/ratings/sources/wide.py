@@ -58,7 +58,8 @@ def open_source(
 
     Args:
         path: the CSV file or workbook.
-        rating_min, rating_max: ends of the rating scale; default: the smallest and largest rating in the table.
+        rating_min: lowest rating of the scale; default: the smallest rating in the table.
+        rating_max: highest rating of the scale; default: the largest rating in the table.
         rows: ``images`` or ``people``: what a row is; the columns are the others.
         column: name of the column that names the rows; default: ``image`` or ``participant``, or a synonym.
         ignore: names of columns that are no ratings, separated by commas.
