@@ -14,7 +14,9 @@ class Answers:
     """A person's answers about pictures that have features, in the form that heads are fitted on.
 
     Attributes:
-        ratings: (id, score). choices: (preferred, other), without ties. likes: (id, True or False).
+        ratings: (image id, score) of each rating.
+        choices: (preferred image id, other image id) of each choice, without ties.
+        likes: (image id, True or False) of each like or dislike.
     """
 
     ratings: list[tuple[str, float]]

@@ -31,10 +31,13 @@ class AppSettings:
     """What an app is started with; see `pamela app --help`.
 
     Attributes:
-        images: folder of pictures. model: folder or Hub id, or `None`: a blank base. encoder: of the images, or `None`.
-        store: file of the answers, or `None`: one for this folder in the home folder.
-        host, port: where it listens; on another host than this machine a token is asked for.
-        pipeline: Hub id or folder of a text-to-image pipeline, or "procedural".
+        images: folder of pictures.
+        model: folder or Hub id of a trained model; `None` (default): a blank base.
+        encoder: folder or Hub id of the images' encoder; `None` (default): the model's, else SigLIP 2.
+        store: file of the answers; `None` (default): one for this folder in the home folder.
+        host: address it listens on, default "127.0.0.1"; on another host than this machine a token is asked for.
+        port: port it listens on, default 7860.
+        pipeline: Hub id or folder of a text-to-image pipeline, or "procedural" (default).
     """
 
     images: str

@@ -25,8 +25,10 @@ class ScaleUse:
     drawn to what people do on average; a person with none gets the average.
 
     Attributes:
-        center, between: mean over people of their means, and its variance. variance, degrees: a person's variance
-            has the prior of `degrees` ratings with this one.
+        center: mean over people of their mean ratings.
+        between: variance over people of their mean ratings.
+        variance: prior of a person's variance about their own mean.
+        degrees: how many ratings that prior counts as.
     """
 
     center: float
@@ -75,8 +77,12 @@ class RatingMatrix:
     """Ratings as people × images, each person's brought to mean 0 and spread 1 (by `use`); memory 9 bytes a cell.
 
     Attributes:
-        z: `(U, I)`, 0 where unrated. rated: `(U, I)` bool. participants, image_ids: the rows and columns.
-        themes: `(I,)` the images' prompts, their own id where they have none. levels: rating scale → its levels.
+        z: `(U, I)` standardized ratings, 0 where unrated.
+        rated: `(U, I)` bool, who rated which image.
+        participants: U ids, of the rows.
+        image_ids: I ids, of the columns.
+        themes: `(I,)` the images' prompts, their own id where they have none.
+        levels: rating scale → its levels.
     """
 
     z: np.ndarray
@@ -182,9 +188,10 @@ class Consensus:
     """Everybody's taste, linear in the features; text weight and penalty by cross-validation inside train.
 
     Attributes:
-        x: `(I, D)` features of the train images. held_out: `(I,)` each image's score by the ridge that did not see
-            its theme. A person's own part is fitted to what these leave over: a ridge that has seen an image's ratings
-            leaves less of them than it will leave on new images.
+        x: `(I, D)` features of the train images.
+        held_out: `(I,)` each image's score by the ridge that did not see its theme. A person's own part is fitted to
+            what these leave over: a ridge that has seen an image's ratings leaves less of them than it will leave on
+            new images.
     """
 
     inputs: Inputs

@@ -50,7 +50,8 @@ def fit(
 
     Args:
         variant: the Python of an environment that has what the weights' code needs.
-        task: "aesthetics" or "quality". data: the ratings, with their images.
+        task: "aesthetics" (default) or "quality".
+        data: the ratings, with their images.
 
     Raises:
         ValueError: ratings without images, another task. RuntimeError: no such Python, no packages, no weights there.

@@ -34,9 +34,13 @@ class FewShotFits:
     Who has fewer than k ratings in `support`, or fewer than 6 left to judge, is left out of that k, and counted.
 
     Args:
-        support: the `support_unseen` split, or `None`. embeddings: of all images.
-        ks: numbers of ratings. draws: how often each is drawn anew. seed: of the draws.
-        select: "random", or "active": as [`pamela_hf.heads.UserHead.suggest`] would ask, after 0, 5, 10, … answers.
+        support: the `support_unseen` split, or `None`.
+        embeddings: embeddings of all images.
+        ks: numbers of ratings to fit on, each 0 or more.
+        draws: how often the ratings are drawn anew for each k, 1 or more; default 3.
+        seed: random seed of the draws, default 0.
+        select: "random" (default), or "active": as [`pamela_hf.heads.UserHead.suggest`] would ask, after 0, 5, 10, …
+            answers.
 
     Raises:
         ValueError: a k or a number of draws below 0 or 1, or an unknown way to select.

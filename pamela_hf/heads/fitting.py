@@ -44,9 +44,11 @@ class Answers:
     """One person's answers about N images; H is the width of a row.
 
     Attributes:
-        utility: `(N,)` everyone's utility of each image. slope: `(N, H)` what a unit of the row adds to it.
+        utility: `(N,)` everyone's utility of each image.
+        slope: `(N, H)` what a unit of the row adds to each image's utility.
         style: `(2, H)` shift and log-stretch of the cutpoints for a unit of the row.
-        image: `(n,)` which image each rating is about. level: `(n,)` its level index.
+        image: `(n,)` which image each rating is about.
+        level: `(n,)` level index of each rating.
         cutpoints: `(n, K - 1)` ascending cutpoints of each rating's scale, padded with multiples of
             [`pamela_hf.model.losses.CUTPOINT_PAD`].
         is_like: `(n,)` whether it is a like (1) or dislike (0), which has an offset of its own.
@@ -110,7 +112,8 @@ def linearize(utilities: Callable[[np.ndarray], np.ndarray], std: np.ndarray) ->
     """`(N,)` intercept and `(N, H)` slope of utilities as a linear function of the row around 0, everyone's taste.
 
     Args:
-        utilities: rows `(R, H)` → `(N, R)`. std: `(H,)` the prior's; central differences are half of it wide.
+        utilities: function of rows `(R, H)` that gives the images' utilities `(N, R)`.
+        std: `(H,)` standard deviation of the prior; central differences are half of it wide.
     """
     width, steps = len(std), np.diag(0.5 * std)
     values = utilities(np.concatenate([np.zeros((1, width)), steps, -steps])).astype(np.float64)
@@ -123,7 +126,9 @@ def level_gradients(
     """Probability of each level `(n, K)` and the gradients of its logarithm by advantage and by log-stretch.
 
     Args:
-        advantage: `(n,)` utility minus the person's shift. stretch: log-stretch. cutpoints: `(n, K - 1)`.
+        advantage: `(n,)` utility minus the person's shift.
+        stretch: log-stretch of the cutpoints.
+        cutpoints: `(n, K - 1)` ascending cutpoints of each rating's scale.
     """
     scaled = cutpoints * np.exp(stretch)
     below = np.zeros((len(scaled), scaled.shape[1] + 2))
@@ -206,7 +211,8 @@ def fit_row(answers: Answers, covariance: np.ndarray, scales: Sequence[float] = 
     random, of the MAP rows, by their evidence.
 
     Args:
-        covariance: `(H, H)` of the prior, see [`prior_covariance`]. scales: multiples of it to weigh up.
+        covariance: `(H, H)` covariance of the prior, see [`prior_covariance`].
+        scales: multiples of `covariance` to weigh up, default [`SCALES`].
 
     Returns:
         [`Posterior`]. Without answers it is the prior: row 0, everyone's taste.

@@ -50,7 +50,8 @@ class Pairs:
     Attributes:
         people: rows `(n, row_size)` of the pairs' people.
         network_rows: the part of them that the networks and the link take.
-        demographics, metadata: ids `(n, fields)` of the pairs' people and images, 0 = unknown.
+        demographics: ids `(n, fields)` of the demographics of the pairs' people, 0 = unknown.
+        metadata: ids `(n, fields)` of the metadata of the pairs' images, 0 = unknown.
         image_index: `(B,)` which of N images a pair is about; `None`: pair i is about image i.
         has_prompt: `(N,)` bool, which images have a prompt; `None`: no image has.
         prompt_mask: `(B,)` bool, pairs whose prompt is used; `None`: all.

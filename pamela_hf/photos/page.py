@@ -43,7 +43,8 @@ class Sheet:
     """A contact sheet.
 
     Attributes:
-        title: what its photos have in common. text: how they were chosen.
+        title: what its photos have in common.
+        text: how they were chosen.
         photos: file and caption of each.
     """
 
@@ -67,10 +68,15 @@ def render(
     """The page as HTML; thumbnails are written beside it.
 
     Args:
-        output: folder of the page. name: the person's. counts: one line on the library.
-        leads, notes: sentences, the first ones large. figures: of [`pamela_hf.photos.held_out.HeldOut`].
-        sheets: those without photos are left out. skipped: files that could not be read.
-        title: default: what the person likes.
+        output: folder of the page.
+        name: the person's name.
+        counts: one line on the library.
+        leads: sentences shown large, before the notes.
+        notes: the other sentences.
+        figures: `figures` of [`pamela_hf.photos.held_out.HeldOut`].
+        sheets: contact sheets; those without photos are left out.
+        skipped: number of files that could not be read.
+        title: title of the page; default: what the person likes.
     """
     from ..version import __version__
 

@@ -46,9 +46,13 @@ class Packet:
     """What a packet says; None: it says nothing of that.
 
     Attributes:
-        rating: −1 (rejected) … 5 stars; 0 = unrated. percent: Windows' rating as stars, 0 … 5.
-        pick: 1 picked, 0 neither, −1 rejected. label: name of the colour label.
-        score, std, stars: what `pamela taste` wrote there.
+        rating: −1 (rejected) … 5 stars; 0 = unrated.
+        percent: Windows' rating as stars, 0 … 5.
+        pick: 1 picked, 0 neither, −1 rejected.
+        label: name of the colour label.
+        score: the score that `pamela taste` wrote there.
+        std: the standard deviation that `pamela taste` wrote there.
+        stars: the stars that `pamela taste` wrote there, 0 … 5.
     """
 
     rating: float | None = None

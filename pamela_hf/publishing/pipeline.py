@@ -53,9 +53,13 @@ def push_pipeline(
 
     Args:
         folder: what `PamelaPromptPipeline.save_pretrained` wrote.
-        repo_id, private, dry_run, token: as in [`pamela_hf.hub.transfer.push_folder`].
+        repo_id: `owner/name`, as in [`pamela_hf.hub.transfer.push_folder`].
+        private: a new repository is private (default), as in [`pamela_hf.hub.transfer.push_folder`].
+        dry_run: collect and scan, but send no request, as in [`pamela_hf.hub.transfer.push_folder`]; default False.
+        token: access token, as in [`pamela_hf.hub.transfer.push_folder`].
         license: as the Hub writes it, of the whole, the renderer's weights included; default: "other".
-        keep_ids, pseudonyms: as in [`publishing.push_model`].
+        keep_ids: publish one's own raters under the names they have, as in [`publishing.push_model`]; default False.
+        pseudonyms: the mapping of one's own raters, as in [`publishing.push_model`].
 
     Raises:
         HubError: no saved pipeline, pickles in it or links out of it; and what `push_model` raises.

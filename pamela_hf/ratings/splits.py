@@ -31,7 +31,11 @@ def split_ratings(
 
     Args:
         table: columns `RATING_COLUMNS`, as in :class:`RatingData`.
-        seed, val, test, unseen, groups: as there.
+        seed: seed of the deal, as there; default 0.
+        val: share of the images dealt to val, as there; default 0.1.
+        test: share of the images dealt to test, as there; default 0.2.
+        unseen: share of the participants that training never meets, as there; default 0.25.
+        groups: image_id → near-duplicate group, as there.
 
     Returns:
         split → its rows in the table's order; splits without a row are left out.
@@ -69,8 +73,9 @@ def split_answers(
     Args:
         ratings: columns `RATING_COLUMNS`, as in :class:`RatingData`; None: there are none.
         choices: columns `CHOICE_COLUMNS`; None: there are none.
-        seed: of the deal.
-        val, test: share of the images, 0..1, val + test < 1.
+        seed: seed of the deal, default 0.
+        val: share of the images dealt to val, 0..1, default 0.1; val + test < 1.
+        test: share of the images dealt to test, 0..1, default 0.2; val + test < 1.
         unseen: share of the participants that training never meets, 0 ≤ unseen < 1 (0: none); they are
             val and test participants in the ratio val : test. Rounded, so that one person alone is seen.
         groups: image_id → near-duplicate group; images left out are groups of their own. See

@@ -34,9 +34,15 @@ class Design:
     """A study to simulate: every person judges every pair of conditions on every prompt, `repeats` times.
 
     Args:
-        elo: of each condition. people, prompts, repeats: all ≥ 1 (people ≥ 2).
-        comparisons: total in place of repeats, spread as evenly over people, prompts and pairs as it goes, or None.
-        person_sd, image_sd: Elo; see the module. tie_share: of two equal images, 0 ≤ share < 1.
+        elo: Elo of each condition, at least 2 of them.
+        people: number of people, ≥ 2.
+        prompts: number of prompts, ≥ 1; default 1.
+        repeats: how often a person judges each pair on each prompt, ≥ 1; default 1.
+        comparisons: total in place of repeats, spread as evenly over people, prompts and pairs as it goes, or None
+            (default).
+        person_sd: spread of a person's own liking of a condition, in Elo, ≥ 0; default 40. See the module.
+        image_sd: spread of how well an image turned out, in Elo, ≥ 0; default 80. See the module.
+        tie_share: share of ties between two equal images, 0 ≤ share < 1; default 0.1.
 
     Raises:
         StudyError: a number outside these.

@@ -43,7 +43,8 @@ def open_source(
 
     Args:
         path: the folder.
-        rating_min, rating_max: ends of the rating scale; default: the smallest and largest score.
+        rating_min: lower end of the rating scale; default: the smallest score.
+        rating_max: upper end of the rating scale; default: the largest score.
         participant: who rated, where there is no column ``participant``.
 
     Raises:
