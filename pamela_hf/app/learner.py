@@ -36,10 +36,16 @@ class Learned:
     """What was learned of a person from `answers` of their answers.
 
     Attributes:
-        head: `None` before the first fit. rows: `(n,)` rows of the features that were scored, all of a small folder.
-        scores, std, everyone: `(n,)` predicted ratings, their standard deviation, and everyone's taste.
-        order: ids to show next. enough, message: whether more answers would add little, and in words.
-        problem: why nothing could be learned.
+        answers: how many answers it was learned from, 0 by default.
+        head: the person's fitted head; `None` before the first fit.
+        rows: `(n,)` rows of the features that were scored, all of a small folder; empty by default.
+        scores: `(n,)` predicted ratings; empty by default.
+        std: `(n,)` standard deviation of the predicted ratings; empty by default.
+        everyone: `(n,)` predicted ratings by everyone's taste; empty by default.
+        order: ids of the pictures to show next; empty by default.
+        enough: whether more answers would add little; False by default.
+        message: whether more answers would add little, in words; by default, that nothing is known yet.
+        problem: why nothing could be learned; `None` if there was no problem.
     """
 
     answers: int = 0
@@ -100,7 +106,9 @@ class Learner:
     """Loads the base, then fits heads, in one thread of its own.
 
     Args:
-        folder, source, store: the pictures, where the base comes from, the answers.
+        folder: the pictures.
+        source: where the base comes from.
+        store: the answers.
     """
 
     def __init__(self, folder: PictureFolder, source: BaseSource, store: Store):

@@ -23,8 +23,10 @@ class EncoderScorer(PixelScorer):
     """A score computed from pooled features of images and prompts.
 
     Args:
-        encoder: makes the features; None: the cached ones are this encoder's, and are read instead.
-        open_image: image_id → RGB image; None where features are cached.
+        name: as reports call it.
+        encoder: makes the features; `None` where the cached ones are this encoder's, and are read instead.
+        open_image: image_id → RGB image; `None` (the default) where features are cached.
+        weights: as in [`PixelScorer`].
     """
 
     def __init__(

@@ -45,7 +45,8 @@ def fit(
 
     Args:
         variant: file of the head (`.pth` or `.safetensors`), instead of its authors' address.
-        encoder: Hub id or folder of the SigLIP that the head was trained on. data: the ratings, with their images.
+        encoder: Hub id or folder of the SigLIP that the head was trained on; default: `ORIGIN.weights`.
+        data: the ratings, with their images; default: none.
 
     Raises:
         ValueError: ratings without images, a head of another kind. OSError: the weights cannot be loaded.

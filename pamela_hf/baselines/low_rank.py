@@ -80,8 +80,9 @@ def fit(
     """Fits on train alone.
 
     Args:
-        seed: of the start. level_values: rating scale → its levels; default: the ratings that occur in train.
-        candidates: (rank, penalty) to choose from.
+        seed: seed of the start; default: 0.
+        level_values: rating scale → its levels; by default, the ratings that occur in train.
+        candidates: pairs (rank, penalty) to choose from; default: `CANDIDATES`.
 
     Raises:
         ValueError: train is empty or has one prompt only. EmbeddingError: an image of train has no features.

@@ -36,10 +36,13 @@ class ResidualScorer(PersonalScorer):
     """See the module.
 
     Attributes:
-        networks: features `(n, D)` → everyone's liking `(n, 1)`, to be averaged. held_out: of each train image, by
-            networks that did not see its theme.
-        gamma, c: of the support vector regressions. seen `(I, D)`: features of the images people rated; dual `(U, I)`:
-            each person's coefficients of the kernel with them; offset `(U,)`.
+        networks: features `(n, D)` → everyone's liking `(n, 1)`, to be averaged.
+        held_out: train image → everyone's liking of it, by networks that did not see its theme.
+        gamma: kernel width of the support vector regressions.
+        c: C of the support vector regressions.
+        seen: `(I, D)` features of the images people rated.
+        dual: `(U, I)` each person's coefficients of the kernel with the images in `seen`.
+        offset: `(U,)` each person's offset.
     """
 
     networks: list[nn.Module]
@@ -138,9 +141,11 @@ def fit(
     """Fits on train alone.
 
     Args:
-        seed: of the networks. level_values: rating scale → its levels; default: the ratings that occur in train.
-        recipes: (length of the inputs, learning rate, epochs) of the network to choose from. gammas, cs: kernel widths
-            and C of the support vector regressions.
+        seed: seed of the networks; default: 0.
+        level_values: rating scale → its levels; by default, the ratings that occur in train.
+        recipes: (length of the inputs, learning rate, epochs) of the network to choose from; default: `RECIPES`.
+        gammas: kernel widths of the support vector regressions to choose from; default: `GAMMAS`.
+        cs: values of C of the support vector regressions to choose from; default: `CS`.
 
     Raises:
         ValueError: train is empty or has one prompt only. EmbeddingError: an image of train has no features.

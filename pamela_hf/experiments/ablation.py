@@ -79,8 +79,11 @@ def run(
         data: ratings folder with features, as for training.
         output: folder for `ablation.json`, `ablation.html`, `cells/` and, with `keep_models`, `models/`.
         config: of all trainings; its seed is replaced by each of `seeds`.
-        variants: names as above; `full` is always among them. seeds: of training and of the parts.
-        users, images, ratings_per_user: points of the learning curves.
+        variants: names as above; `full` is always among them. By default, all.
+        seeds: seeds of training and of the parts; default: 0, 1 and 2.
+        users: points of the learning curve over the number of people; default: none.
+        images: points of the learning curve over the number of images; default: none.
+        ratings_per_user: points of the learning curve over the ratings of each person; default: none.
         splits: to judge on; default: the val splits there are. Choose on these only; test splits are for the final
             claim.
         keep_models: leave each cell's model in `models/VARIANT-seedN-HASH`.

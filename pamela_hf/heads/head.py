@@ -41,8 +41,10 @@ class UserHead:
 
     Attributes:
         name: what to call the person; no trained participant's name.
-        row: `(H,)` float32, the person's row; zeros = everyone's taste. hidden_size: the base's.
-        base_identity: sha256 of the base that the row belongs to. base: its Hub id, if it has one.
+        row: `(H,)` float32, the person's row; zeros = everyone's taste.
+        hidden_size: the base's hidden size.
+        base_identity: sha256 of the base that the row belongs to.
+        base: Hub id of that base; `None` if it has none.
         row_std: `(H,)` how uncertain each number of the row is.
         about: what [`describe`] says; counts and summaries, no rating, no image, no demographic.
         covariance: `(H, H)` of the row, while the head that was fitted is in memory; `None` after loading.
@@ -87,13 +89,15 @@ class UserHead:
                 True or False is a like. An image is a path, a PIL image, an array `(H, W, 3)` uint8, a vector
                 `(image_embed_dim,)` of features, or an id of `embeddings`.
             name: what to call the person.
-            likes: `(image, True or False)` pairs, or a mapping. choices: `(preferred, other)` pairs of images.
+            likes: `(image, True or False)` pairs, or a mapping; default: none.
+            choices: `(preferred, other)` pairs of images; default: none.
             rating_range: lowest and highest possible score, laid evenly on the model's scale; "rank": only the order
                 of scores counts; default: scores are on the model's rating scale, and its nearest level counts.
             scale: that rating scale (default: the model's `default_scale`).
             embeddings: features, if images are given as ids.
-            prompts: image → what it was made from. metadata: image → `{"group": "animal", …}`. Keys as in `ratings`;
-                a PIL image's or an array's is [`pamela_hf.heads.answers.key_of`] of it.
+            prompts: image → what it was made from; default: none. Keys as in `ratings`; a PIL image's or an array's is
+                [`pamela_hf.heads.answers.key_of`] of it.
+            metadata: image → `{"group": "animal", …}`; default: none. Keys as in `prompts`.
             demographics: `{"age": 34, …}`: the row is then the deviation from these people's taste, and scoring with
                 the head wants the same `demographics`. Default: none, and the head does not depend on any.
             batch_size: images the encoder takes at a time.
@@ -168,8 +172,14 @@ class UserHead:
         """Which of these images would teach most: each lessens the doubt about all, given the ones before it.
 
         Args:
-            model: the base. images: as in [`fit`]; those that were fitted on are left out while the head is in memory
-                (a saved head remembers no image). n: how many, at most. demographics: those it was fitted with, if any.
+            model: the base.
+            images: as in [`fit`]; those that were fitted on are left out while the head is in memory (a saved head
+                remembers no image).
+            n: how many images to suggest, at most; default: 10.
+            embeddings: as in [`fit`].
+            prompts: as in [`fit`].
+            demographics: those the head was fitted with, if any.
+            batch_size: as in [`fit`].
 
         Raises:
             ValueError: no images, or one that cannot be read or has no features; n below 1; another base.
@@ -312,7 +322,10 @@ class UserHead:
         """Loads a head from a folder or from the Hub (`"me/my-taste"`); see [`load`].
 
         Args:
-            name_or_path: folder, or `owner/name`. revision: commit, tag or branch on the Hub. token: for the Hub.
+            name_or_path: folder, or `owner/name` on the Hub.
+            model: the base that the head has to belong to; by default, any.
+            revision: commit, tag or branch on the Hub.
+            token: token for the Hub.
         """
         if Path(name_or_path).is_dir():
             return cls.load(name_or_path, model)

@@ -79,7 +79,8 @@ def within_group_pairs(labels: Tensor, groups: Tensor) -> tuple[Tensor, Tensor]:
     """Indices `(P,)`, `(P,)` of all pairs (preferred, other) rated differently within one group.
 
     Args:
-        labels: `(B,)` ratings or level indices. groups: `(B,)` one number per (person, rating scale).
+        labels: `(B,)` ratings or level indices.
+        groups: `(B,)` one number per (person, rating scale).
     """
     better = (groups.unsqueeze(1) == groups.unsqueeze(0)) & (labels.unsqueeze(1) > labels.unsqueeze(0))
     return better.nonzero(as_tuple=True)
@@ -102,11 +103,11 @@ class RatingTargets:
     Attributes:
         labels: `(B,)` level indices on the asked scale.
         group_ids: `(B,)` one number per person and scale: the pairwise loss compares within it.
-        weights: `(B,)` weight of each rating; default: 1.
-        row_penalty: `(B,)` what the squared length of a pair's row adds: a Gaussian prior on rows; default: 0.
+        weights: `(B,)` weight of each rating, 1 by default.
+        row_penalty: `(B,)` what the squared length of a pair's row adds (a Gaussian prior on rows), 0 by default.
         pairwise_weight: λ of the within-person pairwise loss; 0 = off.
         squared_error: squared error of the expected rating in place of the ordinal likelihood (an ablation).
-        normalizers: total weight of ratings and of pairs to divide by; default: those of this batch.
+        normalizers: total weight of ratings and of pairs to divide by; by default, those of this batch.
     """
 
     labels: Tensor
@@ -179,8 +180,8 @@ class ChoiceTargets:
         pairs: `(C, 2)` places among the B: the preferred image and the other one.
         ties: `(C,)` bool, neither was preferred.
         weights: `(C,)` weight of each choice.
-        row_penalty: `(C,)` what the squared length of the person's row adds: a Gaussian prior on rows; default: 0.
-        total: total weight of all answers to divide by; default: that of these choices.
+        row_penalty: `(C,)` what the squared length of the person's row adds (a Gaussian prior on rows), 0 by default.
+        total: total weight of all answers to divide by; by default, that of these choices.
     """
 
     pairs: Tensor

@@ -25,8 +25,9 @@ class Opinion:
 
     Attributes:
         source: one of [`SOURCES`].
-        rating: −1 … 5, 0 = unrated; None: it says nothing.
-        pick: 1, 0, −1 or None. label: colour label or None.
+        rating: −1 … 5, 0 = unrated; None where it says nothing.
+        pick: pick flag, which is 1, 0, −1 or None.
+        label: colour label or None.
         ours: the stars that `pamela taste` wrote there, or None.
     """
 
@@ -43,7 +44,7 @@ class Stars:
 
     Attributes:
         rating: −1 (rejected) or above 0, up to 5; None = unrated.
-        liked: True for a favourite or a pick, False for a rejecting flag; None: neither, or there is a rating.
+        liked: True for a favourite or a pick, False for a rejecting flag; None if neither, or there is a rating.
         source: where the rating or the liking stands, or None.
         conflict: whether opinions with different ratings were found.
     """
@@ -58,7 +59,9 @@ def read_opinions(files: Sequence[Path], sidecars: Sequence[Path], problems: lis
     """All opinions on a photo, in the order in which they count; what is unreadable is added to `problems`.
 
     Args:
-        files: the photo's picture files, RAW first. sidecars: its sidecars, in the order in which they count.
+        files: the photo's picture files, RAW first.
+        sidecars: the photo's sidecars, in the order in which they count.
+        problems: gets a pair (file, reason) for each file that is unreadable.
     """
     opinions = []
     for sidecar in sidecars:
@@ -92,7 +95,8 @@ def resolve(
     Args:
         opinions: in the order in which they count.
         favourite: whether Takeout or Apple Photos call it one.
-        picks: whether pick flags count, as likes. labels: colour label → stars it stands for; default: none counts.
+        picks: whether pick flags count, as likes; default: False.
+        labels: colour label → stars it stands for; by default, no label counts.
     """
     ours = {one.ours for one in opinions if one.ours is not None}
     rated = [one for one in opinions if one.rating and one.rating not in ours]

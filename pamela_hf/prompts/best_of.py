@@ -23,7 +23,8 @@ class BestOf:
     Attributes:
         images: k PIL images.
         seeds: `(k,)` what each was drawn with: `torch.Generator("cpu").manual_seed(seed)`.
-        scores: `(k,)` predicted ratings. std: `(k,)` how uncertain each is, in rating units.
+        scores: `(k,)` predicted ratings.
+        std: `(k,)` how uncertain each predicted rating is, in rating units.
         diversity: mean cosine distance of the chosen images' features, pair by pair, 0..2; NaN for one image.
         all_scores: `(n,)` of every seed, in their order; NaN for an image that was blanked by a safety checker.
     """
@@ -58,7 +59,8 @@ def best_of(
         prompt: what to draw.
         reward: a scorer, or the folder or Hub id of a trained model.
         user: a participant or a head; default: everyone's taste.
-        n: images to draw. k: images to return, at most n.
+        n: images to draw; default: 16.
+        k: images to return, at most n; default: 4.
         seed: of the first image; image i has seed + i.
         diversity: rating units that an image loses for a cosine similarity of 1 to one that is chosen already: 0 = the
             k best, however alike; 1 = rather one that is somewhat worse than another view of the same.
@@ -114,7 +116,10 @@ def choose_diverse(scores: np.ndarray, similar: np.ndarray, k: int, diversity: f
     similarity to an image that is chosen already.
 
     Args:
-        scores: `(n,)`. similar: `(n, n)` cosine similarities. k: at most n.
+        scores: `(n,)` score of each image.
+        similar: `(n, n)` cosine similarities of the images.
+        k: how many images to choose, at most n.
+        diversity: what an image's score loses for a similarity of 1 to one that is chosen already.
     """
     chosen = [int(np.argmax(scores))]
     while len(chosen) < k:

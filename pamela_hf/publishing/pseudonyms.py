@@ -24,7 +24,7 @@ class Pseudonyms:
     file knows who is who. The file is readable by its owner alone.
 
     Args:
-        file: JSON file of name → pseudonym, made when the first one is given; default: [`default_mapping_file`].
+        file: JSON file of name → pseudonym, made when the first one is given; by default, [`default_mapping_file`].
         taken: names that may not be given out because they are published ids of somebody else.
 
     Raises:

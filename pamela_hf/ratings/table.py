@@ -91,8 +91,9 @@ class Release:
         license: as the Hub writes it, such as "cc-by-4.0"; "other" where it has terms of its own.
         url: where the ratings are described or obtained.
         citation: the paper to cite, in one line.
-        dataset, revision: the public dataset on the Hub, and its commit, that the ratings were read from; `None` for
-            ratings from elsewhere. Publishing looks there for who is public already.
+        dataset: the public dataset on the Hub that the ratings were read from; `None` for ratings from elsewhere.
+            Publishing looks there for who is public already.
+        revision: commit of that dataset; `None` for ratings from elsewhere.
     """
 
     license: str
@@ -221,10 +222,10 @@ class RatingSource:
         scales: the same by name, for rows that name their ``rating_scale`` themselves.
         slider: a score between the levels' ends that is no level is moved to the nearest (binned sliders).
         locate: (image_id, image_path or None) → where the image is, in whatever form `open_image` takes;
-            raises ValueError, saying what is wrong, if it is missing. None: nothing to check against.
+            raises ValueError, saying what is wrong, if it is missing. `None` if there is nothing to check against.
         open_image: what `locate` returned → stream of the image file's bytes.
         embeddings: an ``embeddings.safetensors`` beside the ratings.
-        release: where these ratings were published by their owners; None: one's own raters.
+        release: where these ratings were published by their owners; `None` for one's own raters.
         choices: like `rows`, of choices: keys of `CHOICE_COLUMNS` and, of each side, ``preferred_path`` and
             ``other_path`` for `locate`. `rows` may be empty then. Where both come without splits, both have `UNSPLIT`.
     """

@@ -25,16 +25,24 @@ class TrainingConfig:
         encoder: Hub id of the frozen encoder: `pamela embed --config` uses it and training refuses features of another;
             `null` = whatever made the features.
         epochs: passes over the ratings.
-        users_per_batch: people in a step. images_per_user: of each, at most so many ratings.
+        users_per_batch: people in a step.
+        images_per_user: ratings of each of these people, at most.
         learning_rate: of the network, cosine schedule after `warmup_fraction` of the steps.
         user_learning_rate: of the people's rows.
+        warmup_fraction: share of the steps in which the learning rates rise from 0, 0..1.
         weight_decay: AdamW's, of the matrices; 0 = off.
         row_prior_std: standard deviation of the Gaussian prior that holds people's rows near 0, everyone's taste;
             `null` = off.
         max_grad_norm: gradients are clipped to this norm; 0 = off.
         pairwise_weight: λ of the within-person pairwise loss; 0 = off.
-        user_dropout, demographics_dropout, metadata_dropout, prompt_dropout: how often each is replaced by "unknown"
-            in training, so that any may be missing later; 0 = never.
+        user_dropout: how often the user is replaced by "unknown" in training, so that it may be missing later;
+            0 = never.
+        demographics_dropout: how often the demographics are replaced by "unknown" in training, so that they may be
+            missing later; 0 = never.
+        metadata_dropout: how often the metadata is replaced by "unknown" in training, so that it may be missing later;
+            0 = never.
+        prompt_dropout: how often the prompt is replaced by "unknown" in training, so that it may be missing later;
+            0 = never.
         source_weights: source name → weight of its answers in the loss, above 0 (default 1). Ratings of a source with
             several scales go by scale, `source/scale`.
         choice_weight: weight of a choice in the loss, beside a rating's 1, on top of its source's.
@@ -42,8 +50,11 @@ class TrainingConfig:
             taste_factors, linear, pairwise, ordinal (squared error in its place).
         early_stopping: a metric such as `val_seen/user_srocc`; the best epoch's model is kept and training stops
             after `patience` epochs without a better one. `null` = off, the last model is kept.
-        checkpoint_every: steps between checkpoints; 0 = once an epoch. keep_checkpoints: how many stay.
-        mixed_precision: "no" or "bf16". log_with: a tracker of Accelerate by name (tensorboard, wandb, …) or null.
+        patience: epochs without a better one after which `early_stopping` stops the training.
+        checkpoint_every: steps between checkpoints; 0 = once an epoch.
+        keep_checkpoints: how many checkpoints stay.
+        mixed_precision: "no" or "bf16".
+        log_with: a tracker of Accelerate by name (tensorboard, wandb, …) or `null`.
         seed: of everything random.
         model: fields of [`PamelaConfig`].
     """

@@ -56,7 +56,8 @@ def open_source(
 
     Args:
         path: the Parquet file, or its folder.
-        rating_min, rating_max: another scale; default: that of `score`.
+        rating_min: lower end of another rating scale; default: that of `score`.
+        rating_max: upper end of another rating scale; default: that of `score`.
         images: folder of DiffusionDB's images, at whatever depth; default: `path` if it is a folder with images.
         embeddings: file of the images' features; default: embeddings.safetensors beside the Parquet file.
         score: ``rating`` (how pleasing, 1 to 10) or ``artifacts`` (how disturbed, 0 to 5: more is worse).

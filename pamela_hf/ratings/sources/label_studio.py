@@ -80,12 +80,13 @@ def open_source(
 
     Args:
         path: the JSON or CSV file.
-        rating_min, rating_max: ends of the rating scale, which an export does not say; default: the smallest and
-            largest rating in it.
+        rating_min: lower end of the rating scale, which an export does not say; default: the smallest rating in it.
+        rating_max: upper end of the rating scale, which an export does not say; default: the largest rating in it.
         images: folder of the image files; default: the file's own.
         control: name of the control to read; default: the only one of type Rating or Number, else the only Pairwise.
         image_key: which of a task's data is the image.
-        left_key, right_key: of a Pairwise: which are the images on the left and on the right; both or neither.
+        left_key: which of a Pairwise task's data is the image on the left; give both keys or neither.
+        right_key: which of a Pairwise task's data is the image on the right; give both keys or neither.
 
     Raises:
         RatingError: `images` is not a folder, the file is not an export, or it has no or several such controls.

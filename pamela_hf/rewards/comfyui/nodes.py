@@ -37,8 +37,12 @@ class Node:
     """One node.
 
     Attributes:
-        id: ComfyUI's key of it. title: what users see. about: a sentence for them.
-        inputs, outputs: its ports. run: inputs by name → a tuple of outputs.
+        id: ComfyUI's key of the node.
+        title: what users see.
+        about: a sentence for users.
+        inputs: the node's input ports.
+        outputs: the node's output ports.
+        run: inputs by name → a tuple of outputs.
         takes_lists: `run` gets a list for each input, of all that a list output before it made.
     """
 
