@@ -40,7 +40,8 @@ class Predictions:
     """Predicted ratings of n (person, image) pairs, in the order asked.
 
     Attributes:
-        scores: `(n,)` expected rating. std: `(n,)` its standard deviation, in rating units, or `None`.
+        scores: `(n,)` expected rating.
+        std: `(n,)` its standard deviation, in rating units, or `None`.
         probs: `(n, K)` probability of each level of the pair's rating scale, or `None`.
         level_values: `(n, K)` those levels, NaN beyond a scale's own.
     """
@@ -214,8 +215,9 @@ class PamelaScorer:
     """The reward model with its processor: paths, images or arrays in, numbers out.
 
     Args:
-        model, processor: as loaded by transformers; `from_pretrained` does both.
-        name: how reports call it.
+        model: the reward model, as loaded by transformers; `from_pretrained` loads it and the processor.
+        processor: its processor, as loaded by transformers; default: one made from the model's config.
+        name: how reports call it; default: "pamela".
 
     Example:
 

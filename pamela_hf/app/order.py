@@ -40,8 +40,9 @@ def suggested_order(
     """What to show next of the unanswered pictures.
 
     Args:
-        fresh: rows of `base.embeddings` without an answer, at least one. scores: `(N,)` this person's, of all rows.
-        seed: of the sample that suggestions are chosen from.
+        fresh: rows of `base.embeddings` without an answer, at least one.
+        scores: `(N,)` this person's scores of all rows.
+        seed: seed of the sample that suggestions are chosen from.
 
     Returns:
         ids, the next one first; whether more answers would add little; the same in words.

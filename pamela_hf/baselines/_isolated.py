@@ -24,7 +24,7 @@ class IsolatedScorer(PixelScorer):
     Args:
         name: of the rival, and of its loader in `worker`.
         origin: what it is.
-        python: the interpreter of an environment that has the authors' code; None: this one.
+        python: the interpreter of an environment that has the authors' code; `None` = the one that runs this.
         open_image: image_id → RGB image.
         install: what pip installs into such an environment, for the error message.
         options: further words for the loader.

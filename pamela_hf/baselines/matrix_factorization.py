@@ -87,8 +87,11 @@ def fit(
     """Fits on train alone.
 
     Args:
-        seed: of the start. level_values: rating scale → its levels; default: the ratings that occur in train.
-        ranks, penalties, alphas: numbers of factors, penalties of theirs and of the mapping, to choose from.
+        seed: seed of the factors that the fit starts from; default: 0.
+        level_values: rating scale → its levels; default: the ratings that occur in train.
+        ranks: numbers of factors to choose from; default: [`RANKS`].
+        penalties: penalties of the factors to choose from; default: [`PENALTIES`].
+        alphas: penalties of the mapping to choose from; default: [`ALPHAS`].
 
     Raises:
         ValueError: train is empty or has one prompt only. EmbeddingError: an image of train has no features.

@@ -34,7 +34,8 @@ def fit(
     """Loads the encoder, unless the cached features are its own; `train` and `seed` change nothing.
 
     Args:
-        variant: Hub id or folder of another encoder. data: the ratings, with their images.
+        variant: Hub id or folder of another encoder; default: the weights of `ORIGIN`.
+        data: the ratings, with their images.
 
     Raises:
         ValueError: ratings without images, where features have to be made. OSError: the weights cannot be loaded.

@@ -65,11 +65,15 @@ def reproduce(
     """Runs what is missing in `output` and returns (and writes to `comparison.md`) all figures.
 
     Args:
-        source: Hub id, zip or folder of the ratings. revision: of the Hub dataset.
+        source: Hub id, zip or folder of the ratings.
         output: gets `ratings/`, `model/`, `eval/`, `ablation/`.
         config: of the training; its encoder makes the features (default `DEFAULT_ENCODER`).
-        baselines, few_shot: as in evaluation. variants, seeds: of the ablation, judged on all val and test splits.
-        batch_size: images a forward pass of the encoder.
+        revision: revision of the Hub dataset.
+        baselines: as in evaluation; default: none.
+        few_shot: as in evaluation; default: 10, 20 and 50.
+        variants: variants of the ablation, judged on all val and test splits; default: [`PAPER_VARIANTS`].
+        seeds: seeds of the ablation; default: 0, 1 and 2.
+        batch_size: images in one forward pass of the encoder; default: 32.
 
     Raises:
         ValueError: `output` holds a run of other ratings or another configuration.

@@ -18,7 +18,8 @@ class Suggestion:
     Attributes:
         images: n indices into the images given, the most informative first.
         expected_gain: what rating them is expected to add to the correlation of scores and ratings, in 0..1.
-        enough: the next ten are expected to add less than [`ENOUGH`]. message: the same in words.
+        enough: the next ten are expected to add less than [`ENOUGH`].
+        message: the same in words.
     """
 
     images: list[int]
@@ -84,7 +85,10 @@ def most_informative(
     Bi & Tresp 2006); each choice is counted as known for the next, so near-duplicates aren't asked twice.
 
     Args:
-        slope: `(N, H)`. information: `(N,)` of a rating about the utility. covariance: of the row.
+        slope: `(N, H)` slopes of the images.
+        information: `(N,)` information that a rating gives about the utility.
+        covariance: `(H, H)` covariance of the row.
+        n: how many images, at most.
         pool: `(M, H)` slopes of the images that matter; default: these N.
     """
     pool = slope if pool is None else pool

@@ -485,8 +485,11 @@ class PamelaRewardModel(RatingScalesMixin, PreTrainedModel):
             image_embeds: `(N, image_embed_dim)` pooled features; or pixels as [`PamelaProcessor`] makes them.
             text_embeds: `(N, text_embed_dim)`; a row of zeros = no prompt. Or `input_ids`.
             prompt_mask: `(B,)` bool, False = score as if there were no prompt.
-            user_ids: `(B,)` rows of trained participants, 0 = unknown; or `user_embeds` `(B, row_size)`.
-            demographic_ids, metadata_ids: `(B, fields)`, 0 = unknown. scale_ids: `(B,)`, default `default_scale`.
+            user_ids: `(B,)` rows of trained participants, 0 = unknown; or give `user_embeds`.
+            user_embeds: `(B, row_size)` people's rows, in place of `user_ids`.
+            demographic_ids: `(B, fields)`, a column for each of the config's `demographics`; 0 = unknown.
+            metadata_ids: `(B, fields)`, a column for each of the config's `metadata`; 0 = unknown.
+            scale_ids: `(B,)` rating scales; default: the config's `default_scale`.
             image_index: `(B,)` which of the N images a pair is about; default: pair i is about image i.
             labels: `(B,)` level indices on the asked scale → `loss`.
             group_ids: `(B,)` one number per person and scale: the pairwise loss compares within it. Default: each
@@ -611,8 +614,13 @@ class PamelaRewardModel(RatingScalesMixin, PreTrainedModel):
         r"""Scores every one of N images for every one of U people; each image is encoded once.
 
         Args:
-            image_embeds, text_embeds, prompt_mask, metadata_ids: as in `forward`, N rows.
-            user_ids `(U,)` or user_embeds `(U, row_size)`, demographic_ids `(U, fields)`: the people.
+            image_embeds: as in `forward`, N rows.
+            text_embeds: as in `forward`, N rows.
+            prompt_mask: as in `forward`, N rows.
+            user_ids: `(U,)` the people, as in `forward`; or give `user_embeds`.
+            user_embeds: `(U, row_size)` the people's rows, in place of `user_ids`.
+            demographic_ids: `(U, fields)` of the people, as in `forward`.
+            metadata_ids: as in `forward`, N rows.
             scale: index of the rating scale; default: the config's `default_scale`.
             max_pairs: pairs in one pass; bounds the memory beside the result's (a few kB a pair at the default sizes).
                 Default: 2048 on a CPU, whose cache holds that, else 65536.

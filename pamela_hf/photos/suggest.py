@@ -37,7 +37,8 @@ class Suggestions:
     """What to star next.
 
     Attributes:
-        photos: files, the most telling first. message: whether going on is worth it, in words.
+        photos: files, the most telling first.
+        message: whether going on is worth it, in words.
         enough: more stars are expected to add hardly anything.
     """
 
@@ -66,9 +67,17 @@ def suggest_photos(
     Of near-duplicates one is asked about. A library without any stars is where to begin.
 
     Args:
-        folder, name, output, model, encoder, choices, embeddings, device, batch_size, progress: as in
-            [`pamela_hf.photos.taste.learn_taste`], whose cache is used.
-        n: how many photos, at least 1.
+        folder: as in [`pamela_hf.photos.taste.learn_taste`].
+        name: as in `learn_taste`.
+        output: as in `learn_taste`.
+        n: how many photos, at least 1; default: 24.
+        model: as in `learn_taste`.
+        encoder: as in `learn_taste`.
+        choices: as in `learn_taste`.
+        embeddings: as in `learn_taste`, whose cache is used.
+        device: as in `learn_taste`.
+        batch_size: as in `learn_taste`; default: 32.
+        progress: as in `learn_taste`; default: True.
 
     Raises:
         ValueError: no photos, and as `learn_taste`.

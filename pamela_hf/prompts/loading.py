@@ -103,10 +103,14 @@ def load_prompt_pipeline(
 
     Args:
         pipeline: Hub id or folder of a text-to-image pipeline; "procedural" = simulated images, no model.
-        reward, judge: Hub ids or folders of rewards. refiner: a name of [`pamela_hf.refiners`].
-        refiner_model: of "transformers_chat" (default: Llama-3.1-8B-Instruct) or "endpoint".
-        refiner_url: of "endpoint".
-        dtype: of the pipeline and the chat model; rewards stay in float32. offload: none, model, sequential.
+        reward: Hub id or folder of a reward.
+        refiner: a name of [`pamela_hf.refiners`]; default: "vocabulary".
+        refiner_model: model of the refiner "transformers_chat" (default: Llama-3.1-8B-Instruct) or "endpoint".
+        refiner_url: address of the refiner "endpoint".
+        judge: Hub id or folder of a reward; default: no judge.
+        dtype: "float32" (default), "bfloat16" or "float16", of the pipeline and the chat model; rewards stay in
+            float32.
+        offload: "none" (default), "model" or "sequential".
 
     Raises:
         ValueError: a name or a device that does not exist, options that do not go with the refiner.

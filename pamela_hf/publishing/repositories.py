@@ -69,7 +69,10 @@ def push_model(
 
     Args:
         folder: what training wrote.
-        repo_id, private, dry_run, token: as in [`pamela_hf.hub.transfer.push_folder`].
+        repo_id: as in [`pamela_hf.hub.transfer.push_folder`].
+        private: as in `push_folder`; default: True.
+        dry_run: as in `push_folder`; default: False.
+        token: as in `push_folder`.
         report: report.json of `pamela evaluate` on this very model; default: the one in `folder`, or in `eval/`
             inside or beside it, if there is one.
         trained_on: ids of its ratings on the Hub, for the card.
@@ -210,7 +213,10 @@ def push_ratings(
 
     Args:
         folder: what `pamela prepare-ratings` wrote.
-        repo_id, private, dry_run, token: as in [`pamela_hf.hub.transfer.push_folder`].
+        repo_id: as in [`pamela_hf.hub.transfer.push_folder`].
+        private: as in `push_folder`; default: True.
+        dry_run: as in `push_folder`; default: False.
+        token: as in `push_folder`.
         license: as the Hub writes it; default: that of the release if all are its participants, else
             "unknown".
         keep_ids: publish one's own raters under the names they have, to which they must have agreed.

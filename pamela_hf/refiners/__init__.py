@@ -30,7 +30,8 @@ class Trial:
     """A prompt that was tried.
 
     Attributes:
-        prompt, parent: the text, and the one it was made from (`None`: the unoptimized prompt).
+        prompt: the text.
+        parent: the text it was made from; `None` for the unoptimized prompt.
         iteration: 0 for the unoptimized prompt.
         score: predicted rating, mean over the seeds; NaN where the images or the reward were unusable.
         adherence: similarity to the unoptimized prompt's text, mean over the seeds.

@@ -54,7 +54,8 @@ def open_source(
 
     Args:
         path: the folder.
-        rating_min, rating_max: ends of the rating scale; default: the options of the question.
+        rating_min: lower end of the rating scale; default: the options of the question.
+        rating_max: upper end of the rating scale; default: the options of the question.
         images: folder of the image files; default: `path`.
         question: which rating question to read; default: the only one.
         image_field: which image field it is about; default: the only one.

@@ -54,7 +54,8 @@ def open_source(
 
     Args:
         path: the folder of ``annotation/`` and ``imgs/``.
-        rating_min, rating_max: another scale of whole numbers; default: 1 to 5 in steps of .5.
+        rating_min: lower end of another scale, of whole numbers; default: 1 to 5 in steps of .5.
+        rating_max: upper end of that scale; given with `rating_min`.
         test_users: text file of the userIds to hold out, one a line.
 
     Raises:
