@@ -49,7 +49,8 @@ class PromptRuns:
     """The runs in a folder, one subfolder each.
 
     Args:
-        folder: made when the first run starts. pipeline: Hub id or folder of a text-to-image pipeline, or "procedural".
+        folder: where the runs are; made when the first run starts.
+        pipeline: Hub id or folder of a text-to-image pipeline, or "procedural" (the default).
     """
 
     def __init__(self, folder: Path, pipeline: str = "procedural"):

@@ -14,7 +14,10 @@ def normal_predictions(
     """Normal distributions cut at the middles between the levels of each row's rating scale.
 
     Args:
-        mean, spread: `(n,)`, in units of the rating; spread > 0. scales: `(n,)` keys of `level_values`.
+        mean: `(n,)`, in units of the rating.
+        spread: `(n,)`, in units of the rating; > 0.
+        scales: `(n,)` keys of `level_values`.
+        level_values: rating scale → its levels, ascending.
 
     Returns:
         Predictions with `probs`. The expected rating is increasing in `mean` for one spread, and stays in the range.

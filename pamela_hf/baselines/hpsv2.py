@@ -84,7 +84,8 @@ def fit(
     """Loads the weights; `train` and `seed` change nothing.
 
     Args:
-        variant: a checkpoint file instead of the Hub's. data: the ratings, with their images.
+        variant: a checkpoint file instead of the Hub's; default: the Hub's.
+        data: the ratings, with their images.
 
     Raises:
         ValueError: ratings without images. OSError: the weights cannot be loaded. RuntimeError: open_clip is missing.

@@ -140,7 +140,8 @@ def fit(
     """Fits on train alone; `seed` has no effect: the fit is deterministic.
 
     Args:
-        level_values: rating scale → its levels; default: the ratings that occur in train. alphas: to choose from.
+        level_values: rating scale → its levels; default: the ratings that occur in train.
+        alphas: values to choose from; default: `ALPHAS`.
 
     Raises:
         ValueError: train is empty or has one prompt only. EmbeddingError: an image of train has no features.

@@ -97,7 +97,8 @@ def read_yaml(text: bytes | str, *, max_bytes: int = MAX_YAML_BYTES, max_depth: 
 
     Args:
         text: UTF-8 bytes, or text.
-        max_bytes, max_depth: as in [`read_json`].
+        max_bytes: of the text, as in [`read_json`]; default: `MAX_YAML_BYTES`.
+        max_depth: lists and mappings within each other, as in [`read_json`]; default: `MAX_DEPTH`.
 
     Raises:
         ParseError: too long, too deep, no YAML, more than one document, tags of other things than plain values, an

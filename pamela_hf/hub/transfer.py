@@ -271,7 +271,9 @@ def delete_repo(repo_id: str, repo_type: str = "model", token: str | None = None
     """Deletes a repository with all its commits, for good, if it is what it is taken for.
 
     Args:
-        repo_id, repo_type, token: as in [`push_folder`].
+        repo_id: `owner/name`, as in [`push_folder`].
+        repo_type: "model" (the default) or "dataset", as in [`push_folder`].
+        token: access token, with the default of [`push_folder`].
         of: names of files that it must hold, all of them, and besides its README.md nothing else.
 
     Raises:

@@ -53,7 +53,8 @@ class PamelaProcessor(ProcessorMixin):
 
     Args:
         config ([`PamelaConfig`]): vocabularies, rating scales and the encoder's name.
-        image_processor, tokenizer (*optional*): the encoder's own; loaded from it when first needed.
+        image_processor (*optional*): the encoder's own; loaded from it when first needed.
+        tokenizer (*optional*): the encoder's own; loaded from it when first needed.
     """
 
     attributes = []

@@ -28,7 +28,8 @@ def match_json(photos: Iterable[str], files: Iterable[str]) -> dict[str, str]:
     """Which JSON file of a folder belongs to which photo.
 
     Args:
-        photos: names of the folder's pictures. files: names of its files that end in `.json`.
+        photos: names of the folder's pictures.
+        files: names of the folder's files that end in `.json`.
 
     Returns:
         Photo → JSON file, for those that have one.

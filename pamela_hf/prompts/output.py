@@ -21,14 +21,19 @@ class PamelaPromptOutput(BaseOutput):
     """What a prompt became for one person; the n images of the winning prompt, one for each seed, and the rest.
 
     Attributes:
-        images: n PIL images of the winning prompt. prompts: n times that prompt. scores: their predicted ratings.
-        baseline_images, baseline_scores: the unoptimized prompt at the same seeds.
+        images: n PIL images of the winning prompt.
+        prompts: n times the winning prompt.
+        scores: n predicted ratings of `images`.
+        baseline_images: n PIL images of the unoptimized prompt at the same seeds.
+        baseline_scores: n predicted ratings of `baseline_images`.
         history: every rendered image in order: `iteration parent prompt seed score std adherence image` (and
             `checksum`, with an output folder).
-        adherence, baseline_adherence, floor: mean adherence of winner and unoptimized prompt to the latter's text, and
-            what was asked of the winner.
-        judge, baseline_judge: n scores each of the held-out judge, or `None`.
+        adherence: mean adherence of the winner's images to the unoptimized prompt's text.
+        baseline_adherence: mean adherence of the unoptimized prompt's images to its text.
+        floor: the adherence that was asked of the winner.
         stopped: why the search ended.
+        judge: n scores of the held-out judge for `images`, or `None`.
+        baseline_judge: n scores of the held-out judge for `baseline_images`, or `None`.
     """
 
     images: list[Image.Image]

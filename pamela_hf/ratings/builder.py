@@ -74,8 +74,10 @@ def load_ratings(
         data: a folder or zip in the released layout, a CSV, a prepared Parquet folder, the Hub id of one, or any other
             layout of :func:`pamela_hf.ratings.sources.source_names`.
         name: what to call these ratings (letters, digits, ``_ . -``); None: the source's own name.
-        rating_min, rating_max: ends of the rating scale, integers, both or neither; None: the source's levels,
-            else the smallest to largest integer of train.
+        rating_min: lower end of the rating scale, an integer, given with `rating_max` or not at all; None: the
+            source's levels, else from the smallest integer of train.
+        rating_max: upper end of the rating scale, an integer, given with `rating_min` or not at all; None: the
+            source's levels, else up to the largest integer of train.
         quarantine: file that bad rows are set aside in, one JSON object a line; None: a bad row is an error.
         splits: which of `SPLITS` to return; None: all there are.
         split_seed: answers that come without splits (CSV) are all ``train`` if None; an integer divides them
@@ -116,7 +118,9 @@ def read_source(
 
     Args:
         source: where they are.
-        quarantine, splits, split_seed: as in [`load_ratings`].
+        quarantine: file that bad rows are set aside in, as in [`load_ratings`].
+        splits: which of `SPLITS` to return, as in [`load_ratings`].
+        split_seed: divides answers that come without splits, as in [`load_ratings`].
         check_images: a row whose image file cannot be read is a bad row.
     """
     wanted = list(SPLITS) if splits is None else list(splits)

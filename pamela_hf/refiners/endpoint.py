@@ -40,9 +40,11 @@ class Refiner:
     Args:
         model: as the server calls it; default: Llama-3.1-8B-Instruct, or what the server at `base_url` runs.
         base_url: of an OpenAI-style server, such as `http://127.0.0.1:8000/v1`; `None` = Inference Providers.
-        api_key: of that server; default: the environment's REFINER_API_KEY. temperature: of sampling.
-        retries: further requests where variants are missing or the server fails.
-        wait: seconds before the first of these, doubled each time. timeout: seconds for one request, whole.
+        api_key: of that server; default: the environment's REFINER_API_KEY.
+        temperature: of sampling; default: 1.
+        retries: further requests where variants are missing or the server fails; default: 3.
+        wait: seconds before the first of these, doubled each time; default: 1.
+        timeout: seconds for one request, whole; default: 120.
 
     Raises:
         ValueError: `base_url` is not an http(s) address.

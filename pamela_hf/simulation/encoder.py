@@ -106,9 +106,11 @@ def train_tiny_encoder(
     with `padding="max_length"`. Images are PIL images or paths, of any size.
 
     Args:
-        images, prompts: aligned, at least `batch_size` of them; use training images only where a split is at
-        stake. out_dir: a new or empty folder. epochs: passes over the pairs; None: as many as make about
-        `DEFAULT_STEPS` steps.
+        images: PIL images or paths, at least `batch_size` of them; use training images only where a split is at
+            stake.
+        prompts: one for each image, in the same order.
+        out_dir: a new or empty folder.
+        epochs: passes over the pairs; None: as many as make about `DEFAULT_STEPS` steps.
     Returns:
         `seconds` (of training), `epochs`, `loss` of the last epoch, `pairs`, `parameters`.
     Raises:

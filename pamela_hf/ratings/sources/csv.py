@@ -51,7 +51,8 @@ def open_source(
 
     Args:
         path: the CSV file.
-        rating_min, rating_max: ends of the rating scale; None: the smallest and largest score in the file.
+        rating_min: lower end of the rating scale; None: the smallest score in the file.
+        rating_max: upper end of the rating scale; None: the largest score in the file.
         images: folder that image paths are relative to; None: the CSV's own.
         embeddings: an embeddings file whose image_ids may stand in column ``image``; None: embeddings.safetensors
             in the CSV's folder if there is one.

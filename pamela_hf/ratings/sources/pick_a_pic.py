@@ -60,7 +60,8 @@ def open_source(
 
     Args:
         path: the folder of the Parquet files, the one above it, or one file.
-        rating_min, rating_max: not used, choices have no scale.
+        rating_min: not used, choices have no scale.
+        rating_max: not used, choices have no scale.
         images: folder of the images, called ``<uid>.jpg`` or the like; default: those in the Parquet files.
         embeddings: file of the images' features; default: embeddings.safetensors in `path`.
 
