@@ -43,7 +43,9 @@ class Embeddings:
         image_embeds: `(N, D)` float32.
         text_embeds: `(N, Dt)` float32, or `None`; a row of zeros = no prompt.
         no_prompt_ids: images without a prompt.
-        backbone, revision, preprocessing: which encoder made them; `None` = not stated.
+        backbone: name of the encoder that made them; `None` = not stated.
+        revision: that encoder's revision; `None` = not stated.
+        preprocessing: fingerprint of that encoder's preprocessing; `None` = not stated.
         source_keys: sha256 of each image's bytes and prompt, in the order of `image_ids`; empty = not known.
     """
 

@@ -63,7 +63,10 @@ class EncoderSource:
     """An encoder by its name.
 
     Attributes:
-        backbone: Hub id or folder. revision: commit or tag. device, dtype: see [`pamela_hf.encoder.FrozenEncoder`].
+        backbone: Hub id or folder.
+        revision: commit or tag; default: the newest.
+        device: where it runs, see [`pamela_hf.encoder.FrozenEncoder`]; default: CUDA, MPS or CPU.
+        dtype: in what precision it runs, see [`pamela_hf.encoder.FrozenEncoder`]; default: "float32".
     """
 
     backbone: str

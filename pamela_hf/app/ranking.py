@@ -30,7 +30,8 @@ class Grid:
     """Scores on the grid.
 
     Attributes:
-        weights: W, of the other person. strengths: S.
+        weights: W numbers, the weights of the other person.
+        strengths: S factors of the taste; 0 = everyone's taste, 1 = this person's own strength.
         scores: `(N, W, S)` predicted ratings of N pictures.
         doubt: `(N,)` half the width of the 80 % interval of this person's own score, in rating units.
     """

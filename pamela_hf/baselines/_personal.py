@@ -20,8 +20,8 @@ class PersonalScorer(ABC):
 
     Attributes:
         line: slope and spread of people's standardized ratings over held-out predictions.
-        people: participant_id → row of what is known of them. use_of: `(3, U)` their mean, spread and the mean's
-            variance, see [`ScaleUse`].
+        people: participant_id → row of what is known of them.
+        use_of: `(3, U)` mean and spread of these people's ratings, and the mean's variance, see [`ScaleUse`].
     """
 
     inputs: Inputs

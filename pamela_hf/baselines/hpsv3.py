@@ -40,7 +40,8 @@ def fit(
     """Starts the environment's Python, which loads the weights; `train` and `seed` change nothing.
 
     Args:
-        variant: the Python of an environment that has the package. data: the ratings, with their images.
+        variant: path of the Python of an environment that has the package.
+        data: the ratings, with their images.
 
     Raises:
         ValueError: ratings without images. RuntimeError: no such Python, no package or no weights there.

@@ -51,7 +51,8 @@ def fit(
     """Loads the weights; `train` and `seed` change nothing.
 
     Args:
-        variant: Hub id or folder of other weights of this kind. data: the ratings, with their images.
+        variant: Hub id or folder of other weights of this kind; default: the published ones.
+        data: the ratings, with their images.
 
     Raises:
         ValueError: ratings without images. OSError: the weights cannot be loaded.

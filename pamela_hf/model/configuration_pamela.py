@@ -98,17 +98,21 @@ class PamelaConfig(PreTrainedConfig):
             predictions there are as uncertain as for row 0, beyond it as for trained people.
         linear_share (`float`): share of linear taste in the utility, beside the fusion networks; 0 = off.
         linear_axes (`int`): principal axes of the features on which everyone's linear taste is fitted, by ridge
-            regression of the images' mean ratings. linear_penalty (`float`): its penalty.
+            regression of the images' mean ratings.
+        linear_penalty (`float`): penalty of that ridge regression.
         taste_factors (`int`): directions of the features along which people's linear tastes differ from it; how much a
-            person likes each is the rest of the row. 0 = off. factor_penalty (`float`): ridge penalty of the
-            directions, in ratings an image.
+            person likes each is the rest of the row. 0 = off.
+        factor_penalty (`float`): ridge penalty of the directions, in ratings an image.
         text_share (`float`): share of the prompt in the variance of the features that linear taste is about.
         metadata_share (`float`): share that what the features mean among images of one kind, by their metadata, has in
             the variance of those that taste factors are directions of; 0 = taste factors are the same for all kinds.
         normalize_embeds (`bool`): features are scaled to unit length before they are standardized.
-        image_dropout, text_dropout, fusion_dropout (`float`): dropout of the features and inside the blocks; 0 = off.
+        image_dropout (`float`): dropout of the image features; 0 = off.
+        text_dropout (`float`): dropout of the text features; 0 = off.
+        fusion_dropout (`float`): dropout inside the blocks; 0 = off.
         users (`list[str]`): trained participants.
-        demographics, metadata (`dict[str, list[str]]`): vocabulary of each demographic and each image-metadata field.
+        demographics (`dict[str, list[str]]`): vocabulary of each demographic.
+        metadata (`dict[str, list[str]]`): vocabulary of each image-metadata field.
         rating_scales (`dict[str, list[float]]`): ascending level values of each rating scale.
         default_scale (`str`, *optional*): the scale of an answer when none is asked for; default: the first by name.
         base_identity (`str`, *optional*): sha256 over the head-relevant tensors, written when the model is saved.

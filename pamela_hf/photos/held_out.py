@@ -32,7 +32,8 @@ class HeldOut:
     """Figures over photos that were held out.
 
     Attributes:
-        names: the N photos judged. truth: `(N,)` their stars, or 1 and 0 for likes and dislikes.
+        names: the N photos judged.
+        truth: `(N,)` their stars, or 1 and 0 for likes and dislikes.
         predicted: method → `(N,)`, higher = liked more; not in stars.
         figures: method → `{"srocc": cell, "pairs": cell}`, a cell being `{"value", "ci_low", "ci_high"}`; srocc is
             Spearman's rank correlation, pairs the share of pairs with different stars that are ordered as starred.
@@ -66,11 +67,14 @@ def hold_out(
     """Judges a head by cross-validation.
 
     Args:
-        scorer: the base. ratings, likes: the person's, as in [`pamela_hf.heads.head.UserHead.fit`].
-        embeddings: features of the photos. groups: photo → group of near-duplicates.
+        scorer: the base.
+        ratings: the person's `(photo, score)` pairs, as in [`pamela_hf.heads.head.UserHead.fit`].
+        likes: the person's `(photo, True or False)` pairs, as in [`pamela_hf.heads.head.UserHead.fit`].
+        embeddings: features of the photos.
+        groups: photo → group of near-duplicates.
         rating_range: lowest and highest possible rating.
         everyone: whether the base was trained on people, so that everyone's taste is an alternative.
-        seed: of the folds and draws.
+        seed: of the folds and draws; default: 0.
 
     Returns:
         None with fewer than `MIN_RATINGS` photos to judge, equal answers, or fewer than two groups.

@@ -115,13 +115,18 @@ def learn_taste(
     file could not be read, and `base/` where no model is given. A second run on an unchanged library only looks.
 
     Args:
-        folder: the library. name: the person's. output: folder to write; it holds one person's library.
+        folder: folder of the library.
+        name: the person's name.
+        output: folder to write; it holds one person's library.
         model: folder or Hub id of a trained model; default: a blank base made from the library's own features.
         encoder: Hub id or folder; default: the model's, else [`pamela_hf.encoder.DEFAULT_ENCODER`].
         choices: what to do with unrated photos, flags and labels.
         embeddings: the cache file; default: in `output`. Several commands may share one.
-        write_xmp: write score and std into sidecars. stars: and `xmp:Rating`, where no person gave one.
-        device: of the encoder. batch_size: images it takes at a time. progress: show progress bars.
+        write_xmp: write score and std into sidecars; default: False.
+        stars: with `write_xmp`, write `xmp:Rating`, too, where no person gave one; default: False.
+        device: where the encoder runs; default: as in [`pamela_hf.encoder.FrozenEncoder`].
+        batch_size: images the encoder takes at a time; default: 32.
+        progress: show progress bars; default: True.
 
     Raises:
         ValueError: no photo, no stars, a name that can't be one, an output that belongs to another person or library, a

@@ -53,9 +53,11 @@ class PamelaPromptPipeline(DiffusionPipeline):
 
     Args:
         pipeline: any text-to-image pipeline (`Flux2Pipeline`, `Flux2KleinPipeline`, SDXL, SD3, …).
-        reward_model, processor: the personal reward, which has to name its image–text encoder.
-        refiner_model, refiner_tokenizer (*optional*): a chat model that writes the variants
+        reward_model: the personal reward, a [`PamelaRewardModel`], which has to name its image–text encoder.
+        processor: the reward's [`PamelaProcessor`].
+        refiner_model (*optional*): a chat model that writes the variants
             ([`pamela_hf.refiners.transformers_chat`]); without it the default refiner is a vocabulary.
+        refiner_tokenizer (*optional*): tokenizer of `refiner_model`; both are given or neither.
 
     Example:
 
@@ -238,8 +240,10 @@ class PamelaPromptPipeline(DiffusionPipeline):
         Args:
             prompt: one text.
             user: a trained participant's name, a head, or `None` = everyone's taste.
-            num_iterations, num_candidates, num_seeds, strategy: see [`SearchConfig`], whose other fields
-                (`adherence_floor`, `beam_width`, `max_images`, `max_seconds`, `patience`, …) may be given, too.
+            num_iterations: rounds of variants, see [`SearchConfig`]; default: 5.
+            num_candidates: prompts rendered a round, see [`SearchConfig`]; default: 20.
+            num_seeds: images a prompt, see [`SearchConfig`]; default: 1.
+            strategy: "greedy", "beam", "ucb" or "thompson", see [`SearchConfig`]; default: "greedy".
             refiner: a name of [`pamela_hf.refiners`] or an object with `propose`; default: the pipeline's own chat
                 model if it has one, else "vocabulary".
             generator: its initial seed is the first image's; default: seed 0.
@@ -255,8 +259,9 @@ class PamelaPromptPipeline(DiffusionPipeline):
             render_batch_size: prompts the nested pipeline renders at a time; a kill costs at most one such batch.
             output: folder for trace, images and report.html; the same call again resumes there.
             callback_on_candidate: called with pipeline, index and row of every image once it is scored.
-            kwargs: further fields of [`SearchConfig`]; all else goes to the nested pipeline: `num_inference_steps`,
-                `guidance_scale`, `height`, `width`, …
+            kwargs: further fields of [`SearchConfig`] (`adherence_floor`, `beam_width`, `max_images`, `max_seconds`,
+                `patience`, …); all else goes to the nested pipeline: `num_inference_steps`, `guidance_scale`, `height`,
+                `width`, …
 
         Returns:
             [`PamelaPromptOutput`].

@@ -51,15 +51,21 @@ def prepare(
     with one. It is written beside `out` under another name and renamed at the end: `out` is whole or absent.
 
     Args:
-        data, source, name, rating_min, rating_max, quarantine, options: as in [`load_ratings`].
+        data: the ratings and choices to read, as in [`load_ratings`].
         out: folder to write; it may not exist, or be empty.
+        source: module that reads `data`, as in [`load_ratings`]; None: the one that matches.
+        name: what to call these ratings, as in [`load_ratings`]; None: the source's own name.
+        rating_min: lower end of the rating scale, as in [`load_ratings`]; None: the source's, else found in train.
+        rating_max: upper end of the rating scale, as in [`load_ratings`]; None: the source's, else found in train.
+        quarantine: file that bad rows are set aside in, as in [`load_ratings`]; None: a bad row is an error.
         split_by: how answers that come without splits are divided, see [`split_answers`]: ``user+image``
             (unseen people and unseen images), ``image`` (all people are seen) or ``none`` (all is train).
             Near-duplicate images, by pixels or else by embedding, stay together. Splits that the source has
             are kept as they are.
-        seed: of that division.
-        overwrite: replace `out` if it is a prepared folder.
-        progress: show progress bars.
+        seed: of that division; default: 0.
+        overwrite: replace `out` if it is a prepared folder; default: False.
+        progress: show progress bars; default: False.
+        options: the source's own, as in [`load_ratings`].
 
     Returns:
         What was written.

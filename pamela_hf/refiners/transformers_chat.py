@@ -21,9 +21,14 @@ class Refiner:
     times in one batch; what is still missing is asked for again.
 
     Args:
-        model, tokenizer: a causal language model with a chat template; default: `model_id` is loaded when first needed.
-        temperature, top_p: of sampling. samples: answers sampled at a time. retries: further batches.
-        max_new_tokens: of one answer.
+        model: a causal language model; default: that of `model_id`, loaded when first needed.
+        tokenizer: its tokenizer, with a chat template; both are given or neither; default: that of `model_id`.
+        model_id: Hub id or folder of the model where none is given; default: `DEFAULT_MODEL`.
+        temperature: of sampling; default: 1.
+        top_p: of sampling; default: 0.95.
+        samples: answers sampled at a time; default: 2.
+        retries: further batches of answers, while variants are missing; default: 2.
+        max_new_tokens: tokens of one answer at most; default: 1024.
     """
 
     name = "transformers_chat"

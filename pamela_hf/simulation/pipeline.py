@@ -43,7 +43,11 @@ class SimulatedPipeline(DiffusionPipeline):
         """Draws one image a prompt.
 
         Args:
-            height, width: pixels, equal and 16..2048. num_inference_steps, guidance_scale: taken and ignored.
+            prompt: one text, or several.
+            height: pixels, 16..2048; default: `width`, else the pipeline's `size`.
+            width: pixels, equal to `height`; default: `height`, else the pipeline's `size`.
+            num_inference_steps: taken and ignored.
+            guidance_scale: taken and ignored.
             generator: one for all or one each; its seed decides what a prompt leaves open. `None` = seed 0.
             output_type: only "pil".
 

@@ -61,7 +61,8 @@ def open_source(
 
     Args:
         path: the repository's folder.
-        rating_min, rating_max: another scale; default: 0 to 10.
+        rating_min: lowest level of another scale, together with `rating_max`; default: 0.
+        rating_max: highest level of another scale, together with `rating_min`; default: 10.
         images: folder of the photographs; default: ``images/`` in `path`, or no images if there is none.
         embeddings: file of the images' features; default: embeddings.safetensors in `path`.
 

@@ -63,7 +63,8 @@ def open_source(
 
     Args:
         path: the SQLite file, or its folder.
-        rating_min, rating_max: another scale; default: 1 to 10.
+        rating_min: lowest level of another scale, together with `rating_max`; default: 1.
+        rating_max: highest level of another scale, together with `rating_min`; default: 10.
         images: folder that the paths of table ``paths`` start from; default: no images.
         embeddings: file of the images' features; default: embeddings.safetensors beside the SQLite file.
 
