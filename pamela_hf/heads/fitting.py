@@ -301,5 +301,3 @@ def held_out_utilities(answers: Answers, covariance: np.ndarray, folds: np.ndarr
         at = answers.image[held]
         out[held] = answers.utility[at] + answers.slope[at] @ row
     return out
-
-
