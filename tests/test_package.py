@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -67,6 +68,16 @@ def test_the_model_imports_its_own_folder_only():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ImportFrom):
                 assert node.level <= 1 and (node.module or "").split(".")[0] != "pamela_hf", path
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_docstrings_have_one_entry_an_argument(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            _, _, entries = (ast.get_docstring(node) or "").partition("Args:\n")
+            entries = re.split(r"\n\w+:\n", entries)[0]
+            several = re.findall(r"^ {4}\w+(?:, \w+)+(?: \(.*\))?: .*$", entries, re.MULTILINE)
+            assert not several, f"{path}:{node.lineno} {node.name}: {several[0].strip()}"
 
 
 def test_nobody_imports_scripts():
