@@ -1,6 +1,7 @@
 """The command line: commands are found by their files, and end as a shell's user expects."""
 
 import ast
+import os
 import re
 import signal
 import subprocess
@@ -142,12 +143,13 @@ def test_a_reader_that_leaves_ends_it_quietly(tmp_path):
 
 def test_ctrl_c_ends_with_one_line_and_leaves_nothing_half_written(tmp_path):
     folder, out = tmp_path / "mine", tmp_path / "out"
-    for number in range(400):
-        write_image(folder / f"{number}.png")
-    (folder / "mine.csv").write_text("image,score\n" + "".join(f"{n}.png,{1 + n % 5}\n" for n in range(400)))
+    write_image(folder / "0.png")
+    for number in range(1, 3000):  # some hundred milliseconds of work
+        os.link(folder / "0.png", folder / f"{number}.png")
+    (folder / "mine.csv").write_text("image,score\n" + "".join(f"{n}.png,{1 + n % 5}\n" for n in range(3000)))
     prepare = ["prepare-ratings", str(folder / "mine.csv"), str(out), "--split-by", "none"]
     done = process("from pamela_hf.cli import main; main()", *prepare)
-    while not list(tmp_path.glob(".out*/**/images")) and done.poll() is None:
+    while not any(name.startswith(".out") for name in os.listdir(tmp_path)) and done.poll() is None:
         time.sleep(0.001)
     done.send_signal(signal.SIGINT)
     _, errors = done.communicate(timeout=60)
