@@ -44,12 +44,14 @@ class Predictions:
         std: `(n,)` its standard deviation, in rating units, or `None`.
         probs: `(n, K)` probability of each level of the pair's rating scale, or `None`.
         level_values: `(n, K)` those levels, NaN beyond a scale's own.
+        utility: `(n,)` what the scores are made of, in logits, or `None`.
     """
 
     scores: np.ndarray
     std: np.ndarray | None = None
     probs: np.ndarray | None = None
     level_values: np.ndarray | None = None
+    utility: np.ndarray | None = None
 
 
 class Scorer(Protocol):
@@ -558,7 +560,7 @@ class PamelaScorer:
                     metadata_ids=torch.from_numpy(arrays.metadata_ids[at]),
                     scale_ids=torch.from_numpy(arrays.scale_ids[at]),
                 )
-                names = ("scores", "std", "probs", "level_values")
+                names = ("scores", "std", "probs", "level_values", "utility")
                 parts.append([getattr(out, name).double().cpu().numpy() for name in names])
         back = np.empty_like(order)
         back[order] = np.arange(len(order))

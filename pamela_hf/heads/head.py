@@ -369,7 +369,7 @@ def prior_of(model: PamelaRewardModel) -> np.ndarray:
     independent, both get a prior wide enough that the average is as wide as either alone; and [`PRIOR_WIDTH`] as wide.
     """
     config, share = model.config, model.config.linear_share
-    factors = np.eye(config.taste_factors)  # what the factors were fitted with
+    factors = np.eye(config.tastes)  # what the factors were fitted with
     width = PRIOR_WIDTH / (share**2 + (1 - share) ** 2)
     if config.blank:  # no networks: the numbers beside the factors are the person's use of the scale
         return block_diag(np.diag(USE_STD[: config.hidden_size] ** 2), factors * width)

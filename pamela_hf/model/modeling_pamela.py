@@ -69,7 +69,7 @@ class ReadImages:
 
     Attributes:
         sides: of each member, to be gone through once unless it is a list.
-        readings: `(N, kinds × (taste_factors + 1))` of [`PamelaFeatures.read`].
+        readings: `(N, kinds × (tastes + 1))` of [`PamelaFeatures.read`].
         prompt_readings: what the images' prompts add to them; `None` = no prompts.
         has_prompt: `(N,)` bool; `None` = no prompts.
     """
@@ -262,6 +262,7 @@ class PamelaRewardModel(RatingScalesMixin, PreTrainedModel):
             intermediate_size=1,
             interaction_rank=0,
             taste_factors=max(1, min(max_factors, len(image) - 1, width)),
+            taste_axes=0,
             rating_scales={scale: list(levels)},
             blank=True,
         )
@@ -355,14 +356,14 @@ class PamelaRewardModel(RatingScalesMixin, PreTrainedModel):
 
     @torch.no_grad()
     def set_tastes(self, tastes: Tensor) -> None:
-        """How much each trained participant likes each taste factor, `(U, taste_factors)`, into their rows, around the
+        """How much each trained participant likes each taste factor and axis, `(U, tastes)`, into their rows, around the
         mean: row 0 is the mean person."""
         rows = self.user_embedding.weight
         rows[1:, self.config.hidden_size :] = (tastes - tastes.mean(0)).to(rows)
 
     def scale_use(self) -> Tensor:
         """`(2, row_size)` what a unit of a row adds to the shift and log-stretch of the person's cutpoints."""
-        return F.pad(self.style.weight, (0, self.config.taste_factors))
+        return F.pad(self.style.weight, (0, self.config.tastes))
 
     @torch.no_grad()
     def match_linear(self, image_embeds: Tensor, text_embeds: Tensor | None = None) -> None:
@@ -374,7 +375,7 @@ class PamelaRewardModel(RatingScalesMixin, PreTrainedModel):
         self.eval()
         images = self.read_images(image_embeds, text_embeds)
         linear = images.readings if images.prompt_readings is None else images.readings + images.prompt_readings
-        linear = linear[:, self.config.taste_factors].float()  # alike for all kinds of images
+        linear = linear[:, self.config.tastes].float()  # alike for all kinds of images
         utility = self.score_matrix(image_embeds, text_embeds).utility[:, 0].float()
         self.train(was_training)
         networks = (utility - share * (linear + self.features.linear_offset)) / (1 - share)
@@ -558,13 +559,13 @@ class PamelaRewardModel(RatingScalesMixin, PreTrainedModel):
             return utilities
         readings = self._pair_readings(images, pairs)
         linear = readings[:, -1].float() + self.features.linear_offset
-        if self.config.taste_factors:
+        if self.config.tastes:
             tastes = pairs.people.pairs(pairs.people.distinct[:, self.config.hidden_size :])
             linear = linear + (tastes * readings[:, :-1]).sum(-1).float()
         return (1 - share) * utilities + share * linear
 
     def _pair_readings(self, images: ReadImages, pairs: Pairs) -> Tensor:
-        """Readings `(B, taste_factors + 1)` of the pairs' images as the kind of image that they are."""
+        """Readings `(B, tastes + 1)` of the pairs' images as the kind of image that they are."""
         if pairs.metadata.index is pairs.image_index and pairs.prompt_mask is None:  # then once for each image
             readings = images.readings
             if images.prompt_readings is not None:
@@ -692,7 +693,7 @@ class PamelaRewardModel(RatingScalesMixin, PreTrainedModel):
                 utilities = utilities.float()
                 if share:
                     linear = readings[block, -1:].float() + self.features.linear_offset
-                    if self.config.taste_factors:
+                    if self.config.tastes:
                         linear = linear + (readings[block, :-1] @ tastes).float()
                     utilities.mul_(1 - share).add_(share * linear)
                 scores, std = self.moments(utilities, rows, people.scale)

@@ -17,13 +17,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+import torch.nn.functional as F
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import broadcast_object_list
 from tqdm.auto import tqdm
 
 from ..embeddings import Embeddings, join_embeddings, load_embeddings
 from ..encoder import check_encoder_folder
-from ..files.writing import adding_files
+from ..files.writing import adding_files, write_text
 from ..metrics import user_metrics
 from ..model.configuration_pamela import LOCAL_ENCODER, PamelaConfig
 from ..model.encoder_pamela import load_encoder, load_preprocessors
@@ -45,7 +47,8 @@ from ..scoring import PamelaScorer, RatingArrays, choice_credit, encode_choices,
 from .batches import TrainingRatings, epoch_batches, make_batch, row_penalty
 from .checkpoints import CheckpointError, claimed_run, latest_checkpoint, rewind_log, write_checkpoint
 from .choice_scores import choice_scores
-from .config import TrainingConfig
+from .config import AUTO, CHOSEN, TrainingConfig
+from .settings import ROW_PRIOR_STD, Choice, choose_linear_share, choose_shares
 
 NO_RATINGS = pd.DataFrame({c: pd.Series(dtype="float32" if c == "score" else "str") for c in RATING_COLUMNS})
 
@@ -108,12 +111,12 @@ def build_config(config: TrainingConfig, data: RatingData, embeddings: Embedding
         "default_scale": next(iter(scales)),
         "choices": choices is not None,
         "releases": {prefix: release.known() for prefix, release in data.releases.items()} or None,
-        **config.model,
+        **{name: value for name, value in config.model.items() if value != AUTO},
     }
     if "multiplicative" in off:
         values["interaction_rank"] = 0
     if off & {"taste_factors", "user", "linear"}:
-        values["taste_factors"] = 0
+        values["taste_factors"] = values["taste_axes"] = 0
     if "linear" in off:
         values["linear_share"] = 0.0
     return PamelaConfig(**values)
@@ -211,11 +214,15 @@ def train(
         project_dir=str(output),
     )
     with claimed_run(output, dataclasses.asdict(config), resume, accelerator):
+        config, chosen = _settle(config, data, embeddings, accelerator, output, resume)
         run = _start(config, data, embeddings, accelerator, output, keep_backbone=encoder is not None)
+        accelerator.unwrap_model(run.model).config.chosen = chosen or None
         if resume:
             run.resume()
         if config.log_with:
             accelerator.init_trackers("pamela", config=_flat(dataclasses.asdict(config)))
+        if chosen and not run.step:
+            run.log({f"chosen/{name}": choice["value"] for name, choice in chosen.items()}, 0)
         run.epochs(data, embeddings, progress)
         trained = accelerator.unwrap_model(run.best_model()).cpu().eval()
         accelerator.wait_for_everyone()
@@ -224,6 +231,75 @@ def train(
         if config.log_with:
             accelerator.end_training()
         return trained
+
+
+def _settle(
+    config: TrainingConfig,
+    data: RatingData,
+    embeddings: Embeddings,
+    accelerator: Accelerator,
+    output: Path,
+    resume: bool,
+) -> tuple[TrainingConfig, dict[str, dict[str, float]]]:
+    """The configuration with a number in place of every "auto", and the choices; `output/settings.json` keeps them for
+    a resumed run."""
+    path, found = output / "settings.json", [{}]
+    if resume and path.exists():
+        found = [json.loads(path.read_text(encoding="utf-8"))]
+    else:
+        found = [_choose(config, data, embeddings, accelerator)]
+        if accelerator.is_main_process and found[0]:
+            write_text(path, json.dumps(found[0], indent=1))
+    chosen = broadcast_object_list(found)[0]
+    values = {name: choice["value"] for name, choice in chosen.items()}
+    width = values.pop("row_prior_std", config.row_prior_std)
+    width = ROW_PRIOR_STD if width == AUTO else width
+    return dataclasses.replace(config, row_prior_std=width, model={**config.model, **values}), chosen
+
+
+def _choose(
+    config: TrainingConfig, data: RatingData, embeddings: Embeddings, accelerator: Accelerator
+) -> dict[str, dict[str, float]]:
+    """What is "auto" and can be told from the training answers."""
+    off = set(config.without)
+    wanted = {name for name in ("row_prior_std", *CHOSEN) if config.is_auto(name)}
+    wanted -= {"linear_share"} if "linear" in off else set()
+    chosen: dict[str, Choice] = {}
+    if wanted - {"linear_share"}:
+        width = ROW_PRIOR_STD if config.is_auto("row_prior_std") else config.row_prior_std
+        model_config = build_config(config, data, embeddings)
+        answers = _answers(dataclasses.replace(config, row_prior_std=width), data, model_config, embeddings)
+        used, metadata_ids = answers.images()
+        features = _features(embeddings, model_config).rows(torch.from_numpy(used))
+        informative = _informative_answers(data.splits.get("train"), answers, used, features)
+        if model_config.normalize_embeds:
+            features = tuple(None if part is None else F.normalize(part, dim=-1) for part in features)
+        found = choose_shares(*(None if f is None else f.numpy() for f in features), metadata_ids, informative, config.seed)
+        chosen = {name: choice for name, choice in found.items() if name in wanted}
+    if "linear_share" in wanted:
+        values = {name: choice.value for name, choice in chosen.items()}
+        settled = dataclasses.replace(
+            config,
+            row_prior_std=values.pop("row_prior_std", ROW_PRIOR_STD if config.is_auto("row_prior_std") else config.row_prior_std),
+            model={**config.model, **values},
+        )
+
+        def pilot(config: TrainingConfig, part: RatingData) -> PamelaScorer:
+            run = _start(config, part, embeddings, accelerator, Path(), keep_backbone=False)
+            run.pilot()
+            accelerator.free_memory()
+            return PamelaScorer(accelerator.unwrap_model(run.model))
+
+        share = choose_linear_share(settled, data, embeddings, pilot)
+        chosen |= {} if share is None else {"linear_share": share}
+    return {name: choice.as_dict() for name, choice in chosen.items()}
+
+
+def _features(embeddings: Embeddings, model_config: PamelaConfig) -> "_Features":
+    has_text = embeddings.text_embeds is not None and model_config.text_embed_dim > 0
+    return _Features(
+        torch.from_numpy(embeddings.image_embeds), torch.from_numpy(embeddings.text_embeds) if has_text else None
+    )
 
 
 def _start(
@@ -243,10 +319,7 @@ def _start(
     model = PamelaRewardModel(model_config)
     answers = _answers(config, data, model_config, embeddings)
     _check_labels(answers.arrays, data)
-    has_text = embeddings.text_embeds is not None and model_config.text_embed_dim > 0
-    features = _Features(
-        torch.from_numpy(embeddings.image_embeds), torch.from_numpy(embeddings.text_embeds) if has_text else None
-    )
+    features = _features(embeddings, model_config)
     _fit_closed_forms(model, data.splits.get("train"), answers, features, config.seed)
     model, optimizer = accelerator.prepare(model, build_optimizer(model, config))
     return _Run(config, accelerator, model, optimizer, answers, features.to(accelerator.device), output)
@@ -414,6 +487,13 @@ class _Run:
                 if at_end if not config.checkpoint_every else self.step % config.checkpoint_every == 0:
                     self.checkpoint()
         bar.close()
+
+    def pilot(self) -> None:
+        """All epochs, without watching, logging or keeping anything."""
+        for epoch in range(self.config.epochs):
+            for step, parts in enumerate(epoch_batches(self.ratings.arrays, self.config, epoch, self.ratings.choices)):
+                self.take_step(parts, epoch, step)
+            self.match_linear()
 
     def stopped(self) -> bool:
         """Whether early stopping ended the run with the last whole epoch; a resumed run may find that it did."""

@@ -90,7 +90,7 @@ def test_a_person_is_a_row_whatever_way_it_comes(model, features):
     by_id = model(**features, user_ids=ids)
     by_row = model(**features, user_embeds=model.user_embedding.weight[ids])
     torch.testing.assert_close(by_id.scores, by_row.scores)
-    with pytest.raises(ValueError, match=r"has 11\s+numbers"):
+    with pytest.raises(ValueError, match=r"has 13\s+numbers"):
         model(**features, user_embeds=torch.zeros(5, 8))
     with pytest.raises(ValueError, match=r"0\.\.3"):
         model(**features, user_ids=torch.tensor([4, 0, 0, 0, 0]))
