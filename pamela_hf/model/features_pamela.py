@@ -122,7 +122,7 @@ class PamelaFeatures(nn.Module):
         """
         joint, weights = self._standardize_all(image_embeds, text_embeds)
         variance, axes = torch.linalg.eigh(joint.double().T @ joint.double() / len(joint))
-        # of the smallest first; what is left of rounding errors is no axis
+        # of the smallest first; what is left of rounding errors is not an axis
         variance, axes = variance.flip(0).clamp_min(0), axes.flip(1)
         if not len(joint) or variance[0] <= 1e-12:
             raise ValueError("features hold fewer than two different images; a blank base needs some to differ in.")

@@ -1,6 +1,7 @@
 """Members of the reward: each a shallow transformer over a pair's tokens plus a multiplicative user × image term."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -41,6 +42,29 @@ class ImageSide:
         """The same of images `low` to `high`."""
         values = (self.token, self.factors, self.text_token, self.text_factors)
         return ImageSide(*(None if value is None else value[low:high] for value in values))
+
+
+@dataclass
+class ReadImages:
+    """What the model makes of N images before it looks at people.
+
+    Attributes:
+        sides: of each member, to be gone through once unless it is a list.
+        readings: `(N, kinds × (taste_factors + 1))` of [`PamelaFeatures.read`].
+        prompt_readings: what the images' prompts add to them; `None` = no prompts.
+        has_prompt: `(N,)` bool; `None` = no prompts.
+    """
+
+    sides: Iterable[ImageSide]
+    readings: Tensor
+    prompt_readings: Tensor | None
+    has_prompt: Tensor | None
+
+    def part(self, low: int, high: int) -> "ReadImages":
+        """The same of images `low` to `high`."""
+        values = (self.readings, self.prompt_readings, self.has_prompt)
+        cut = (None if value is None else value[low:high] for value in values)
+        return ReadImages([side.part(low, high) for side in self.sides], *cut)
 
 
 @dataclass
