@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from .configuration_pamela import PamelaConfig
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class PairTokens:
     """One kind of token of B pairs: distinct tokens `(n, hidden_size)` and which of them each pair has, `(B,)`.
 
@@ -28,7 +28,7 @@ class PairTokens:
         return value if self.index is None else value[self.index]
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class ImageSide:
     """What one member makes of N images and of their prompts: tokens `(N, hidden_size)`, and factors of the
     multiplicative term `(N, interaction_rank)`; `None` = there are no prompts, or no such term."""
@@ -44,7 +44,7 @@ class ImageSide:
         return ImageSide(*(None if value is None else value[low:high] for value in values))
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class ReadImages:
     """What the model makes of N images before it looks at people.
 
@@ -67,7 +67,7 @@ class ReadImages:
         return ReadImages([side.part(low, high) for side in self.sides], *cut)
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Pairs:
     """B pairs of an image and a person.
 

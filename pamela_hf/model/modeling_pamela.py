@@ -21,8 +21,8 @@ from .checkpoint_pamela import CheckpointMixin
 from .configuration_pamela import LOCAL_ENCODER, PamelaConfig
 from .features_pamela import PamelaFeatures
 from .fusion_pamela import Pairs, PairTokens, PamelaFusion, PamelaFusionBlock, ReadImages
-from .grid_pamela import GridScoringMixin
 from .losses import ChoiceTargets, RatingTargets, choice_log_probs, preference_probability
+from .matrix_pamela import GridScoringMixin
 from .scales_pamela import PamelaRewardOutput, RatingScalesMixin, equal_cutpoints, scale_key, summarize
 
 

@@ -15,7 +15,6 @@ from transformers.utils import logging
 
 from .configuration_pamela import LOCAL_ENCODER, PamelaConfig
 from .encoder_pamela import LOADING, encoder_place, load_encoder_config, load_preprocessors, tokenize_prompts
-from .pixels_pamela import preprocess_pixels
 
 logger = logging.get_logger(__name__)
 
@@ -223,6 +222,8 @@ class PamelaProcessor(ProcessorMixin):
         model(**processor.preprocess_tensor(pixels), user_ids=torch.tensor([1])).scores.sum().backward()
         ```
         """
+        from .pixels_pamela import preprocess_pixels  # for gradients only
+
         return BatchFeature(preprocess_pixels(self.image_processor, pixels))
 
     def encode_people(self, n: int, user: Any = None, demographics: Any = None) -> dict[str, torch.Tensor]:
