@@ -1,13 +1,16 @@
 """What the encoder's features go through before the networks: a common scale, and directions of linear taste."""
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .configuration_pamela import PamelaConfig
-from .factors_pamela import Ratings, factorize
+
+if TYPE_CHECKING:
+    from .factors_pamela import Ratings
 
 MAX_GAIN = 100.0  # it is about 4 where people agree on something
 # Cross-validated on OASIS: on the first 4 people's tastes within kinds of images gained as much, on the first 20 less.
@@ -80,7 +83,7 @@ class PamelaFeatures(nn.Module):
         self,
         image_embeds: Tensor,
         text_embeds: Tensor | None = None,
-        ratings: Ratings | None = None,
+        ratings: "Ratings | None" = None,
         metadata_ids: Tensor | None = None,
         seed: int = 0,
     ) -> Tensor | None:
@@ -96,6 +99,8 @@ class PamelaFeatures(nn.Module):
         Returns:
             `(U, tastes)` how much each rater likes each factor and axis, where there are ratings and any of them.
         """
+        from .factors_pamela import factorize  # for training only
+
         joint, weights = self._standardize_all(image_embeds, text_embeds)
         axes = torch.linalg.svd(joint, full_matrices=False).Vh.T
         # all is fitted to the images' coordinates on their principal axes, which are fewer than the features

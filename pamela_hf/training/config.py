@@ -158,7 +158,7 @@ class TrainingConfig:
             for parent in parents:
                 target = target.setdefault(parent, {})
             if not isinstance(target, dict):
-                raise ValueError(f"{item!r}: {'.'.join(parents)} is no mapping.")
+                raise ValueError(f"{item!r}: {'.'.join(parents)} is not a mapping.")
             target[last] = _read(text, repr(item))
         for key in values:
             if key not in known:

@@ -128,7 +128,7 @@ def test_score_matrix_equals_pairs(model, features):
     ],
 )
 def test_a_grid_of_any_shape_equals_pairs(changes, monkeypatch):
-    monkeypatch.setattr("pamela_hf.model.modeling_pamela.IMAGES_AT_ONCE", 3)
+    monkeypatch.setattr("pamela_hf.model.matrix_pamela.IMAGES_AT_ONCE", 3)
     torch.manual_seed(3)
     model = PamelaRewardModel(tiny_config(**changes)).eval()
     for tensor in (*model.parameters(), *model.features.buffers()):
