@@ -106,8 +106,8 @@ def write_ratings(folder: Path, people: int = 10, images: int = 60, levels: int 
 
 TINY_MODEL = {
     "hidden_size": 16, "num_fusion_members": 2, "num_attention_heads": 2, "intermediate_size": 24,
-    "interaction_rank": 8, "image_dropout": 0.0, "linear_share": 0.5, "text_share": 0.2, "metadata_share": 0.0,
-    "taste_axes": 8,
+    "interaction_rank": 8, "image_dropout": 0.0, "linear_share": 0.5, "taste_share": 0.5, "text_share": 0.2,
+    "metadata_share": 0.0, "taste_axes": 8,
 }  # fmt: skip
 
 

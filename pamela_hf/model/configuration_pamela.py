@@ -33,10 +33,11 @@ _MOST = {
     "linear_axes": 65_536, "taste_factors": 4096, "taste_axes": 4096,
 }  # fmt: skip
 _NUMBERS = (
-    "unknown_width", "linear_share", "linear_penalty", "factor_penalty", "text_share", "metadata_share",
+    "unknown_width", "linear_share", "taste_share", "linear_penalty", "factor_penalty", "text_share", "metadata_share",
     "image_dropout", "text_dropout", "fusion_dropout", "initializer_range",
 )  # fmt: skip
 _TEXTS = ("backbone", "backbone_revision", "preprocessing", "default_scale", "base_identity", "weights_sha256")
+MOST_TASTE_SHARE = 4
 _MOST_PARAMETERS = 2_000_000_000
 _MOST_PEOPLE = 10_000_000
 _MOST_ENTRIES = 10_000  # of any other vocabulary, and of rating scales
@@ -96,7 +97,8 @@ class PamelaConfig(PreTrainedConfig):
         interaction_rank (`int`): factors of each member's multiplicative user × image term; 0 = off.
         unknown_width (`float`): length of the networks' part of a row within which a person counts as hardly known:
             predictions there are as uncertain as for row 0, beyond it as for trained people.
-        linear_share (`float`): share of linear taste in the utility, beside the fusion networks; 0 = off.
+        linear_share (`float`): share of everyone's linear taste in the utility, beside the fusion networks; 0 = off.
+        taste_share (`float`): weight in the utility of what is linear in a person's own taste; 0 = off.
         linear_axes (`int`): principal axes of the features on which everyone's linear taste is fitted, by ridge
             regression of the images' mean ratings.
         linear_penalty (`float`): penalty of that ridge regression.
@@ -158,6 +160,7 @@ class PamelaConfig(PreTrainedConfig):
     interaction_rank: int = 16
     unknown_width: float = 0.15
     linear_share: float = 0.5
+    taste_share: float = 0.5
     linear_axes: int = 112
     linear_penalty: float = 0.3
     taste_factors: int = 16
@@ -285,6 +288,8 @@ class PamelaConfig(PreTrainedConfig):
         for name in ("image_dropout", "text_dropout", "fusion_dropout", *shares):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must lie in [0, 1).")
+        if self.taste_share > MOST_TASTE_SHARE:
+            raise ValueError(f"taste_share={self.taste_share} must lie in [0, {MOST_TASTE_SHARE}].")
         if self.default_scale not in self.rating_scales:
             known = list(self.rating_scales)
             raise ValueError(f"default_scale={self.default_scale!r} is not among rating_scales: {known}.")

@@ -20,9 +20,9 @@ METADATA_AXES = 10
 # ridge regression, SROCC was .17, .23, .28; at 1.5 .19, .25, .31; at 2 and at 2.5 .19, .26, .34.
 BLANK_POWER = 2.0
 # The same power of the axes beside taste factors, and the variance of tastes along all of them, in that of ratings.
-# Closed forms cross-validated over themes and people of train, with the factors alone → with 64 axes too, a hundred
-# ratings of a newcomer / trained people: OASIS .537 / .527 → .545 / .527, the simulated world .569 / .623 → .606 / .632.
-# Flat from .05 to .2 and from 1 to 2; 32 axes give .002 less.
+# Cross-validated over themes and people of train (`bench_cv.py`), without → with 64 axes: a hundred of a newcomer
+# .551 → .551 on OASIS, .583 → .610 in the simulated world (.614 → .641 with twice its linear share), trained people
+# .531 → .531 and .606 → .609. Of closed forms alone .537 → .542 and .569 → .611; flat from .05 to .2 and from 1 to 2.
 AXES_POWER, AXES_VARIANCE = 1.5, 0.1
 
 
@@ -204,9 +204,11 @@ class PamelaFeatures(nn.Module):
 
 
 def principal_directions(x: Tensor, count: int, power: float) -> Tensor:
-    """`(count, D)` principal axes of features `x (I, D)`, scaled so that a taste drawn from N(0, 1) lies along each with
-    a variance that goes with the axis' own to the `power`, and gives the images a variance of 1 in all; directions of 0
-    where there are fewer axes."""
+    """`(count, D)` principal axes of features `x (I, D)`; directions of 0 where there are fewer.
+
+    They are scaled so that a taste drawn from N(0, 1) along each gives the images a variance that goes with the axis'
+    own to the `power`, and of 1 in all.
+    """
     x = x - x.mean(0)
     if len(x) > x.shape[1]:  # of many images, the covariance is the smaller matrix
         variance, axes = torch.linalg.eigh(x.T @ x / len(x))

@@ -91,7 +91,7 @@ class GridScoringMixin:
         from .grid_pamela import GridMemory, common_reference
 
         n, u = out.shape[1:]
-        share, width = self.config.linear_share, self.config.hidden_size
+        (share, taste_share), width = self.shares(), self.config.hidden_size
         readings = images.readings
         if images.prompt_readings is not None:
             readings = readings + images.prompt_readings
@@ -116,10 +116,10 @@ class GridScoringMixin:
                     member.utilities(theirs.part(top, top + step), persons, memory, utility)
                 utilities = utilities.float()
                 if share:
-                    linear = readings[block, -1:].float() + self.features.linear_offset
-                    if self.config.tastes:
-                        linear = linear + (readings[block, :-1] @ tastes).float()
-                    utilities.mul_(1 - share).add_(share * linear)
+                    everyone = readings[block, -1:].float() + self.features.linear_offset
+                    utilities.mul_(1 - share).add_(share * everyone)
+                if taste_share:
+                    utilities.add_(taste_share * (readings[block, :-1] @ tastes).float())
                 scores, std = self.moments(utilities, rows, people.scale)
                 for value, found in zip(out, (utilities.mean(0), scores, std)):
                     value[block, left : left + max_pairs] = found

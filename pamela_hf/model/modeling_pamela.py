@@ -162,8 +162,8 @@ class PamelaRewardModel(BackboneMixin, CheckpointMixin, GridScoringMixin, Rating
 
     @torch.no_grad()
     def set_tastes(self, tastes: Tensor) -> None:
-        """How much each trained participant likes each taste factor and axis, `(U, tastes)`, into their rows, around the
-        mean: row 0 is the mean person."""
+        """How much each trained participant likes each direction of linear taste, `(U, tastes)`, into their rows,
+        around the mean: row 0 is the mean person."""
         rows = self.user_embedding.weight
         rows[1:, self.config.hidden_size :] = (tastes - tastes.mean(0)).to(rows)
 
@@ -337,15 +337,21 @@ class PamelaRewardModel(BackboneMixin, CheckpointMixin, GridScoringMixin, Rating
         and networks trained on what it leaves over would learn from errors that it makes on no new image.
         """
         utilities = torch.stack([member(side, pairs) for member, side in zip(self.members, images.sides)]).float()
-        share = 0.0 if self.training else self.config.linear_share
-        if not share:
+        share, taste_share = self.shares()
+        if not share and not taste_share:
             return utilities
         readings = self._pair_readings(images, pairs)
-        linear = readings[:, -1].float() + self.features.linear_offset
-        if self.config.tastes:
+        linear = share * (readings[:, -1].float() + self.features.linear_offset)
+        if taste_share:
             tastes = pairs.people.pairs(pairs.people.distinct[:, self.config.hidden_size :])
-            linear = linear + (tastes * readings[:, :-1]).sum(-1).float()
-        return (1 - share) * utilities + share * linear
+            linear = linear + taste_share * (tastes * readings[:, :-1]).sum(-1).float()
+        return (1 - share) * utilities + linear
+
+    def shares(self) -> tuple[float, float]:
+        """Weights of everyone's linear taste and of a person's own; 0 while training, and where there is none."""
+        if self.training:
+            return 0.0, 0.0
+        return self.config.linear_share, self.config.taste_share if self.config.tastes else 0.0
 
     def _pair_readings(self, images: ReadImages, pairs: Pairs) -> Tensor:
         """Readings `(B, tastes + 1)` of the pairs' images as the kind of image that they are."""

@@ -4,29 +4,37 @@ The first two and the last are chosen by evidence: people's ratings, less what o
 for Gaussian processes with a linear kernel for each kind of feature, and the shares of the kernels, their variance and
 the noise maximize the marginal likelihood (Rasmussen & Williams 2006, *Gaussian Processes for Machine Learning*, 5.4).
 How much linear taste is worth beside the networks has no closed form: it is what ranks best on images that a pilot, a
-shorter training without them, has not seen.
+shorter training without them, has not seen; everyone's where the person is not known, a person's own where they are.
 """
 
 import dataclasses
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from scipy.optimize import minimize
 from sklearn.model_selection import GroupKFold
 
 from ..embeddings import Embeddings
+from ..files.writing import write_text
 from ..metrics import user_metrics
 from ..model.factors_pamela import Ratings
 from ..model.features_pamela import METADATA_AXES
 from ..ratings.table import RatingData
 from ..scoring import PamelaScorer
-from .config import TrainingConfig
+from .config import CHOSEN, TrainingConfig
+from .run import all_features, build_config, informative_answers, start, training_answers
 
 SHARES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 LINEAR_SHARES = tuple(np.arange(0.0, 0.76, 0.05).round(2))
+TASTE_SHARES = tuple(np.arange(0.0, 1.51, 0.1).round(2))
 # The evidence of so many is sharp already, and takes seconds.
 MOST_PEOPLE, MOST_RATINGS, MOST_IMAGES = 120, 120, 600
 FEWEST_RATERS = 3  # of an image, for its mean to be somebody else's
@@ -37,6 +45,8 @@ AS_GOOD_SROCC = 0.002
 ROW_PRIOR_STD = 0.25
 PILOT_EPOCHS = 0.5  # of the training's
 FOLDS = 5
+HALF = {"linear_share": 0.5, "taste_share": 0.5}
+BY_PILOT = set(HALF)
 
 
 @dataclass
@@ -63,6 +73,75 @@ def best_of(values: tuple[float, ...], found: np.ndarray, as_good: float) -> Cho
             value, width = value - b / (2 * a), (as_good / -a) ** 0.5
     low, high = max(grid[0], value - width), min(grid[-1], value + width)
     return Choice(float(value), min(float(good.min()), low), max(float(good.max()), high))
+
+
+# -- a run's settings ----------------------------------------------------------------------------------------------
+def settle(
+    config: TrainingConfig,
+    data: RatingData,
+    embeddings: Embeddings,
+    accelerator: Accelerator,
+    output: Path,
+    resume: bool,
+) -> tuple[TrainingConfig, dict[str, dict[str, float]]]:
+    """The configuration with a number in place of every "auto", and the choices, see [`Choice.as_dict`].
+    `output/settings.json` keeps them for a resumed run. Every process must call it."""
+    path = output / "settings.json"
+    if resume and path.exists():
+        found = [json.loads(path.read_text(encoding="utf-8"))]
+    else:
+        choices = _choose(config, data, embeddings, accelerator)
+        found = [{name: choice.as_dict() for name, choice in choices.items()}]
+        if accelerator.is_main_process and found[0]:
+            write_text(path, json.dumps(found[0], indent=1))
+    chosen = broadcast_object_list(found)[0]
+    return _with(config, {name: choice["value"] for name, choice in chosen.items()}), chosen
+
+
+def _with(config: TrainingConfig, values: dict[str, float]) -> TrainingConfig:
+    """The configuration with these values; a prior width that is still "auto" becomes the usual one."""
+    width = values.get("row_prior_std", ROW_PRIOR_STD if config.is_auto("row_prior_std") else config.row_prior_std)
+    shares = {name: value for name, value in values.items() if name in CHOSEN}
+    return dataclasses.replace(config, row_prior_std=width, model={**config.model, **shares})
+
+
+def _choose(
+    config: TrainingConfig, data: RatingData, embeddings: Embeddings, accelerator: Accelerator
+) -> dict[str, Choice]:
+    """What is "auto" and can be told from the training answers."""
+    wanted = {name for name in ("row_prior_std", *CHOSEN) if config.is_auto(name)}
+    wanted -= BY_PILOT if "linear" in config.without else set()
+    chosen: dict[str, Choice] = {}
+    if wanted - BY_PILOT:
+        found = choose_shares(*_answered(_with(config, {}), data, embeddings), config.seed)
+        chosen = {name: choice for name, choice in found.items() if name in wanted}
+    if wanted & BY_PILOT:
+
+        def pilot(config: TrainingConfig, part: RatingData) -> PamelaScorer:
+            run = start(config, part, embeddings, accelerator, Path(), keep_backbone=False)
+            run.pilot()
+            accelerator.free_memory()  # a checkpoint of the training is not to hold the pilot
+            return PamelaScorer(accelerator.unwrap_model(run.model))
+
+        settled = _with(config, {name: choice.value for name, choice in chosen.items()})
+        found = choose_linear_shares(settled, data, embeddings, pilot)
+        chosen |= {name: choice for name, choice in found.items() if name in wanted}
+    return chosen
+
+
+def _answered(
+    config: TrainingConfig, data: RatingData, embeddings: Embeddings
+) -> tuple[np.ndarray, np.ndarray | None, np.ndarray, Ratings]:
+    """Features of the images that somebody answered about and of their prompts, their metadata, and the answers."""
+    model_config = build_config(config, data, embeddings)
+    answers = training_answers(config, data, model_config, embeddings)
+    used, metadata_ids = answers.images()
+    features = all_features(embeddings, model_config).rows(torch.from_numpy(used))
+    informative = informative_answers(data.splits.get("train"), answers, used, features)
+    if model_config.normalize_embeds:
+        features = tuple(None if part is None else F.normalize(part, dim=-1) for part in features)
+    image, text = (None if part is None else part.numpy() for part in features)
+    return image, text, metadata_ids, informative
 
 
 # -- by evidence ---------------------------------------------------------------------------------------------------
@@ -176,14 +255,14 @@ def _evidence(kernel: np.ndarray, people: list[tuple[np.ndarray, np.ndarray]]) -
 
 
 # -- by a pilot ----------------------------------------------------------------------------------------------------
-def choose_linear_share(
+def choose_linear_shares(
     config: TrainingConfig,
     data: RatingData,
     embeddings: Embeddings,
     fit: Callable[[TrainingConfig, RatingData], PamelaScorer],
-) -> Choice | None:
-    """`linear_share` by how well trained people's ratings of images that a pilot has not seen are ranked, as they are
-    and without the person; `None` where there are too few to tell.
+) -> dict[str, Choice]:
+    """`linear_share` by how well ratings of images that a pilot has not seen are ranked without knowing whose they are;
+    and with it `taste_share`, by how well they are when the person is known. Empty where there are too few images.
 
     Args:
         config: the training's; `epochs` are cut for the pilot.
@@ -193,30 +272,34 @@ def choose_linear_share(
     """
     table = data.splits.get("train")
     if table is None:
-        return None
+        return {}
     prompts = table["prompt"].astype(object).fillna(table["image_id"].astype(object)).astype(str)
     if prompts.nunique() < 2 * FOLDS:
-        return None
+        return {}
     fitted, held = next(GroupKFold(FOLDS, shuffle=True, random_state=config.seed).split(table, groups=prompts))
-    epochs = max(1, round(PILOT_EPOCHS * config.epochs))
-    model = {**config.model, "linear_share": 0.5}
-    pilot = dataclasses.replace(config, epochs=epochs, model=model, early_stopping=None)
+    pilot = dataclasses.replace(
+        config, epochs=max(1, round(PILOT_EPOCHS * config.epochs)), model=config.model | HALF, early_stopping=None
+    )
     part = dataclasses.replace(data, splits={"train": table.iloc[fitted].reset_index(drop=True)}, choices={})
-    scorer = fit(pilot, part)
     asked = table.iloc[held].reset_index(drop=True)
     ids = asked["participant_id"].astype("category")
     nobody = asked.assign(participant_id=pd.Categorical.from_codes(np.full(len(ids), -1), dtype=ids.dtype))
-    found = np.zeros(len(LINEAR_SHARES))
-    for known in (asked, nobody):
-        networks, both = (_utilities(scorer, known, embeddings, share) for share in (0.0, 0.5))
-        for i, share in enumerate(LINEAR_SHARES):
-            mixed = (1 - share) * networks + share * (2 * both - networks)
-            srocc = user_metrics(mixed, asked["score"].to_numpy(), asked["participant_id"].astype(str))
-            found[i] += srocc.mean("user_srocc") / 2
-    return best_of(LINEAR_SHARES, found, AS_GOOD_SROCC) if np.isfinite(found).all() else None
+    scorer, people = fit(pilot, part), asked["participant_id"].astype(str)
 
+    def utility(of: pd.DataFrame, linear: float, taste: float) -> np.ndarray:
+        scorer.config.linear_share, scorer.config.taste_share = linear, taste
+        return scorer.predict(of, embeddings).utility
 
-def _utilities(scorer: PamelaScorer, table: pd.DataFrame, embeddings: Embeddings, share: float) -> np.ndarray:
-    scorer.config.linear_share = share
-    with torch.inference_mode():
-        return np.asarray(scorer.predict(table, embeddings).utility)
+    def srocc(utility: np.ndarray) -> float:
+        return user_metrics(utility, asked["score"].to_numpy(), people).mean("user_srocc")
+
+    chosen = {}
+    networks, both = utility(nobody, 0.0, 0.0), utility(nobody, 0.5, 0.0)
+    found = np.array([srocc(networks + 2 * share * (both - networks)) for share in LINEAR_SHARES])
+    chosen["linear_share"] = best_of(LINEAR_SHARES, found, AS_GOOD_SROCC)
+    share = chosen["linear_share"].value if config.is_auto("linear_share") else config.model["linear_share"]
+    if scorer.config.users and scorer.config.tastes:
+        networks, tastes = utility(asked, share, 0.0), utility(asked, share, 1.0)
+        found = np.array([srocc(networks + weight * (tastes - networks)) for weight in TASTE_SHARES])
+        chosen["taste_share"] = best_of(TASTE_SHARES, found, AS_GOOD_SROCC)
+    return {name: choice for name, choice in chosen.items() if np.isfinite(choice.value)}
