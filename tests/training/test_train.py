@@ -466,7 +466,7 @@ def test_a_loss_that_is_not_finite_at_100_positions(sources, tmp_path, monkeypat
 
 
 def test_early_stopping_keeps_the_best_epoch(sources, tmp_path):
-    config = small_config(epochs=12, learning_rate=0.05, early_stopping="val_seen/user_srocc", patience=2)
+    config = small_config(epochs=12, learning_rate=0.02, early_stopping="val_seen/user_srocc", patience=2)
     train(config, *sources, tmp_path / "run", progress=False)
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     watched = [line["val_seen/user_srocc"] for line in lines if "val_seen/user_srocc" in line]
@@ -483,7 +483,7 @@ def test_an_early_stopped_run_that_is_resumed_stays_stopped(sources, tmp_path):
     """Killed after the last checkpoint and before the model was written; and resumed although it is finished."""
     data, embeddings = sources
     worse = dataclasses.replace(data, splits={s: data.splits[s] for s in ("train", "val_unseen")})
-    config = small_config(epochs=12, learning_rate=0.1, early_stopping="val_unseen/user_srocc", patience=1)
+    config = small_config(epochs=12, learning_rate=0.02, early_stopping="val_unseen/user_srocc", patience=1)
     train(config, worse, embeddings, tmp_path / "run", progress=False)
     log, whole = (tmp_path / "run" / "metrics.jsonl").read_text(), weights_of(tmp_path / "run")
     assert json.loads(log.splitlines()[-1])["epoch"] < 11, "it was to stop early"
