@@ -37,7 +37,8 @@ from ..ratings.table import RatingData
 from ..reports.files import write_report
 from ..scoring import PamelaScorer
 from ..training.config import PIECES, TrainingConfig
-from ..training.train import build_config, load_sources, train
+from ..training.run import build_config
+from ..training.train import load_sources, train
 from ..version import __version__
 from .ablation_page import ablation_report, render_ablation
 

@@ -62,6 +62,7 @@ def model_card(
         data,
         **_about(config, repo_id),
         simulated=simulated,
+        chosen=config.chosen or {},
         scales=config.rating_scales,
         default_scale=config.default_scale,
         image_embed_dim=config.image_embed_dim,

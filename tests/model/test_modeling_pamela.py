@@ -296,7 +296,7 @@ def test_everyones_linear_taste_is_ridge_at_the_networks_own_spread():
     model = PamelaRewardModel(tiny_config(normalize_embeds=False, linear_penalty=1e-6, demographics={}, metadata={}))
     image, text = torch.randn(200, 12), torch.randn(200, 6)
     liked = image @ torch.randn(12) + text @ torch.randn(6)
-    assert model.features.fit(image, text, all_rate_all(torch.stack([liked + 1, liked - 1]))).shape == (2, 3)
+    assert model.features.fit(image, text, all_rate_all(torch.stack([liked + 1, liked - 1]))).shape == (2, 5)
     model.match_linear(image, text)
     model.match_linear(image, text)  # once more changes nothing
     model.eval()

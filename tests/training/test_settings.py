@@ -1,0 +1,152 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+from taste_world import taste_world
+from toys import TINY_MODEL
+from transformers import AutoConfig
+
+from pamela_hf.model.factors_pamela import Ratings
+from pamela_hf.ratings.table import RatingData
+from pamela_hf.training import settings
+from pamela_hf.training.config import TrainingConfig
+from pamela_hf.training.run import Run
+from pamela_hf.training.settings import best_of, choose_shares
+from pamela_hf.training.train import train
+
+AUTO_MODEL = {key: value for key, value in TINY_MODEL.items() if not key.endswith("_share")}
+
+
+def small(**changes) -> TrainingConfig:
+    values = {"epochs": 4, "users_per_batch": 8, "learning_rate": 1e-2, "user_learning_rate": 5e-2}
+    return TrainingConfig(**{**values, "model": AUTO_MODEL, **changes})
+
+
+@pytest.fixture(scope="module")
+def world():
+    splits, embeddings = taste_world()
+    levels = {"five": (1.0, 2.0, 3.0, 4.0, 5.0), "slider": tuple(10.0 * k for k in range(11))}
+    return RatingData("world", splits, levels), embeddings
+
+
+def rated(liking: np.ndarray, noise: float = 0.5, seed: int = 0) -> Ratings:
+    """Everyone's ratings of all images, `liking (people, images)` and noise, in their own standard deviations."""
+    value = liking + noise * np.random.default_rng(seed).normal(size=liking.shape)
+    value = (value - value.mean(1, keepdims=True)) / value.std(1, keepdims=True)
+    person, image = np.divmod(np.arange(liking.size), liking.shape[1])
+    return Ratings(torch.tensor(person), torch.tensor(image), torch.tensor(value.ravel()), len(liking))
+
+
+def test_text_share_is_where_people_differ():
+    rng = np.random.default_rng(1)
+    image, text = rng.normal(size=(120, 12)), rng.normal(size=(120, 8))
+    metadata = np.zeros((120, 0), np.int64)
+
+    def share(of_prompt: float) -> float:
+        taste = (1 - of_prompt) ** 0.5 * rng.normal(size=(40, 12)) @ image.T / 12**0.5
+        taste = taste + of_prompt**0.5 * rng.normal(size=(40, 8)) @ text.T / 8**0.5
+        found = choose_shares(image, text, metadata, rated(taste))["text_share"]
+        assert found.low <= found.value <= found.high
+        return found.value
+
+    assert share(0.0) < 0.1 and share(1.0) > 0.8 and 0.3 < share(0.5) < 0.7
+
+
+def test_metadata_share_is_what_tastes_differ_within_kinds():
+    rng = np.random.default_rng(2)
+    image, kind = rng.normal(size=(160, 6)), rng.integers(1, 4, (160, 1))
+    everywhere = rng.normal(size=(40, 6)) @ image.T
+    within = np.take_along_axis(rng.normal(size=(40, 3, 6)) @ image.T, kind.T[:, None] - 1, axis=1)[:, 0]
+    found = [choose_shares(image, None, kind, rated(taste))["metadata_share"].value for taste in (everywhere, within)]
+    assert found[0] < 0.15 and found[1] > 0.6
+
+
+def test_linear_share_is_the_part_of_everyones_taste_that_is_linear():
+    rng = np.random.default_rng(3)
+    image, none = rng.normal(size=(200, 4)), np.zeros((200, 0), np.int64)
+    linear, curved = image @ rng.normal(size=4), np.cos(2 * image).sum(1)
+    tastes = (np.tile(taste, (20, 1)) for taste in (linear, curved))
+    found = [choose_shares(image, None, none, rated(taste))["linear_share"].value for taste in tastes]
+    assert found[0] > 0.4 and found[1] < 0.15
+
+
+def test_the_prior_of_rows_is_as_wide_as_people_differ():
+    rng = np.random.default_rng(4)
+    image, none = rng.normal(size=(150, 6)), np.zeros((150, 0), np.int64)
+    alike, own = image @ rng.normal(size=6), rng.normal(size=(30, 6)) @ image.T
+    widths = [
+        choose_shares(image, None, none, rated(alike + spread * own, noise=2.0))["row_prior_std"].value
+        for spread in (0.1, 0.5, 2.0)
+    ]
+    assert widths[0] < 0.8 * widths[1] and widths[1] < 0.8 * widths[2]
+
+
+def test_nobody_to_tell_from():
+    none = Ratings(torch.zeros(0, dtype=torch.long), torch.zeros(0, dtype=torch.long), torch.zeros(0), 1)
+    assert choose_shares(np.ones((3, 2)), None, np.zeros((3, 0), np.int64), none) == {}
+
+
+def test_the_best_lies_between_its_neighbours():
+    values = (0.0, 0.1, 0.2, 0.3, 0.4)
+    choice = best_of(values, np.array([-((v - 0.23) ** 2) for v in values]), 0.01)
+    assert choice.value == pytest.approx(0.23) and (choice.low, choice.high) == pytest.approx((0.13, 0.33))
+    flat = best_of(values, np.zeros(5), 0.01)
+    assert (flat.low, flat.high) == (0.0, 0.4)
+
+
+def test_training_chooses_writes_down_and_resumes_with_its_choices(world, tmp_path, monkeypatch):
+    data, embeddings = world
+    model = train(small(), data, embeddings, tmp_path / "run", progress=False)
+    chosen = json.loads((tmp_path / "run" / "settings.json").read_text())
+    assert set(chosen) == {"text_share", "linear_share", "taste_share", "row_prior_std"}  # there is no metadata
+    config = AutoConfig.from_pretrained(tmp_path / "run")
+    assert config.chosen == chosen == model.config.chosen
+    for name in ("text_share", "linear_share", "taste_share"):
+        assert getattr(config, name) == chosen[name]["value"]
+    first = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[0])
+    assert first["step"] == 0 and first["chosen/text_share"] == chosen["text_share"]["value"]
+
+    # killed in the second epoch: it goes on with the same choices, and makes none anew
+    take_step = Run.take_step
+
+    def killed(self, parts, epoch, step):
+        if self.total == 4 * self.steps_per_epoch and epoch == 2:
+            raise KeyboardInterrupt
+        return take_step(self, parts, epoch, step)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "take_step", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train(small(), data, embeddings, tmp_path / "again", progress=False)
+    monkeypatch.setattr(settings, "_choose", lambda *_: pytest.fail("chosen anew"))
+    resumed = train(small(), data, embeddings, tmp_path / "again", resume=True, progress=False)
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, resumed.state_dict()[name]), name
+
+
+def test_a_number_by_hand_wins_and_needs_no_pilot(world, tmp_path, monkeypatch):
+    monkeypatch.setattr(Run, "pilot", lambda self: pytest.fail("a pilot was trained"))
+    by_hand = {"text_share": 0.33, "taste_share": 0.7}
+    config = small(epochs=1, row_prior_std=0.2, model={**AUTO_MODEL, **by_hand, "linear_share": "auto"})
+    found = train(config, *world, tmp_path / "run", progress=False).config
+    assert {name: getattr(found, name) for name in by_hand} == by_hand and set(found.chosen) == {"linear_share"}
+
+
+def test_too_few_images_leave_the_usual_settings(world, tmp_path):
+    data, embeddings = world
+    few = data.splits["train"]
+    few = few[few["image_id"].isin([f"i{k}" for k in range(6)])].reset_index(drop=True)
+    part = dataclasses.replace(data, splits={"train": few})
+    config = train(small(epochs=1), part, embeddings, tmp_path / "run", progress=False).config
+    assert config.chosen is None and (config.linear_share, config.taste_share) == (0.5, 0.5)
+
+
+def test_only_what_training_can_choose_is_auto():
+    assert TrainingConfig(model={"taste_share": "auto"}).is_auto("taste_share")
+    assert not TrainingConfig(row_prior_std=None).is_auto("row_prior_std")
+    with pytest.raises(ValueError, match="training chooses text_share"):
+        TrainingConfig(model={"hidden_size": "auto"})
+    with pytest.raises(ValueError, match="row_prior_std='some' must be a number"):
+        TrainingConfig(row_prior_std="some")
