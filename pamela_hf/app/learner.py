@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,10 +17,12 @@ import torch
 
 from ..heads.folder import HeadError, check_name
 from ..heads.head import UserHead
+from ..photos.write_back import Prediction
 from .answers import Answers
 from .base import Base, BaseSource
 from .order import DIVERSE_FIRST, diverse_order, suggested_order
 from .pictures import PictureFolder
+from .stars import as_stars
 from .store import Answer, Store
 
 logger = logging.getLogger(__name__)
@@ -46,6 +48,7 @@ class Learned:
         enough: whether more answers would add little; False by default.
         message: whether more answers would add little, in words; by default, that nothing is known yet.
         problem: why nothing could be learned; `None` if there was no problem.
+        changes: the person's [`Person.changes`] that it takes in, 0 by default.
     """
 
     answers: int = 0
@@ -58,20 +61,41 @@ class Learned:
     enough: bool = False
     message: str = "Rate a few pictures: nothing is known of you yet."
     problem: str | None = None
+    changes: int = 0
 
 
 class Person:
-    """One person's session: which pictures they answered, and what was learned of them."""
+    """One person's session: which pictures they answered, and what was learned of them.
+
+    Args:
+        name: as in the store.
+        answers: what the store has of them.
+        repeats: whether they agreed to be shown rated pictures again.
+
+    Attributes:
+        learned: what was learned last.
+        cached: what pages asked for, of the present answers.
+        seen: picture → at which answer it was last seen.
+        count: how many answers count.
+        shown: how many pictures were answered or skipped.
+        changes: how often answers came, went or changed.
+        last: when they did last, by the monotonic clock.
+    """
 
     def __init__(self, name: str, answers: Sequence[Answer], repeats: bool):
         self.name, self.repeats = name, repeats
         self.learned = Learned()
-        self.cached: dict[str, Any] = {}  # what pages asked for, of the present answers
-        self.seen: dict[str, int] = {}  # picture → at which answer it was last seen
+        self.cached: dict[str, Any] = {}
+        self.changes, self.last = 0, 0.0
+        self.read(answers)
+
+    def read(self, answers: Sequence[Answer]) -> None:
+        """Takes over what the store has, after more than one answer changed."""
+        self.seen: dict[str, int] = {}
         self.count = self.shown = 0
-        self.last = 0.0
         for answer in answers:
             self.note(answer)
+        self.changes += 1
         self.last = 0.0  # fit at once
 
     def note(self, answer: Answer) -> None:
@@ -81,6 +105,7 @@ class Person:
             self.seen[image_id] = self.shown
         if answer.kind != "skip":
             self.count += 1
+        self.changes += 1
         self.last = time.monotonic()
 
     def forget(self, answer: Answer) -> None:
@@ -89,16 +114,17 @@ class Person:
             for image_id in filter(None, (answer.image_id, answer.other_id)):
                 self.seen.pop(image_id, None)
         self.count -= answer.kind != "skip"
+        self.changes += 1
         self.last = time.monotonic()
 
     @property
     def is_behind(self) -> bool:
         """Whether answers have come that the head was not fitted on."""
-        return self.count >= FEWEST and self.count != self.learned.answers
+        return self.count >= FEWEST and self.changes != self.learned.changes
 
     @property
     def is_due(self) -> bool:
-        new = abs(self.count - self.learned.answers)
+        new = self.changes - self.learned.changes
         return self.count >= FEWEST and new > 0 and (new >= EVERY or time.monotonic() - self.last >= PAUSE)
 
 
@@ -181,6 +207,18 @@ class Learner:
             raise LookupError(self.problem or self.status)
         return self.base.scores(self.base.embeddings.image_embeds[rows], users)
 
+    def stars(self, head: UserHead, answers: Sequence[Answer]) -> dict[str, Prediction]:
+        """id → stars of every picture with features: the rating a person gave here, of others the predicted one."""
+        base = self.base
+        ends = base.levels[0], base.levels[-1]
+        scores, std = base.scores(base.embeddings.image_embeds, [head])
+        found = {
+            id: as_stars(float(score), float(doubt), ends)
+            for id, score, doubt in zip(base.embeddings.image_ids, scores[:, 0], std[:, 0])
+        }
+        given = {one.image_id: one.score for one in answers if one.kind == "rating" and one.image_id in found}
+        return found | {id: as_stars(score, 0.0, ends) for id, score in given.items()}
+
     # -- the thread ----------------------------------------------------------------------------------------------
     def _run(self) -> None:
         torch.set_num_threads(1)  # beside a server on few cores, more threads wait for each other
@@ -216,12 +254,13 @@ class Learner:
         if not due:
             return
         person = min(due, key=lambda one: (one.learned.head is not None, one.last))
-        count = person.count
+        count, changes = person.count, person.changes
         try:
-            person.learned = self._learn(base, person, count)
+            learned = self._learn(base, person, count)
         except Exception as error:  # one person's trouble is not the others'
             logger.warning("No head for %r: %s", person.name, error)
-            person.learned = Learned(count, problem=str(error), message=str(error))
+            learned = Learned(count, problem=str(error), message=str(error))
+        person.learned = replace(learned, changes=changes)
         person.cached = {}
 
     def _learn(self, base: Base, person: Person, count: int) -> Learned:

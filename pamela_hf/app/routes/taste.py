@@ -1,6 +1,7 @@
 """What was learned of a person, in figures and pictures."""
 
 import asyncio
+from collections import Counter
 from typing import Any
 
 from fastapi import APIRouter
@@ -15,10 +16,12 @@ def add_routes(router: APIRouter, app: Context) -> None:
         who = await app.fitted(person)
         learned, answers = who.learned, await asyncio.to_thread(app.store.answers, who.name)
         kinds = [answer.kind for answer in answers]
+        origins = Counter(answer.origin for answer in answers if answer.origin is not None)
         about = learned.head.describe() if learned.head else {}
         out: dict[str, Any] = {
             "person": who.name, "answers": who.count, "ratings": kinds.count("rating"),
             "choices": kinds.count("choice"), "likes": kinds.count("like"), "skips": kinds.count("skip"),
+            "origins": [{"origin": origin, "answers": count} for origin, count in origins.most_common()],
             "held_out": how_well(learned.head, app.learner.base), "likes_more": about.get("likes_more", {}),
             "unsure": about.get("unsure", {}), "notes": about.get("notes", []), "distance": about.get("distance"),
             "self_agreement": self_agreement(answers), "repeats": who.repeats, "scale": app.levels,
