@@ -20,6 +20,7 @@ from ..heads.head import UserHead
 from ..photos.write_back import Prediction
 from .answers import Answers
 from .base import Base, BaseSource
+from .kinds import Kind, kinds_of
 from .order import DIVERSE_FIRST, diverse_order, suggested_order
 from .pictures import PictureFolder
 from .stars import as_stars
@@ -141,6 +142,7 @@ class Learner:
         self.folder, self.source, self.store = folder, source, store
         self.base: Base | None = None
         self.status, self.problem = "Starting.", None
+        self._kinds: list[Kind] | None = None
         # until there are features, the order of chance
         self.first = [folder.ids[i] for i in np.random.default_rng(0).permutation(len(folder))[: DIVERSE_FIRST * 30]]
         self._people: dict[str, Person] = {}
@@ -206,6 +208,12 @@ class Learner:
         if self.base is None:
             raise LookupError(self.problem or self.status)
         return self.base.scores(self.base.embeddings.image_embeds[rows], users)
+
+    def kinds(self) -> list[Kind]:
+        """The kinds of the folder's pictures, found when they are first asked for; to be called in the thread."""
+        if self._kinds is None:
+            self._kinds = kinds_of(self.folder.folder, self.base)
+        return self._kinds
 
     def stars(self, head: UserHead, answers: Sequence[Answer]) -> dict[str, Prediction]:
         """id → stars of every picture with features: the rating a person gave here, of others the predicted one."""

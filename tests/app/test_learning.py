@@ -8,6 +8,7 @@ import pytest
 from pamela_hf import PamelaRewardModel, PamelaScorer
 from pamela_hf.app.answers import Answers
 from pamela_hf.app.base import Base
+from pamela_hf.app.kinds import kinds_of, likes_more
 from pamela_hf.app.order import TEACHING, diverse_order, suggested_order
 from pamela_hf.app.ranking import STRENGTHS, WEIGHTS, diverse_best, near_duplicates, score_grid
 from pamela_hf.app.security import Access
@@ -141,3 +142,36 @@ def test_a_study_leaves_out_who_does_not_look():
     assert passed == [("looks", 1, 1), ("clicks", 0, 1)]
     lines = study_csv(answers).splitlines()
     assert len(lines) == 2 and lines[1].startswith("looks,self,none,left,'=a cat,")
+
+
+def test_kinds_are_looks_where_nothing_else_tells_them_apart(base, tmp_path):
+    kinds = kinds_of(tmp_path, base)
+    assert {kind.field for kind in kinds} == {"look"} and len(kinds) > 1
+    assert all(len({row % 4 for row in kind.rows}) == 1 for kind in kinds), "pictures of a kind look alike"
+    liked = likes_more(base, rated(base, 40, liked=2).fit(base, "ann"), kinds)
+    assert [one.more for one in liked] == sorted((one.more for one in liked), reverse=True)
+    assert {row % 4 for row in liked[0].kind.rows} == {2} and liked[0].more > liked[0].doubt > 0
+    assert set(liked[0].examples) <= set(liked[0].kind.rows)
+    few = likes_more(base, rated(base, 6, liked=2).fit(base, "new"), kinds)
+    assert np.mean([one.doubt for one in few]) > np.mean([one.doubt for one in liked]), "fewer answers, more doubt"
+
+
+def test_kinds_are_subfolders_or_the_metadata_beside(base, tmp_path):
+    ids = [f"{'sea' if i % 4 else 'city'}/{i:03d}.png" for i in range(120)]
+    within = Base(base.scorer, Embeddings(ids, base.embeddings.image_embeds), base.encoder_source, True)
+    assert {(kind.field, kind.name, len(kind.rows)) for kind in kinds_of(tmp_path, within)} == {
+        ("folder", "sea", 90), ("folder", "city", 30)
+    }  # fmt: skip
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "000.png").touch()
+    (tmp_path / "annotations").mkdir()
+    rows = [
+        {"participant_id": "a", "image_id": str(i), "image_path": f"images/{i:03d}.png", "original_score": 3,
+         "image_metadata": {"group": "animal" if i < 60 else "food", "style": None, "type": "rare" if i < 3 else None}}
+        for i in range(120)
+    ]  # fmt: skip
+    (tmp_path / "annotations" / "x_train.json").write_text(json.dumps(rows))
+    found = kinds_of(tmp_path / "images", base)
+    assert {(kind.field, kind.name) for kind in found} == {("group", "animal"), ("group", "food")}, "three are too few"
+    (tmp_path / "annotations" / "x_train.json").write_text("[1, 2")
+    assert {kind.field for kind in kinds_of(tmp_path / "images", base)} == {"look"}, "damaged annotations end nothing"
