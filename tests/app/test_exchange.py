@@ -95,8 +95,8 @@ def test_the_other_doors_read_what_is_written(folder, answers, tmp_path):
 
 
 def test_a_table_as_people_have_it(folder):
-    text = "Bild;Stars\n001.png;4\n./002.png;3,4\nsub folder/été & <b>größe 🌞.png;1\nnowhere.png;2\n003.png;9\n004.png;\n"
-    found = read_answers(text.replace("Bild", "Photo").encode("utf-16"), "mine.csv", folder, LEVELS)
+    text = "Photo;Stars\n001.png;4\n./002.png;3,4\nsub folder/été & <b>größe 🌞.png;1\nno.png;2\n003.png;9\n4.png;\n"
+    found = read_answers(text.encode("utf-16"), "mine.csv", folder, LEVELS)
     assert ratings(found) == {"001.png": 4, "002.png": 3, "sub folder/été & <b>größe 🌞.png": 1}
     assert len(found.aside) == 3 and "row 5" in found.aside[0] and "1 to 5" in found.aside[1]
 
@@ -147,7 +147,7 @@ def test_a_release_as_zip(folder, answers):
     ("data", "name", "words"),
     [
         (b"a;b\n1;3\n", "x.csv", "image"), (b"", "x.csv", "x.csv"), (b"[{}]", "x.json", "control"),
-        (b"[1, 2", "x.json", "end of the file"), (b'[{"fields": {}, "responses": {}}]', "records.json", "without their settings"),
+        (b"[1, 2", "x.json", "end of the file"), (b'[{"fields": {}, "responses": {}}]', "x.json", "settings"),
         (b"PK\x03\x04 no zip", "x.zip", "zip"), (packed(**{"readme.txt": b"x"}), "x.zip", "neither"),
         (packed(**{"records.json": b"[]", ".argilla/settings.json": b"{}"}), "x.zip", "settings"),
         (b"\xff\x00\x81" * 99, "x.xlsx", "x.xlsx"),
@@ -170,7 +170,8 @@ def starred(tmp_path) -> PictureFolder:
 
 def test_stars_become_ratings_with_their_origin(starred):
     found = read_stars(starred, LEVELS)
-    assert ratings(found) == {"001.png": 5, "002.png": 1, "003.png": 1} and {a.origin for a in found.answers} == {"stars"}
+    assert ratings(found) == {"001.png": 5, "002.png": 1, "003.png": 1}
+    assert {answer.origin for answer in found.answers} == {"stars"}
     half = read_stars(starred, [0, 0.5, 1])
     assert ratings(half) == {"001.png": 1, "002.png": 0, "003.png": 0}, "laid on the model's scale"
 
@@ -192,7 +193,7 @@ def test_stars_are_written_but_never_over_a_persons(starred):
 
 # -- into the store ----------------------------------------------------------------------------------------------------
 def brought(number: int, score: float, origin: str | None = "a.csv") -> Answer:
-    return Answer(f"{origin} {number} {score} {os.urandom(4).hex()}", "rating", f"{number}.png", score=score, origin=origin)
+    return Answer(os.urandom(8).hex(), "rating", f"{number}.png", score=score, origin=origin)
 
 
 def test_bringing_in_is_done_once_and_keeps_what_was_rated_here(tmp_path):

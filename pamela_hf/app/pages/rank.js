@@ -1,7 +1,7 @@
 // Rank: this folder, or pictures dropped here, in my order beside everyone's. Sliders move without asking the server:
 // it sends scores on a grid of strengths and mixes, and between its points they are interpolated.
 
-import { get, newId, request } from "./api.js";
+import { get, newId, post, request } from "./api.js";
 import { h, number, plural, segments, slider } from "./dom.js";
 
 const SHOWN = 120;
@@ -127,7 +127,8 @@ export async function show(main, app) {
       mix, filter, amount),
     h("div", { class: "row" }, h("label", { class: "check" }, fold, h("span", {}, "Near-duplicates once")),
       h("button", { onclick: saveCsv }, "CSV"),
-      state.source === "mine" && "showDirectoryPicker" in window && h("button", { onclick: copyTo }, "Copy these to a folder")));
+      "showDirectoryPicker" in window && h("button", { onclick: copyTo }, "Copy these to a folder"),
+      state.source === "folder" && app.about.local && state.data.known && h("button", { onclick: askStars }, "Write XMP stars")), h("p", { class: "small", role: "status", hidden: true }));
     controls.hidden = false;
   }
 
@@ -164,14 +165,46 @@ export async function show(main, app) {
     let folder;
     try { folder = await showDirectoryPicker({ mode: "readwrite" }); } catch { return; }
     const rows = ordered();
+    let copied = 0;
     for (const [i, row] of rows.entries()) {
       status.textContent = `Copying ${i + 1} of ${rows.length} …`;
-      const name = `${String(row.place).padStart(4, "0")} ${state.files[row.i].file.name}`;
-      const stream = await (await folder.getFileHandle(name, { create: true })).createWritable();
-      await stream.write(state.files[row.i].file);
-      await stream.close();
+      try {
+        const file = state.source === "folder" ? await original(row) : state.files[row.i].file;
+        const name = `${String(row.place).padStart(4, "0")} ${row.id.split("/").at(-1)}`;
+        const stream = await (await folder.getFileHandle(name, { create: true })).createWritable();
+        await stream.write(file);
+        await stream.close();
+        copied += 1;
+      } catch (error) { app.say(`${row.id} was not copied: ${error.message}`, true); }
     }
-    status.textContent = `${plural(rows.length, "picture")} copied.`;
+    status.textContent = `${plural(copied, "picture")} copied.`;
+  }
+
+  async function original(row) {
+    const response = await fetch(`${row.url}?original=1`);
+    if (!response.ok) throw new Error(`the app answered ${response.status}`);
+    return response.blob();
+  }
+
+  function askStars() {
+    const dialog = h("dialog", { "aria-labelledby": "stars" }, h("form", { method: "dialog" }, h("h2", { id: "stars" }, "Write your stars beside the pictures?"),
+      h("p", {}, "Each picture of ", h("em", {}, app.about.folder), " gets a sidecar (.xmp) with the rating you gave it here, or else the predicted one, for Lightroom, darktable, digiKam and others to sort by."),
+      h("p", {}, "A rating that a person gave a picture stays. The pictures themselves are not changed."),
+      h("div", { class: "row" }, h("button", { value: "no" }, "Cancel"), h("button", { value: "yes", class: "primary" }, "Write them"))));
+    dialog.addEventListener("close", async () => {
+      dialog.remove();
+      if (dialog.returnValue !== "yes") return;
+      const said = controls.lastChild;
+      said.hidden = false;
+      said.textContent = "Writing …";
+      try {
+        const done = await post("/api/stars/write", { person: app.person });
+        const failed = done.set_aside_count ? ` ${plural(done.set_aside_count, "sidecar")} could not be written, such as ${done.set_aside[0]}.` : "";
+        said.textContent = `${plural(done.written, "picture")} got your stars; ${plural(done.kept, "picture")} kept the rating a person gave.${failed}`;
+      } catch (error) { said.textContent = error.message; }
+    });
+    document.body.append(dialog);
+    dialog.showModal();
   }
 
   await load();
