@@ -9,19 +9,24 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from ..files.config import read_json
+from ..files.writing import write_json
 from ..heads.folder import HeadError, check_name
 from ..heads.head import UserHead
+from ..heads.pool import QuestionPool
 from ..photos.write_back import Prediction
 from .answers import Answers
 from .base import Base, BaseSource
 from .kinds import Kind, kinds_of
-from .order import DIVERSE_FIRST, diverse_order, suggested_order
+from .order import DIVERSE, POOL, TEACHING, diverse_order, first_order, suggested_order
 from .pictures import PictureFolder
 from .stars import as_stars
 from .store import Answer, Store
@@ -143,8 +148,9 @@ class Learner:
         self.base: Base | None = None
         self.status, self.problem = "Starting.", None
         self._kinds: list[Kind] | None = None
-        # until there are features, the order of chance
-        self.first = [folder.ids[i] for i in np.random.default_rng(0).permutation(len(folder))[: DIVERSE_FIRST * 30]]
+        self.pool: QuestionPool | None = None
+        self.pool_ids: list[str] = []
+        self.first = self._earlier_first()
         self._people: dict[str, Person] = {}
         self._lock = threading.Lock()
         self._wake = threading.Condition()
@@ -232,9 +238,10 @@ class Learner:
         torch.set_num_threads(1)  # beside a server on few cores, more threads wait for each other
         try:
             base = self.source.load(self.folder, self._say)
-            self.first = [base.embeddings.image_ids[i] for i in diverse_order(base.embeddings.image_embeds)]
-            self._scored = np.sort(np.random.default_rng(0).permutation(len(base.embeddings))[:SCORED])
+            rows = np.random.default_rng(0).permutation(len(base.embeddings))
+            self._scored = np.sort(rows[:SCORED])
             self.base, self.status = base, "Ready."
+            self._prepare_questions(base, rows[:POOL])
         except Exception as error:
             logger.warning("The app rates, but learns nothing: %s", error)
             self.problem = str(error)
@@ -250,8 +257,33 @@ class Learner:
                     future.set_result(task())
                 except Exception as error:
                     future.set_exception(error)
-            if self.base is not None:
+            if self.base is not None and self.pool is not None:
                 self._fit_one(self.base)
+
+    def _prepare_questions(self, base: Base, rows: np.ndarray) -> None:
+        """The pool of questions, and the order for people of whom nothing is known, kept for the next start."""
+        ids = base.embeddings.image_ids
+        self.pool_ids = [ids[row] for row in rows]
+        pool = QuestionPool(base.scorer, self.pool_ids, embeddings=base.embeddings)
+        diverse = [ids[row] for row in diverse_order(base.embeddings.image_embeds)]
+        self.first = first_order(pool, self.pool_ids, diverse)
+        self.pool = pool
+        with suppress(OSError):  # it is a cache
+            write_json(self._first_file, self.first)
+
+    @property
+    def _first_file(self) -> Path:
+        return self.source.cache.with_suffix(".first.json")
+
+    def _earlier_first(self) -> list[str]:
+        """What to show before there are features: the order of an earlier start, else that of chance."""
+        with suppress(OSError, ValueError):
+            earlier = read_json(self._first_file.read_bytes(), max_bytes=1 << 20, max_depth=1)
+            listed = earlier if isinstance(earlier, list) else []
+            if known := [id for id in listed if isinstance(id, str) and id in self.folder.by_id]:
+                return known
+        rows = np.random.default_rng(0).permutation(len(self.folder))[:DIVERSE]
+        return [self.folder.ids[row] for row in rows]
 
     def _say(self, status: str) -> None:
         self.status = status
@@ -278,15 +310,14 @@ class Learner:
             return Learned(count)
         head = answers.fit(base, head_name(person.name, base))
         scores, std = base.scores(base.embeddings.image_embeds[self._scored], [head, None])
-        fresh = [row for row in self._scored if ids[row] not in person.seen]
-        order, enough, message = [], not fresh, "You have answered every picture there is."
-        if fresh and count >= DIVERSE_FIRST:
-            everywhere = np.full(len(ids), -np.inf)
-            everywhere[self._scored] = scores[:, 0]
-            order, enough, message = suggested_order(base, head, fresh, everywhere, seed=count)
-        elif fresh:
-            left = DIVERSE_FIRST - count
-            message = f"{left} more picture{'s' * (left > 1)} that differ; then the ones that teach most."
+        fresh = np.array([i for i, row in enumerate(self._scored) if ids[row] not in person.seen], int)
+        favourites = [ids[self._scored[i]] for i in fresh[np.argsort(-scores[fresh, 0])][: 2 * TEACHING]]
+        order, enough, message = [], not len(fresh), "You have answered every picture there is."
+        if len(fresh):
+            seen = person.seen
+            order, enough, message = suggested_order(self.pool, self.pool_ids, head, seen, favourites)
+            if not order:  # of a large folder the whole pool is answered
+                enough, message = False, "All pictures that questions are chosen from are answered; others follow."
         return Learned(count, head, self._scored, scores[:, 0], std[:, 0], scores[:, 1], tuple(order), enough, message)
 
 

@@ -9,7 +9,7 @@ from pamela_hf import PamelaRewardModel, PamelaScorer
 from pamela_hf.app.answers import Answers
 from pamela_hf.app.base import Base
 from pamela_hf.app.kinds import kinds_of, likes_more
-from pamela_hf.app.order import TEACHING, diverse_order, suggested_order
+from pamela_hf.app.order import BETWEEN, TEACHING, diverse_order, first_order, suggested_order
 from pamela_hf.app.ranking import STRENGTHS, WEIGHTS, diverse_best, near_duplicates, score_grid
 from pamela_hf.app.security import Access
 from pamela_hf.app.store import Answer, StudyAnswer
@@ -17,6 +17,7 @@ from pamela_hf.app.study import CHECK, study_csv, summary
 from pamela_hf.app.taste import contradictions, finite, held_out_predictions, self_agreement
 from pamela_hf.embeddings import Embeddings
 from pamela_hf.folder_cache import EncoderSource
+from pamela_hf.heads.pool import QuestionPool
 
 
 @pytest.fixture(scope="module")
@@ -41,14 +42,51 @@ def test_diverse_pictures_come_first(base):
     assert len(diverse_order(np.ones((5, 3), np.float32), 8)) == 5, "equal pictures are all shown once"
 
 
-def test_suggestions_teach_and_now_and_then_please(base):
+@pytest.fixture(scope="module")
+def pool(base) -> QuestionPool:
+    return QuestionPool(base.scorer, base.embeddings.image_ids, embeddings=base.embeddings)
+
+
+def test_suggestions_teach_and_now_and_then_please(base, pool):
     head = rated(base, 20).fit(base, "ann")
+    ids = base.embeddings.image_ids
     scores, _ = base.scores(base.embeddings.image_embeds, [head])
-    order, enough, message = suggested_order(base, head, range(20, 120), scores[:, 0], seed=0)
+    favourites = [ids[row] for row in sorted(range(20, 120), key=lambda row: -scores[row, 0])]
+    order, enough, message = suggested_order(pool, ids, head, set(ids[:20]), favourites)
     assert len(order) == len(set(order)) > TEACHING and isinstance(enough, bool) and message
-    assert not set(order) & {f"{i:03d}.png" for i in range(20)}
-    fresh = sorted(range(20, 120), key=lambda row: -scores[row, 0])[:12]
-    assert any(base.positions[id] in fresh for id in order[:6]), "a likely favourite early on"
+    assert not set(order) & set(ids[:20])
+    teaching = [ids[i] for i in pool.suggest(head, TEACHING, range(20, 120)).images]
+    assert [id for id in order if id in teaching] == teaching
+    (liked,) = [id for id in order[: BETWEEN + 1] if id not in teaching]
+    assert liked == next(id for id in favourites if id not in teaching), "a likely favourite among the first"
+    assert suggested_order(pool, ids, head, set(ids), [])[:2] == ([], True)
+
+
+def test_the_first_questions_tell_people_apart(base, pool):
+    """Answers to them leave less doubt about somebody new than answers to as many pictures by chance."""
+    ids = base.embeddings.image_ids
+    order = first_order(pool, ids, ids[::-1])
+    assert sorted(order) == sorted(ids) and order[:12] != ids[::-1][:12]
+
+    def doubt_after(asked: list[str]) -> float:
+        head = Answers([(id, 5 if int(id[:3]) % 4 == 1 else 2) for id in asked], [], []).fit(base, "new")
+        return score_grid(base, base.embeddings.image_embeds, head).doubt.mean()
+
+    by_chance = [doubt_after(list(np.random.default_rng(seed).permutation(ids)[:12])) for seed in range(5)]
+    assert doubt_after(order[:12]) < np.mean(by_chance)
+
+
+def test_a_pool_asks_what_a_head_would_ask(base, pool):
+    head = rated(base, 20).fit(base, "ann")
+    ids = base.embeddings.image_ids
+    of_head = head.suggest(base.scorer, ids, 6, embeddings=base.embeddings)
+    of_pool = pool.suggest(head, 6, range(20, 120))
+    assert (of_pool.images, of_pool.enough) == (of_head.images, of_head.enough)
+    assert of_pool.expected_gain == pytest.approx(of_head.expected_gain, rel=1e-6)
+    with pytest.raises(ValueError, match="twice"):
+        QuestionPool(base.scorer, ["000.png", "000.png"], embeddings=base.embeddings)
+    with pytest.raises(ValueError, match="empty"):
+        QuestionPool(base.scorer, [], embeddings=base.embeddings)
 
 
 def test_the_grid_holds_everyone_oneself_and_the_other(base):
