@@ -5,6 +5,8 @@ once they pause; what arrives during a fit counts for the next one.
 """
 
 import logging
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -36,6 +38,7 @@ logger = logging.getLogger(__name__)
 EVERY = 4  # new answers that a fit waits for …
 PAUSE = 0.6  # … or seconds without one
 FEWEST = 2  # answers before the first fit
+NICE = 10  # of the learner's thread
 SCORED = 5000  # pictures of a large folder that are scored for everybody; the others when a page asks
 
 
@@ -236,6 +239,7 @@ class Learner:
     # -- the thread ----------------------------------------------------------------------------------------------
     def _run(self) -> None:
         torch.set_num_threads(1)  # beside a server on few cores, more threads wait for each other
+        step_back()
         try:
             base = self.source.load(self.folder, self._say)
             rows = np.random.default_rng(0).permutation(len(base.embeddings))
@@ -319,6 +323,13 @@ class Learner:
             if not order:  # of a large folder the whole pool is answered
                 enough, message = False, "All pictures that questions are chosen from are answered; others follow."
         return Learned(count, head, self._scored, scores[:, 0], std[:, 0], scores[:, 1], tuple(order), enough, message)
+
+
+def step_back() -> None:
+    """Lets threads that answer requests go before this one, where the system ranks threads (Linux)."""
+    if sys.platform == "linux":
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
 
 
 def head_name(person: str, base: Base) -> str:

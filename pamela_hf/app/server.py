@@ -15,6 +15,7 @@ from .prompting import PromptRuns
 from .security import Access, Guard, is_loopback
 from .store import Store
 
+SWITCH_SECONDS = 0.001
 PAGES = Path(__file__).parent / "pages"
 KINDS = {
     ".html": "text/html; charset=utf-8",
@@ -113,6 +114,8 @@ class App:
 
     def __enter__(self) -> "App":
         """Listens. Raises OSError: the port is taken."""
+        # a fit holds the interpreter for as long as this at a time, and a request needs it several times
+        sys.setswitchinterval(SWITCH_SECONDS)
         self.server.launch(
             server_name=self.settings.host, server_port=self.settings.port, prevent_thread_lock=True, quiet=True,
             share=False, inbrowser=False, ssr_mode=False, enable_monitoring=False, footer_links=[], _frontend=False,
