@@ -4,6 +4,7 @@ Gradio's queue, API clients, MCP and Space hosting (https://www.gradio.app/guide
 import os
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,9 @@ class App:
     """
 
     def __init__(self, settings: AppSettings):
+        walking = ThreadPoolExecutor(1)  # a large folder is walked while gradio is imported
+        walked = walking.submit(PictureFolder, settings.images)
+        walking.shutdown(wait=False)
         try:
             os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
             from gradio import Server
@@ -71,7 +75,7 @@ class App:
 
         self.settings = settings
         path = Path(settings.store) if settings.store else default_store(settings.images)
-        self.folder = PictureFolder(settings.images)
+        self.folder = walked.result()
         self.store = Store(path)
         source = BaseSource(settings.model, settings.encoder, path.with_suffix(".embeddings.safetensors"))
         self.learner = Learner(self.folder, source, self.store)

@@ -7,18 +7,27 @@ import { append, h, level, number, plural, shot } from "./dom.js";
 export async function show(main, app) {
   const page = h("div", { class: "page" }, h("div", { class: "head" }, h("h1", { tabindex: -1 }, "My taste")), h("p", { class: "muted" }, "Looking at your answers …"));
   main.append(page);
-  try {
-    draw(page, app, await get("/api/taste", { person: app.person }));
-  } catch (error) {
-    page.lastChild.textContent = error.message;
+  let timer;
+  async function load() {
+    try {
+      const taste = await get("/api/taste", { person: app.person });
+      draw(page, app, taste);
+      if (taste.learning && !taste.most.length) timer = setTimeout(load, 1200);
+    } catch (error) {
+      page.lastChild.textContent = error.message;
+    }
   }
+  await load();
+  return () => clearTimeout(timer);
 }
 
 function draw(page, app, taste) {
   const counts = [["ratings", "rating"], ["choices", "choice"], ["likes", "like"]].filter(([key]) => taste[key]).map(([key, word]) => plural(taste[key], word));
   page.replaceChildren(h("div", { class: "head" }, h("div", {}, h("h1", { tabindex: -1 }, "My taste"), h("p", { class: "muted" }, counts.join(", ") || "no answers yet")), h("div", { class: "row" }, h("a", { class: "button quiet", href: "#/you" }, "Bring ratings in"), h("a", { class: "button", href: "#/rate" }, "Rate more"))));
   if (!taste.most.length) {
-    page.append(h("div", { class: "card empty" }, h("h2", {}, "Nothing is known of you yet"), h("p", { class: "muted" }, taste.problem ?? "Rate a few pictures, and this page fills."), h("a", { class: "button primary", href: "#/rate" }, "Rate pictures")));
+    const words = taste.learning && !taste.problem ? ["Learning from your answers", "This page fills in a moment."]
+      : ["Nothing is known of you yet", taste.problem ?? "Rate a few pictures, or bring ratings in, and this page fills."];
+    page.append(h("div", { class: "card empty" }, h("h2", {}, words[0]), h("p", { class: "muted", role: "status" }, words[1]), h("a", { class: "button primary", href: "#/rate" }, "Rate pictures")));
     return;
   }
   page.append(h("div", { class: "two" }, knownCard(taste), predictedCard(taste)));

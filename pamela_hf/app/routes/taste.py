@@ -46,7 +46,7 @@ def add_routes(router: APIRouter, app: Context) -> None:
             "unsure": about.get("unsure", {}), "notes": about.get("notes", []), "distance": about.get("distance"),
             "self_agreement": self_agreement(answers), "repeats": who.repeats, "scale": app.levels,
             "enough": learned.enough, "message": learned.message, "problem": learned.problem or app.learner.problem,
-            "blank": bool(app.learner.base and app.learner.base.blank), "kinds": [],
+            "blank": bool(app.learner.base and app.learner.base.blank), "kinds": [], "learning": who.is_behind,
             "most": [], "least": [], "more_than_others": [], "less_than_others": [], "unsure_about": [],
             "predicted": [], "contradictions": [],
         }  # fmt: skip
