@@ -9,6 +9,7 @@ from pamela_hf import PamelaRewardModel, PamelaScorer
 from pamela_hf.app.answers import Answers
 from pamela_hf.app.base import Base
 from pamela_hf.app.kinds import kinds_of, likes_more
+from pamela_hf.app.learner import Learned, Person
 from pamela_hf.app.order import BETWEEN, TEACHING, diverse_order, first_order, suggested_order
 from pamela_hf.app.ranking import STRENGTHS, WEIGHTS, diverse_best, near_duplicates, score_grid
 from pamela_hf.app.security import Access
@@ -133,6 +134,18 @@ def test_agreement_with_oneself_counts_pictures_shown_again():
     again = [Answer(f"again {i}", "rating", f"{i}", score=1 + (i + i // 6) % 5, again=True) for i in range(8)]
     found = self_agreement([*answers, *again])
     assert (found["pairs"], found["same"]) == (8, 6) and 0 < found["mean_difference"] < 2 and -1 <= found["srocc"] <= 1
+
+
+def test_an_answer_in_place_of_another_is_learned_from():
+    answers = [Answer(str(i), "rating", f"{i}.png", score=3) for i in range(4)]
+    person = Person("ann", answers, False)
+    person.learned = Learned(4, changes=person.changes)
+    assert not person.is_behind
+    person.forget(answers[3])
+    person.note(Answer("new", "rating", "5.png", score=1))
+    assert person.count == 4 and person.is_behind and "3.png" not in person.seen
+    person.read(answers)
+    assert person.count == 4 and set(person.seen) == {f"{i}.png" for i in range(4)}
 
 
 def test_answers_about_pictures_that_are_gone_are_left_out(base):

@@ -95,6 +95,15 @@ def test_an_answer_sent_twice_is_stored_once_and_another_under_its_id_refused(ap
     assert status == 409 and answer["saved"] is False
 
 
+def test_a_picture_is_shown_at_screen_size_and_copied_as_it_is(app, pictures):
+    (image,) = app.get("/api/next", person="copies", n=1)["images"]
+    assert app.ask("GET", image["url"])[1]["content-type"] == "image/jpeg"
+    status, headers, data = app.ask("GET", image["url"], original=1)
+    assert status == 200 and data == (pictures / image["id"]).read_bytes()
+    assert headers["content-disposition"].startswith("attachment") and headers["x-content-type-options"] == "nosniff"
+    assert app.ask("GET", "/images/" + "0" * 24, original=1)[0] == 404
+
+
 def test_undo_skip_picks_and_change(app):
     person = "undo"
     first, second, *nine = app.get("/api/next", person=person, n=11)["images"]
@@ -270,6 +279,10 @@ def test_beyond_loopback_a_token_is_asked_for(pictures, reward_folder, tmp_path)
         assert app.ask("GET", "/api/about", headers={"authorization": f"Bearer {token}"})[0] == 200
         assert app.ask("GET", "/api/about", headers={"cookie": f"pamela_token={token}"})[0] == 200
         assert app.ask("GET", "/api/people", token=token)[2]["people"] == []
+        (image,) = app.get("/api/next", person="x", n=1, token=token)["images"]
+        assert app.ask("GET", image["url"], token=token, original=1)[0] == 403, "its owner alone copies files"
+        for path in ("/api/stars/read", "/api/stars/write"):
+            assert app.ask("POST", path, {"person": "x"}, token=token)[0] == 403
         assert app.ask("GET", "/api/about", token=token, headers={"host": "evil.example"})[0] == 403
 
 
