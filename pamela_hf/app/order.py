@@ -1,7 +1,8 @@
 """Which picture comes next: those that teach most, from the first one on, and now and then a likely favourite.
 
-Simulated people (`scripts/bench_suggest.py`) were ranked no better for ten different pictures first, nor for
-suggestions out of 160 pictures with every fifth one a favourite; out of all of them, with every ninth one, they were.
+After 30 answers of 60 simulated people (`scripts/bench_suggest.py`) this ranked other pictures .012 ± .011 of SROCC
+better than asking by chance. Ten different pictures first, then suggestions out of 160 with every fourth a favourite,
+gained nothing (.000 ± .007).
 """
 
 from collections.abc import Container, Sequence

@@ -10,6 +10,7 @@ export async function show(main, app) {
   const state = { source: "folder", strength: 1, weight: 0, filter: "all", top: 24, above: null, fold: true, other: "", data: null, files: [] };
   const { people } = await get("/api/people").catch(() => ({ people: [] }));
   const status = h("p", { class: "muted", role: "status" });
+  let timer;
   const place = h("div", {});
   const controls = h("section", { class: "card", hidden: true });
   const result = h("ol", { class: "ranked" });
@@ -17,8 +18,9 @@ export async function show(main, app) {
   main.append(h("div", { class: "page" }, h("div", { class: "head" }, h("h1", { tabindex: -1 }, "Rank"), source), place, controls, status, result));
 
   async function load() {
+    const again = state.data?.learning && !state.data.known;
     state.data = null;
-    result.replaceChildren();
+    if (!again) result.replaceChildren();
     controls.hidden = true;
     place.replaceChildren(...(state.source === "mine" ? [dropZone()] : []));
     if (state.source === "mine" && !state.batch) return void (status.textContent = "");
@@ -31,6 +33,8 @@ export async function show(main, app) {
     }
     drawControls();
     draw();
+    clearTimeout(timer);
+    if (state.data.learning && !state.data.known) timer = setTimeout(load, 1500);  // the first fit is under way
   }
 
   // -- dropped pictures: bytes go to this machine's server, are scored and forgotten
@@ -139,7 +143,7 @@ export async function show(main, app) {
       const rows = ordered();
       const [low, high] = [app.about.scale[0], app.about.scale.at(-1)];
       const part = (value) => `${100 * Math.min(Math.max((value - low) / (high - low), 0), 1)}%`;
-      const about = state.data.known ? "The bar is an 80 % interval of your rating; the thin line is everyone’s." : "Nothing is known of you yet: this is everyone’s order. Rate a few pictures first.";
+      const about = state.data.known ? "The bar is an 80 % interval of your rating; the thin line is everyone’s." : state.data.learning ? "Learning from your answers; until then this is everyone’s order." : "Nothing is known of you yet: this is everyone’s order. Rate a few pictures first.";
       status.textContent = `${plural(rows.length, "picture")}${rows.length > SHOWN ? `, the first ${SHOWN} shown` : ""}. ${about}`;
       result.replaceChildren(...rows.slice(0, SHOWN).map((row) => {
         const url = state.source === "folder" ? row.thumb : state.files[row.i]?.url;
@@ -208,6 +212,7 @@ export async function show(main, app) {
   }
 
   await load();
+  return () => clearTimeout(timer);
 }
 
 // Files of a drop, folders opened.
