@@ -27,8 +27,10 @@ def add_routes(router: APIRouter, app: Context) -> None:
         who = await app.fitted(person)
         return who, who.learned.head, await app.head(other) if other else None
 
-    async def ranked(compute: Callable[[], dict[str, Any]], items: list[dict[str, Any]], who: Person) -> Response:
-        known, learning = who.learned.head is not None, who.is_behind
+    async def ranked(
+        compute: Callable[[], dict[str, Any]], items: list[dict[str, Any]], who: Person, known: bool
+    ) -> Response:
+        learning = who.is_behind or (not known and who.learned.head is not None)
         out = await asyncio.wrap_future(app.learner.submit(compute))
         return JSONResponse(finite({**out, "items": items, "known": known, "learning": learning}))
 
@@ -44,7 +46,9 @@ def add_routes(router: APIRouter, app: Context) -> None:
             groups = near_duplicates(features, hashes)
             return ranking(score_grid(app.base, features, head, second), features, groups)
 
-        return await ranked(compute, [app.item(app.base.embeddings.image_ids[row]) for row in rows], who)
+        return await ranked(
+            compute, [app.item(app.base.embeddings.image_ids[row]) for row in rows], who, head is not None
+        )
 
     @router.post("/api/uploads")
     async def upload(
@@ -72,7 +76,7 @@ def add_routes(router: APIRouter, app: Context) -> None:
             groups = near_duplicates(features, found.hashes)
             return ranking(score_grid(app.base, features, head, second), features, groups)
 
-        return await ranked(compute, [{"id": name} for name in found.names], who)
+        return await ranked(compute, [{"id": name} for name in found.names], who, head is not None)
 
 
 def best_rows(person: Person, count: int) -> np.ndarray:
