@@ -80,7 +80,10 @@ class RunningApp:
         first = client.ask("GET", "/api/next", person="first", n=1)["images"][0]
         client.ask("GET", first["url"])
         self.first_picture, self.first_cpu = time.perf_counter() - self.started, self.cpu()
-        while not client.ask("GET", "/api/about")["ready"]:
+        while not (about := client.ask("GET", "/api/about"))["ready"]:
+            if about["problem"]:
+                self.close()
+                raise RuntimeError(about["problem"])
             time.sleep(0.2)
         self.ready = time.perf_counter() - self.started
 
@@ -268,24 +271,29 @@ def main() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     chosen = args.only.split(",")
     with tempfile.TemporaryDirectory() as place:
-        store = Path(place) / "bench.db"
-        app = RunningApp(args.images, args.model, store, args.port)
-        try:
-            if "start" in chosen:
-                app.close()
-                app = RunningApp(args.images, args.model, store, args.port)  # features are cached now
-                print(f"start: {app.started_in()}", flush=True)
-            if "writers" in chosen:
-                print(bench_writers(app), flush=True)
-            if "people" in chosen:
-                print(bench_people(app), flush=True)
-            if "taste" in chosen and args.world:
-                print(bench_taste(app, args.world), flush=True)
-            print(f"memory: {app.memory():.0f} MB at its peak")
-        finally:
-            app.close()
+        if set(chosen) - {"many"}:
+            bench_folder(args, chosen, Path(place) / "bench.db")
         if "many" in chosen and args.encoder:
             print(bench_many(Path(place), args.many, args.encoder, args.port), flush=True)
+
+
+def bench_folder(args: argparse.Namespace, chosen: list[str], store: Path) -> None:
+    """Figures of the app on `--images`."""
+    app = RunningApp(args.images, args.model, store, args.port, args.encoder)
+    try:
+        if "start" in chosen:
+            app.close()
+            app = RunningApp(args.images, args.model, store, args.port, args.encoder)  # features are cached now
+            print(f"start: {app.started_in()}", flush=True)
+        if "writers" in chosen:
+            print(bench_writers(app), flush=True)
+        if "people" in chosen:
+            print(bench_people(app), flush=True)
+        if "taste" in chosen and args.world:
+            print(bench_taste(app, args.world), flush=True)
+        print(f"memory: {app.memory():.0f} MB at its peak")
+    finally:
+        app.close()
 
 
 if __name__ == "__main__":
