@@ -280,7 +280,8 @@ def test_beyond_loopback_a_token_is_asked_for(pictures, reward_folder, tmp_path)
         assert app.ask("GET", "/api/about", headers={"cookie": f"pamela_token={token}"})[0] == 200
         assert app.ask("GET", "/api/people", token=token)[2]["people"] == []
         (image,) = app.get("/api/next", person="x", n=1, token=token)["images"]
-        assert app.ask("GET", image["url"], token=token, original=1)[0] == 403, "its owner alone copies files"
+        known = {"authorization": f"Bearer {token}"}
+        assert app.ask("GET", image["url"], headers=known, original=1)[0] == 403, "its owner alone copies files"
         for path in ("/api/stars/read", "/api/stars/write"):
             assert app.ask("POST", path, {"person": "x"}, token=token)[0] == 403
         assert app.ask("GET", "/api/about", token=token, headers={"host": "evil.example"})[0] == 403
