@@ -22,7 +22,7 @@ app: $(STAMP)
 
 # needs Chromium; CHROMIUM=… says where it is
 browser: $(STAMP)
-	$(BIN)/python -m pytest -m browser
+	$(BIN)/python -m pytest -m browser $(PYTEST_ARGS)
 
 faults: $(STAMP)
 	$(BIN)/python tests/run_faults.py --output runs/faults

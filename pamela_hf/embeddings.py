@@ -126,7 +126,7 @@ def _hash(header: dict[str, str], *features: np.ndarray | None) -> str:
     digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
     for value in features:
         if value is not None:
-            digest.update(value.astype("<f4").tobytes())
+            digest.update(np.ascontiguousarray(value, "<f4").reshape(-1).view(np.uint8))  # no copy of large files
     return digest.hexdigest()
 
 

@@ -1,10 +1,10 @@
 """The app: a person rates pictures, sees what was learned of them, and uses it.
 
 store: answers in SQLite.  pictures: the folder's images, by id, at screen size.  base: the model and the features.
-answers, order, learner: heads fitted beside the requests, and which picture comes next.  taste: what is said of a
-person.  ranking: scores that move with a slider, dropped pictures.  prompting: prompt runs.  study: blind comparisons.
-exchange: CSV and other shapes.  security: who may ask for what.  routes/: the JSON endpoints.  server:
-all of it as one `gradio.Server`.  pages/: HTML, CSS, JS.
+answers, order, learner: heads fitted beside the requests, and which picture comes next.  taste, kinds: what is known
+of a person.  ranking: scores that move with a slider, dropped pictures.  prompting: prompt runs.  study: blind
+comparisons.  imports, exports: answers from and for elsewhere.  stars: written beside the pictures.  security: who may
+ask for what.  routes/: the JSON endpoints.  server: all of it as one `gradio.Server`.  pages/: HTML, CSS, JS.
 
 May import: everything below; nobody but commands imports it.
 """

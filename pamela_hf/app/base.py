@@ -24,6 +24,8 @@ from ..model.processing_pamela import PamelaProcessor
 from ..scoring import PamelaScorer
 from .pictures import PictureFolder
 
+BLANK_ROWS = 5_000  # pictures that a blank base is made from
+
 
 @dataclass
 class Base:
@@ -108,7 +110,7 @@ class BaseSource:
             found = embed_files(files, self.cache, encoder, progress=False)
         blank = scorer is None
         if scorer is None:
-            scorer = PamelaScorer(PamelaRewardModel.blank(found.embeddings))
+            scorer = PamelaScorer(PamelaRewardModel.blank(some(found.embeddings)))
         _ = scorer.identity  # computed now rather than in the first request
         return Base(scorer, found.embeddings, encoder, blank, found.skipped, found.hashes)
 
@@ -119,6 +121,14 @@ class BaseSource:
             return DEFAULT_ENCODER
         own = Path(str(self.model)) / scorer.config.backbone
         return str(own) if own.is_dir() else scorer.config.backbone
+
+
+def some(embeddings: Embeddings) -> Embeddings:
+    """At most [`BLANK_ROWS`] of the features, by chance: more change a blank base's axes little, and take memory."""
+    if len(embeddings) <= BLANK_ROWS:
+        return embeddings
+    rows = np.sort(np.random.default_rng(0).permutation(len(embeddings))[:BLANK_ROWS])
+    return embeddings.subset([embeddings.image_ids[row] for row in rows])
 
 
 def default_store(images: str | os.PathLike) -> Path:

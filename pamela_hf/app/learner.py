@@ -5,22 +5,32 @@ once they pause; what arrives during a fit counts for the next one.
 """
 
 import logging
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from ..files.config import read_json
+from ..files.writing import write_json
 from ..heads.folder import HeadError, check_name
 from ..heads.head import UserHead
+from ..heads.pool import QuestionPool
+from ..photos.write_back import Prediction
 from .answers import Answers
 from .base import Base, BaseSource
-from .order import DIVERSE_FIRST, diverse_order, suggested_order
+from .kinds import Kind, kinds_of
+from .order import DIVERSE, POOL, TEACHING, diverse_order, first_order, suggested_order
 from .pictures import PictureFolder
+from .stars import as_stars
 from .store import Answer, Store
 
 logger = logging.getLogger(__name__)
@@ -28,6 +38,7 @@ logger = logging.getLogger(__name__)
 EVERY = 4  # new answers that a fit waits for …
 PAUSE = 0.6  # … or seconds without one
 FEWEST = 2  # answers before the first fit
+NICE = 10  # of the learner's thread
 SCORED = 5000  # pictures of a large folder that are scored for everybody; the others when a page asks
 
 
@@ -46,6 +57,7 @@ class Learned:
         enough: whether more answers would add little; False by default.
         message: whether more answers would add little, in words; by default, that nothing is known yet.
         problem: why nothing could be learned; `None` if there was no problem.
+        changes: the person's [`Person.changes`] that it takes in, 0 by default.
     """
 
     answers: int = 0
@@ -58,20 +70,41 @@ class Learned:
     enough: bool = False
     message: str = "Rate a few pictures: nothing is known of you yet."
     problem: str | None = None
+    changes: int = 0
 
 
 class Person:
-    """One person's session: which pictures they answered, and what was learned of them."""
+    """One person's session: which pictures they answered, and what was learned of them.
+
+    Args:
+        name: as in the store.
+        answers: what the store has of them.
+        repeats: whether they agreed to be shown rated pictures again.
+
+    Attributes:
+        learned: what was learned last.
+        cached: what pages asked for, of the present answers.
+        seen: picture → at which answer it was last seen.
+        count: how many answers count.
+        shown: how many pictures were answered or skipped.
+        changes: how often answers came, went or changed.
+        last: when they did last, by the monotonic clock.
+    """
 
     def __init__(self, name: str, answers: Sequence[Answer], repeats: bool):
         self.name, self.repeats = name, repeats
         self.learned = Learned()
-        self.cached: dict[str, Any] = {}  # what pages asked for, of the present answers
-        self.seen: dict[str, int] = {}  # picture → at which answer it was last seen
+        self.cached: dict[str, Any] = {}
+        self.changes, self.last = 0, 0.0
+        self.read(answers)
+
+    def read(self, answers: Sequence[Answer]) -> None:
+        """Takes over what the store has, after more than one answer changed."""
+        self.seen: dict[str, int] = {}
         self.count = self.shown = 0
-        self.last = 0.0
         for answer in answers:
             self.note(answer)
+        self.changes += 1
         self.last = 0.0  # fit at once
 
     def note(self, answer: Answer) -> None:
@@ -81,6 +114,7 @@ class Person:
             self.seen[image_id] = self.shown
         if answer.kind != "skip":
             self.count += 1
+        self.changes += 1
         self.last = time.monotonic()
 
     def forget(self, answer: Answer) -> None:
@@ -89,16 +123,17 @@ class Person:
             for image_id in filter(None, (answer.image_id, answer.other_id)):
                 self.seen.pop(image_id, None)
         self.count -= answer.kind != "skip"
+        self.changes += 1
         self.last = time.monotonic()
 
     @property
     def is_behind(self) -> bool:
         """Whether answers have come that the head was not fitted on."""
-        return self.count >= FEWEST and self.count != self.learned.answers
+        return self.count >= FEWEST and self.changes != self.learned.changes
 
     @property
     def is_due(self) -> bool:
-        new = abs(self.count - self.learned.answers)
+        new = self.changes - self.learned.changes
         return self.count >= FEWEST and new > 0 and (new >= EVERY or time.monotonic() - self.last >= PAUSE)
 
 
@@ -115,8 +150,10 @@ class Learner:
         self.folder, self.source, self.store = folder, source, store
         self.base: Base | None = None
         self.status, self.problem = "Starting.", None
-        # until there are features, the order of chance
-        self.first = [folder.ids[i] for i in np.random.default_rng(0).permutation(len(folder))[: DIVERSE_FIRST * 30]]
+        self._kinds: list[Kind] | None = None
+        self.pool: QuestionPool | None = None
+        self.pool_ids: list[str] = []
+        self.first = self._earlier_first()
         self._people: dict[str, Person] = {}
         self._lock = threading.Lock()
         self._wake = threading.Condition()
@@ -181,14 +218,34 @@ class Learner:
             raise LookupError(self.problem or self.status)
         return self.base.scores(self.base.embeddings.image_embeds[rows], users)
 
+    def kinds(self) -> list[Kind]:
+        """The kinds of the folder's pictures, found when they are first asked for; to be called in the thread."""
+        if self._kinds is None:
+            self._kinds = kinds_of(self.folder.folder, self.base)
+        return self._kinds
+
+    def stars(self, head: UserHead, answers: Sequence[Answer]) -> dict[str, Prediction]:
+        """id → stars of every picture with features: the rating a person gave here, of others the predicted one."""
+        base = self.base
+        ends = base.levels[0], base.levels[-1]
+        scores, std = base.scores(base.embeddings.image_embeds, [head])
+        found = {
+            id: as_stars(float(score), float(doubt), ends)
+            for id, score, doubt in zip(base.embeddings.image_ids, scores[:, 0], std[:, 0])
+        }
+        given = {one.image_id: one.score for one in answers if one.kind == "rating" and one.image_id in found}
+        return found | {id: as_stars(score, 0.0, ends) for id, score in given.items()}
+
     # -- the thread ----------------------------------------------------------------------------------------------
     def _run(self) -> None:
         torch.set_num_threads(1)  # beside a server on few cores, more threads wait for each other
+        step_back()
         try:
             base = self.source.load(self.folder, self._say)
-            self.first = [base.embeddings.image_ids[i] for i in diverse_order(base.embeddings.image_embeds)]
-            self._scored = np.sort(np.random.default_rng(0).permutation(len(base.embeddings))[:SCORED])
+            rows = np.random.default_rng(0).permutation(len(base.embeddings))
+            self._scored = np.sort(rows[:SCORED])
             self.base, self.status = base, "Ready."
+            self._prepare_questions(base, rows[:POOL])
         except Exception as error:
             logger.warning("The app rates, but learns nothing: %s", error)
             self.problem = str(error)
@@ -204,8 +261,33 @@ class Learner:
                     future.set_result(task())
                 except Exception as error:
                     future.set_exception(error)
-            if self.base is not None:
+            if self.base is not None and self.pool is not None:
                 self._fit_one(self.base)
+
+    def _prepare_questions(self, base: Base, rows: np.ndarray) -> None:
+        """The pool of questions, and the order for people of whom nothing is known, kept for the next start."""
+        ids = base.embeddings.image_ids
+        self.pool_ids = [ids[row] for row in rows]
+        pool = QuestionPool(base.scorer, self.pool_ids, embeddings=base.embeddings)
+        diverse = [ids[row] for row in diverse_order(base.embeddings.image_embeds)]
+        self.first = first_order(pool, self.pool_ids, diverse)
+        self.pool = pool
+        with suppress(OSError):  # it is a cache
+            write_json(self._first_file, self.first)
+
+    @property
+    def _first_file(self) -> Path:
+        return self.source.cache.with_suffix(".first.json")
+
+    def _earlier_first(self) -> list[str]:
+        """What to show before there are features: the order of an earlier start, else that of chance."""
+        with suppress(OSError, ValueError):
+            earlier = read_json(self._first_file.read_bytes(), max_bytes=1 << 20, max_depth=1)
+            listed = earlier if isinstance(earlier, list) else []
+            if known := [id for id in listed if isinstance(id, str) and id in self.folder.by_id]:
+                return known
+        rows = np.random.default_rng(0).permutation(len(self.folder))[:DIVERSE]
+        return [self.folder.ids[row] for row in rows]
 
     def _say(self, status: str) -> None:
         self.status = status
@@ -216,12 +298,13 @@ class Learner:
         if not due:
             return
         person = min(due, key=lambda one: (one.learned.head is not None, one.last))
-        count = person.count
+        count, changes = person.count, person.changes
         try:
-            person.learned = self._learn(base, person, count)
+            learned = self._learn(base, person, count)
         except Exception as error:  # one person's trouble is not the others'
             logger.warning("No head for %r: %s", person.name, error)
-            person.learned = Learned(count, problem=str(error), message=str(error))
+            learned = Learned(count, problem=str(error), message=str(error))
+        person.learned = replace(learned, changes=changes)
         person.cached = {}
 
     def _learn(self, base: Base, person: Person, count: int) -> Learned:
@@ -231,16 +314,22 @@ class Learner:
             return Learned(count)
         head = answers.fit(base, head_name(person.name, base))
         scores, std = base.scores(base.embeddings.image_embeds[self._scored], [head, None])
-        fresh = [row for row in self._scored if ids[row] not in person.seen]
-        order, enough, message = [], not fresh, "You have answered every picture there is."
-        if fresh and count >= DIVERSE_FIRST:
-            everywhere = np.full(len(ids), -np.inf)
-            everywhere[self._scored] = scores[:, 0]
-            order, enough, message = suggested_order(base, head, fresh, everywhere, seed=count)
-        elif fresh:
-            left = DIVERSE_FIRST - count
-            message = f"{left} more picture{'s' * (left > 1)} that differ; then the ones that teach most."
+        fresh = np.array([i for i, row in enumerate(self._scored) if ids[row] not in person.seen], int)
+        favourites = [ids[self._scored[i]] for i in fresh[np.argsort(-scores[fresh, 0])][: 2 * TEACHING]]
+        order, enough, message = [], not len(fresh), "You have answered every picture there is."
+        if len(fresh):
+            seen = person.seen
+            order, enough, message = suggested_order(self.pool, self.pool_ids, head, seen, favourites)
+            if not order:  # of a large folder the whole pool is answered
+                enough, message = False, "All pictures that questions are chosen from are answered; others follow."
         return Learned(count, head, self._scored, scores[:, 0], std[:, 0], scores[:, 1], tuple(order), enough, message)
+
+
+def step_back() -> None:
+    """Lets threads that answer requests go before this one, where the system ranks threads (Linux)."""
+    if sys.platform == "linux":
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
 
 
 def head_name(person: str, base: Base) -> str:

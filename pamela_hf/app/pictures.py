@@ -59,7 +59,7 @@ class PictureFolder:
             raise ValueError(f"--images {self.folder} holds no picture. Name another folder.")
         self.ids = [picture.id for picture in self.pictures]
         self.by_id = {picture.id: picture for picture in self.pictures}
-        self._by_token = {picture.token: picture for picture in self.pictures}
+        self.by_token = {picture.token: picture for picture in self.pictures}
         self.screen = ScreenImages()
 
     def _find(self) -> Iterator[Picture]:
@@ -80,7 +80,7 @@ class PictureFolder:
         Raises:
             ImageError: the file is gone, or no image.
         """
-        picture = self._by_token.get(token)
+        picture = self.by_token.get(token)
         return None if picture is None else self.screen.get(picture.path, f"{token} {side}", side)
 
 

@@ -15,11 +15,10 @@ from ..files.images import open_image_checked
 from ..heads.head import UserHead
 from ..ratings.near_duplicates import difference_hash, near_duplicate_groups
 from .base import Base
+from .kinds import Z80, drawn
 
 STRENGTHS = (0.0, 0.5, 1.0, 1.5)
 WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the other person, where two are mixed
-DRAWS = 16  # rows from a head's posterior, for how sure a score is
-Z80 = 1.2816  # standard normal quantile of an 80 % interval
 NEAR = 0.98  # cosine of near-duplicates
 MAX_BATCHES, MAX_UPLOADS = 12, 500
 _DIVERSE = 60
@@ -67,11 +66,10 @@ def score_grid(base: Base, features: np.ndarray, head: UserHead | None, other: U
 
 def doubt(base: Base, features: np.ndarray, head: UserHead) -> np.ndarray:
     """`(N,)` standard deviation of scores over what this person's row may be, given their answers."""
-    if head.covariance is None or not len(features):
+    users = drawn(head, np.random.default_rng(0))
+    if not users or not len(features):
         return np.zeros(len(features))
-    rng = np.random.default_rng(0)
-    rows = rng.multivariate_normal(head.row.astype(np.float64), head.covariance, DRAWS, method="eigh")
-    scores, _ = base.scores(features, [replace(head, row=row.astype(np.float32)) for row in rows])
+    scores, _ = base.scores(features, users)
     return scores.std(1)
 
 

@@ -4,6 +4,7 @@ Gradio's queue, API clients, MCP and Space hosting (https://www.gradio.app/guide
 import os
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from .prompting import PromptRuns
 from .security import Access, Guard, is_loopback
 from .store import Store
 
+SWITCH_SECONDS = 0.001
 PAGES = Path(__file__).parent / "pages"
 KINDS = {
     ".html": "text/html; charset=utf-8",
@@ -60,6 +62,9 @@ class App:
     """
 
     def __init__(self, settings: AppSettings):
+        walking = ThreadPoolExecutor(1)  # a large folder is walked while gradio is imported
+        walked = walking.submit(PictureFolder, settings.images)
+        walking.shutdown(wait=False)
         try:
             os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
             from gradio import Server
@@ -70,7 +75,7 @@ class App:
 
         self.settings = settings
         path = Path(settings.store) if settings.store else default_store(settings.images)
-        self.folder = PictureFolder(settings.images)
+        self.folder = walked.result()
         self.store = Store(path)
         source = BaseSource(settings.model, settings.encoder, path.with_suffix(".embeddings.safetensors"))
         self.learner = Learner(self.folder, source, self.store)
@@ -113,6 +118,8 @@ class App:
 
     def __enter__(self) -> "App":
         """Listens. Raises OSError: the port is taken."""
+        # a fit holds the interpreter for as long as this at a time, and a request needs it several times
+        sys.setswitchinterval(SWITCH_SECONDS)
         self.server.launch(
             server_name=self.settings.host, server_port=self.settings.port, prevent_thread_lock=True, quiet=True,
             share=False, inbrowser=False, ssr_mode=False, enable_monitoring=False, footer_links=[], _frontend=False,

@@ -62,6 +62,9 @@ MIGRATIONS = (
         UNIQUE (person, id)
     ) STRICT;
     """,
+    """
+    ALTER TABLE answers ADD COLUMN origin TEXT;   -- where it was brought in from; NULL: given in this app
+    """,
 )
 
 
@@ -85,6 +88,7 @@ class Answer:
         score: of a rating: on the model's scale; of a like: 1 or 0; of a choice: .5 for a tie, else `None`.
         again: a picture rated before, shown again to see how steady this person's ratings are.
         at: Unix time in seconds.
+        origin: where it was brought in from, such as "stars" or a file's name; `None`: it was given in this app.
     """
 
     id: str
@@ -94,6 +98,22 @@ class Answer:
     score: float | None = None
     again: bool = False
     at: float = field(default_factory=time.time, compare=False)
+    origin: str | None = None
+
+
+@dataclass(frozen=True)
+class BroughtIn:
+    """What became of answers that were brought in.
+
+    Attributes:
+        new: how many are stored now that were not before.
+        known: how many were stored already.
+        own: how many ratings were left out, as this person has rated those pictures in the app itself.
+    """
+
+    new: int = 0
+    known: int = 0
+    own: int = 0
 
 
 @dataclass(frozen=True)
@@ -210,6 +230,22 @@ class Store:
         """[`submit`], waited for."""
         return self.submit(person, answers, replace=replace).result()
 
+    def bring_in(self, person: str, answers: Sequence[Answer]) -> "Future[BroughtIn]":
+        """Stores answers from elsewhere (each with its `origin`), all or none, once however often they are brought in.
+
+        A picture that this person has rated in the app keeps that rating alone; one that was brought in before gets the
+        newer rating in its place.
+
+        Raises (the future):
+            AnswerError: an answer that is none, or has no origin. StoreError: see [`submit`].
+        """
+        person = check_person(person)
+        for answer in answers:
+            _check(answer)
+            if not answer.origin:
+                raise AnswerError(f"id={answer.id!r} has no origin. Say where it was brought in from.")
+        return self._submit(lambda connection: _bring_in(connection, person, answers))
+
     def undo(self, person: str, id: str) -> "Future[Answer | None]":
         """Takes one answer back; resolves to it, or to `None` if there is none by that id."""
         person = check_person(person)
@@ -320,10 +356,9 @@ class Store:
 
     def answers(self, person: str) -> list[Answer]:
         """A person's answers that count, in the order they were stored."""
-        sql = """SELECT id, kind, image_id, other_id, score, again, at FROM answers
-                 WHERE person = (SELECT number FROM people WHERE name = ?) AND NOT withdrawn ORDER BY number"""
-        rows = self._read(sql, (check_person(person),))
-        return [Answer(*row[:5], again=bool(row[5]), at=row[6]) for row in rows]
+        sql = f"""SELECT {_COLUMNS} FROM answers
+                  WHERE person = (SELECT number FROM people WHERE name = ?) AND NOT withdrawn ORDER BY number"""
+        return [_answer(row) for row in self._read(sql, (check_person(person),))]
 
     def study_answers(self) -> list[tuple[str, StudyAnswer]]:
         """Everybody's judgements with who gave them, in the order they were stored."""
@@ -345,15 +380,25 @@ def _person_number(connection: sqlite3.Connection, name: str) -> int:
     return connection.execute("SELECT number FROM people WHERE name = ?", (name,)).fetchone()[0]
 
 
-_COLUMNS = "id, kind, image_id, other_id, score, again, at"
+_COLUMNS = "id, kind, image_id, other_id, score, again, at, origin"
+
+
+def _answer(row: Sequence[Any]) -> Answer:
+    """The answer in a row of `_COLUMNS`."""
+    return Answer(*row[:5], again=bool(row[5]), at=row[6], origin=row[7])
+
+
+def _insert_row(connection: sqlite3.Connection, number: int, answer: Answer) -> bool:
+    """Stores one answer; False: there is one by its id."""
+    row = (answer.id, answer.kind, answer.image_id, answer.other_id, answer.score, int(answer.again), answer.at)
+    sql = f"INSERT INTO answers (person, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+    return connection.execute(sql, (number, *row, answer.origin)).rowcount > 0
 
 
 def _insert(connection: sqlite3.Connection, person: str, answers: Sequence[Answer], replaces: bool) -> int:
     number, new = _person_number(connection, person), 0
     for answer in answers:
-        row = (answer.id, answer.kind, answer.image_id, answer.other_id, answer.score, int(answer.again), answer.at)
-        sql = f"INSERT INTO answers (person, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
-        if connection.execute(sql, (number, *row)).rowcount:
+        if _insert_row(connection, number, answer):
             new += 1
             if replaces:
                 sql = """UPDATE answers SET withdrawn = 1
@@ -361,10 +406,41 @@ def _insert(connection: sqlite3.Connection, person: str, answers: Sequence[Answe
                 connection.execute(sql, (number, answer.image_id, answer.id))
             continue
         found = connection.execute(f"SELECT {_COLUMNS} FROM answers WHERE person = ? AND id = ?", (number, answer.id))
-        before = found.fetchone()
-        if Answer(*before[:5], again=bool(before[5])) != replace(answer, score=_as_stored(answer.score)):
+        if _answer(found.fetchone()) != replace(answer, score=_as_stored(answer.score)):
             raise AnswerError(f"id={answer.id!r} is another answer's of this person already. Give each its own id.")
     return new
+
+
+def _bring_in(connection: sqlite3.Connection, person: str, answers: Sequence[Answer]) -> BroughtIn:
+    number = _person_number(connection, person)
+    sql = f"SELECT {_COLUMNS} FROM answers WHERE person = ? AND NOT withdrawn"
+    before = [_answer(row) for row in connection.execute(sql, (number,))]
+    own = {one.image_id for one in before if one.kind == "rating" and one.origin is None}
+    rated = {one.image_id: one for one in before if one.kind == "rating"}
+    others = {(one.kind, one.image_id, one.other_id, one.score) for one in before if one.kind != "rating"}
+    new = known = left_out = 0
+    for answer in answers:
+        if answer.kind == "rating":
+            earlier = rated.get(answer.image_id)
+            if answer.image_id in own:
+                left_out += 1
+                continue
+            if earlier is not None and earlier.score == _as_stored(answer.score):
+                known += 1
+                continue
+            if earlier is not None:
+                gone = "UPDATE answers SET withdrawn = 1 WHERE person = ? AND id = ?"
+                connection.execute(gone, (number, earlier.id))
+            rated[answer.image_id] = answer
+        elif (fact := (answer.kind, answer.image_id, answer.other_id, _as_stored(answer.score))) in others:
+            known += 1
+            continue
+        else:
+            others.add(fact)
+        if not _insert_row(connection, number, answer):
+            raise AnswerError(f"id={answer.id!r} is another answer's of this person already. Give each its own id.")
+        new += 1
+    return BroughtIn(new, known, left_out)
 
 
 def _as_stored(score: float | None) -> float | None:
@@ -378,7 +454,7 @@ def _withdraw(connection: sqlite3.Connection, person: str, id: str) -> Answer | 
     if row is None:
         return None
     connection.execute(f"UPDATE answers SET withdrawn = 1 {where}", values)
-    return Answer(*row[:5], again=bool(row[5]), at=row[6])
+    return _answer(row)
 
 
 def _migrate(connection: sqlite3.Connection, path: Path) -> None:

@@ -264,6 +264,67 @@ def test_names_of_every_kind(app, visit, name):
     assert tab.locator(".person").inner_text() == name, "as text, not as HTML"
 
 
+def test_ratings_are_brought_in_and_taken_along(app, visit, tmp_path):
+    tab = visit("Brings", page="you")
+    bring = tab.locator("#bring")
+    table = tmp_path / "mine.csv"
+    table.write_text("photo;stars\n001.png;5\n002.png;1\n003.png;3\nnowhere.png;2\n")
+    bring.locator("input[type=file]").set_input_files(table)
+    bring.get_by_text("3 ratings: 3 new.").wait_for()
+    bring.get_by_text("1 row set aside").click()
+    assert bring.get_by_text("'nowhere.png' is not one picture of this folder").is_visible()
+    bring.locator("input[type=file]").set_input_files(table)
+    bring.get_by_text("3 ratings: 3 known before.").wait_for()
+    table.write_text("a,b\n1,2\n")
+    bring.locator("input[type=file]").set_input_files(table)
+    bring.get_by_text("mine.csv").last.wait_for()
+    assert stored(app, "Brings") == [("001.png", 5), ("002.png", 1), ("003.png", 3)]
+
+    tab.reload()
+    tab.locator("#take").get_by_text("3 ratings; of these 3 from mine.csv.").wait_for()
+    for name in ("CSV", "Rating rows", "Argilla", "Label Studio"):
+        with tab.expect_download() as download:
+            tab.locator("#take").get_by_role("link", name=name).click()
+        kept = tmp_path / download.value.suggested_filename
+        download.value.save_as(kept)
+        other = visit(f"Takes {name}", page="you")
+        other.locator("#bring input[type=file]").set_input_files(kept)
+        other.get_by_text("3 ratings: 3 new.").wait_for()
+        assert sorted(stored(app, f"Takes {name}")) == sorted(stored(app, "Brings"))
+
+
+def test_a_file_of_several_people_on_another_scale(app, visit, tmp_path):
+    table = tmp_path / "lab.csv"
+    table.write_text("image,score,rater\n001.png,10,x\n002.png,0,x\n001.png,3,y\n")
+    tab = visit("Rater x", page="you")
+    bring = tab.locator("#bring")
+    bring.locator("input[type=file]").set_input_files(table)
+    bring.get_by_label("Whose ratings").select_option("x")
+    bring.get_by_role("button", name="These").click()
+    bring.get_by_label("from").wait_for()  # 10 and 0 are no ratings from 1 to 5
+    assert bring.get_by_label("to", exact=True).input_value() == "10"
+    bring.get_by_role("button", name="Read it so").click()
+    bring.get_by_text("2 ratings: 2 new.").wait_for()
+    assert stored(app, "Rater x") == [("001.png", 5), ("002.png", 1)]
+
+
+def test_stars_are_written_from_rank_and_kinds_shown(app, visit, pictures):
+    for number, image in enumerate(app.get("/api/next", person="Stars", n=12)["images"]):
+        app.post("/api/ratings", person="Stars", id=str(number), image_id=image["id"], score=1 + number % 5)
+    tab = visit("Stars", page="rank")
+    tab.locator(".ranked li").first.wait_for()
+    tab.get_by_role("button", name="Write XMP stars").click()
+    tab.get_by_role("dialog").get_by_role("button", name="Write them").click()
+    tab.get_by_text("60 pictures got your stars; 0 pictures kept").wait_for()
+    sidecars = sorted(pictures.rglob("*.xmp"))
+    assert len(sidecars) == 60
+    for sidecar in sidecars:
+        sidecar.unlink()
+    tab.goto(f"{app.url}/#/taste")
+    tab.get_by_text("by kind").wait_for()
+    assert tab.locator(".kind img").count() >= 4
+
+
 @pytest.fixture(scope="module")
 def axe(tmp_path_factory) -> str:
     """The source of axe-core."""

@@ -8,7 +8,9 @@ import pytest
 from pamela_hf import PamelaRewardModel, PamelaScorer
 from pamela_hf.app.answers import Answers
 from pamela_hf.app.base import Base
-from pamela_hf.app.order import TEACHING, diverse_order, suggested_order
+from pamela_hf.app.kinds import kinds_of, likes_more
+from pamela_hf.app.learner import Learned, Person
+from pamela_hf.app.order import BETWEEN, TEACHING, diverse_order, first_order, suggested_order
 from pamela_hf.app.ranking import STRENGTHS, WEIGHTS, diverse_best, near_duplicates, score_grid
 from pamela_hf.app.security import Access
 from pamela_hf.app.store import Answer, StudyAnswer
@@ -16,6 +18,7 @@ from pamela_hf.app.study import CHECK, study_csv, summary
 from pamela_hf.app.taste import contradictions, finite, held_out_predictions, self_agreement
 from pamela_hf.embeddings import Embeddings
 from pamela_hf.folder_cache import EncoderSource
+from pamela_hf.heads.pool import QuestionPool
 
 
 @pytest.fixture(scope="module")
@@ -40,14 +43,51 @@ def test_diverse_pictures_come_first(base):
     assert len(diverse_order(np.ones((5, 3), np.float32), 8)) == 5, "equal pictures are all shown once"
 
 
-def test_suggestions_teach_and_now_and_then_please(base):
+@pytest.fixture(scope="module")
+def pool(base) -> QuestionPool:
+    return QuestionPool(base.scorer, base.embeddings.image_ids, embeddings=base.embeddings)
+
+
+def test_suggestions_teach_and_now_and_then_please(base, pool):
     head = rated(base, 20).fit(base, "ann")
+    ids = base.embeddings.image_ids
     scores, _ = base.scores(base.embeddings.image_embeds, [head])
-    order, enough, message = suggested_order(base, head, range(20, 120), scores[:, 0], seed=0)
+    favourites = [ids[row] for row in sorted(range(20, 120), key=lambda row: -scores[row, 0])]
+    order, enough, message = suggested_order(pool, ids, head, set(ids[:20]), favourites)
     assert len(order) == len(set(order)) > TEACHING and isinstance(enough, bool) and message
-    assert not set(order) & {f"{i:03d}.png" for i in range(20)}
-    fresh = sorted(range(20, 120), key=lambda row: -scores[row, 0])[:12]
-    assert any(base.positions[id] in fresh for id in order[:6]), "a likely favourite early on"
+    assert not set(order) & set(ids[:20])
+    teaching = [ids[i] for i in pool.suggest(head, TEACHING, range(20, 120)).images]
+    assert [id for id in order if id in teaching] == teaching
+    (liked,) = [id for id in order[: BETWEEN + 1] if id not in teaching]
+    assert liked == next(id for id in favourites if id not in teaching), "a likely favourite among the first"
+    assert suggested_order(pool, ids, head, set(ids), [])[:2] == ([], True)
+
+
+def test_the_first_questions_tell_people_apart(base, pool):
+    """Answers to them leave less doubt about somebody new than answers to as many pictures by chance."""
+    ids = base.embeddings.image_ids
+    order = first_order(pool, ids, ids[::-1])
+    assert sorted(order) == sorted(ids) and order[:12] != ids[::-1][:12]
+
+    def doubt_after(asked: list[str]) -> float:
+        head = Answers([(id, 5 if int(id[:3]) % 4 == 1 else 2) for id in asked], [], []).fit(base, "new")
+        return score_grid(base, base.embeddings.image_embeds, head).doubt.mean()
+
+    by_chance = [doubt_after(list(np.random.default_rng(seed).permutation(ids)[:12])) for seed in range(5)]
+    assert doubt_after(order[:12]) < np.mean(by_chance)
+
+
+def test_a_pool_asks_what_a_head_would_ask(base, pool):
+    head = rated(base, 20).fit(base, "ann")
+    ids = base.embeddings.image_ids
+    of_head = head.suggest(base.scorer, ids, 6, embeddings=base.embeddings)
+    of_pool = pool.suggest(head, 6, range(20, 120))
+    assert (of_pool.images, of_pool.enough) == (of_head.images, of_head.enough)
+    assert of_pool.expected_gain == pytest.approx(of_head.expected_gain, rel=1e-6)
+    with pytest.raises(ValueError, match="twice"):
+        QuestionPool(base.scorer, ["000.png", "000.png"], embeddings=base.embeddings)
+    with pytest.raises(ValueError, match="empty"):
+        QuestionPool(base.scorer, [], embeddings=base.embeddings)
 
 
 def test_the_grid_holds_everyone_oneself_and_the_other(base):
@@ -96,6 +136,18 @@ def test_agreement_with_oneself_counts_pictures_shown_again():
     assert (found["pairs"], found["same"]) == (8, 6) and 0 < found["mean_difference"] < 2 and -1 <= found["srocc"] <= 1
 
 
+def test_an_answer_in_place_of_another_is_learned_from():
+    answers = [Answer(str(i), "rating", f"{i}.png", score=3) for i in range(4)]
+    person = Person("ann", answers, False)
+    person.learned = Learned(4, changes=person.changes)
+    assert not person.is_behind
+    person.forget(answers[3])
+    person.note(Answer("new", "rating", "5.png", score=1))
+    assert person.count == 4 and person.is_behind and "3.png" not in person.seen
+    person.read(answers)
+    assert person.count == 4 and set(person.seen) == {f"{i}.png" for i in range(4)}
+
+
 def test_answers_about_pictures_that_are_gone_are_left_out(base):
     kept = Answer("a", "rating", "001.png", score=4.0)
     tie = Answer("c", "choice", "001.png", "002.png", 0.5)
@@ -141,3 +193,36 @@ def test_a_study_leaves_out_who_does_not_look():
     assert passed == [("looks", 1, 1), ("clicks", 0, 1)]
     lines = study_csv(answers).splitlines()
     assert len(lines) == 2 and lines[1].startswith("looks,self,none,left,'=a cat,")
+
+
+def test_kinds_are_looks_where_nothing_else_tells_them_apart(base, tmp_path):
+    kinds = kinds_of(tmp_path, base)
+    assert {kind.field for kind in kinds} == {"look"} and len(kinds) > 1
+    assert all(len({row % 4 for row in kind.rows}) == 1 for kind in kinds), "pictures of a kind look alike"
+    liked = likes_more(base, rated(base, 40, liked=2).fit(base, "ann"), kinds)
+    assert [one.more for one in liked] == sorted((one.more for one in liked), reverse=True)
+    assert {row % 4 for row in liked[0].kind.rows} == {2} and liked[0].more > liked[0].doubt > 0
+    assert set(liked[0].examples) <= set(liked[0].kind.rows)
+    few = likes_more(base, rated(base, 6, liked=2).fit(base, "new"), kinds)
+    assert np.mean([one.doubt for one in few]) > np.mean([one.doubt for one in liked]), "fewer answers, more doubt"
+
+
+def test_kinds_are_subfolders_or_the_metadata_beside(base, tmp_path):
+    ids = [f"{'sea' if i % 4 else 'city'}/{i:03d}.png" for i in range(120)]
+    within = Base(base.scorer, Embeddings(ids, base.embeddings.image_embeds), base.encoder_source, True)
+    assert {(kind.field, kind.name, len(kind.rows)) for kind in kinds_of(tmp_path, within)} == {
+        ("folder", "sea", 90), ("folder", "city", 30)
+    }  # fmt: skip
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "000.png").touch()
+    (tmp_path / "annotations").mkdir()
+    rows = [
+        {"participant_id": "a", "image_id": str(i), "image_path": f"images/{i:03d}.png", "original_score": 3,
+         "image_metadata": {"group": "animal" if i < 60 else "food", "style": None, "type": "rare" if i < 3 else None}}
+        for i in range(120)
+    ]  # fmt: skip
+    (tmp_path / "annotations" / "x_train.json").write_text(json.dumps(rows))
+    found = kinds_of(tmp_path / "images", base)
+    assert {(kind.field, kind.name) for kind in found} == {("group", "animal"), ("group", "food")}, "three are too few"
+    (tmp_path / "annotations" / "x_train.json").write_text("[1, 2")
+    assert {kind.field for kind in kinds_of(tmp_path / "images", base)} == {"look"}, "damaged annotations end nothing"

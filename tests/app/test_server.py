@@ -10,8 +10,11 @@ import zipfile
 
 import pytest
 from app_client import AppProcess, paint_pictures
+from photo_tools import add_stars
 from PIL import Image
 
+from pamela_hf.photos.library import read_library
+from pamela_hf.photos.xmp import read_packet
 from pamela_hf.study.csv import read_choices
 
 PERSON = "Änne 🦊 عائشة"
@@ -92,6 +95,15 @@ def test_an_answer_sent_twice_is_stored_once_and_another_under_its_id_refused(ap
     assert status == 409 and answer["saved"] is False
 
 
+def test_a_picture_is_shown_at_screen_size_and_copied_as_it_is(app, pictures):
+    (image,) = app.get("/api/next", person="copies", n=1)["images"]
+    assert app.ask("GET", image["url"])[1]["content-type"] == "image/jpeg"
+    status, headers, data = app.ask("GET", image["url"], original=1)
+    assert status == 200 and data == (pictures / image["id"]).read_bytes()
+    assert headers["content-disposition"].startswith("attachment") and headers["x-content-type-options"] == "nosniff"
+    assert app.ask("GET", "/images/" + "0" * 24, original=1)[0] == 404
+
+
 def test_undo_skip_picks_and_change(app):
     person = "undo"
     first, second, *nine = app.get("/api/next", person=person, n=11)["images"]
@@ -149,17 +161,55 @@ def test_dropped_pictures_are_ranked_and_near_duplicates_found(app, pictures):
 def test_importing_what_was_exported(app):
     given = rate(app, "from", 5)
     table = app.get("/api/export", person="from") + b"unknown.png,3\n" + f"{next(iter(given))},77\n".encode()
-    for _ in range(2):
+    for new in (5, 0):
         status, _, answer = app.ask("POST", "/api/import", table, person="to")
         assert status == 200 and answer["ratings"] == 5 and answer["set_aside_count"] == 2, answer
+        assert (answer["new"], answer["known"], answer["answers"]) == (new, 5 - new, 5)
     assert sorted(app.get("/api/export", person="to").splitlines()) == sorted(
         app.get("/api/export", person="from").splitlines()
     )
-    for name in ("choices", "rows", "argilla", "label-studio"):
-        assert app.ask("GET", "/api/export", person="from", format=name)[0] == 200
     rows = app.get("/api/export", person="from", format="rows")
     assert {row["image_id"]: row["original_score"] for row in rows} == given
+    for number, shape in enumerate(("rows", "argilla", "label-studio")):
+        _, _, data = app.ask("GET", "/api/export", person="from", format=shape)
+        data = data if isinstance(data, bytes) else json.dumps(data).encode()
+        answer = app.ask("POST", "/api/import", data, person=f"to {number}")[2]
+        assert answer["new"] == 5 and answer["set_aside_count"] == 0, (shape, answer)
+    assert app.ask("GET", "/api/export", person="from", format="nothing")[0] == 422
     assert app.ask("POST", "/api/import", b"a;b\n1;3\n", person="to")[0] == 422
+    origins = app.get("/api/taste", person="to")["origins"]
+    assert origins == [{"origin": "table", "answers": 5}]
+
+
+def test_a_file_of_several_people_asks_whose_it_is(app):
+    ids = [image["id"] for image in app.get("/api/next", person="several", n=2)["images"]]
+    table = f"image,score,rater\n{ids[0]},80,x\n{ids[1]},20,y\n".encode()
+    answer = app.ask("POST", "/api/import", table, person="several", low=0, high=100)[2]
+    assert answer == {"saved": False, "participants": {"x": 1, "y": 1}}
+    answer = app.ask("POST", "/api/import", table, person="several", low=0, high=100, participant="y")[2]
+    assert answer["new"] == 1 and app.get("/api/export", person="several").decode() == f"image,score\n{ids[1]},2\n"
+    assert app.ask("POST", "/api/import", table, person="several", low=3, high=3, participant="y")[0] == 422
+
+
+def test_stars_in_and_out(reward_folder, tmp_path):
+    photos = paint_pictures(tmp_path / "photos", 12)
+    for number in range(1, 7):
+        add_stars(photos / f"{number:03d}.png", 1 + number % 5)
+    with AppProcess("--images", photos, "--model", reward_folder, "--store", tmp_path / "taste.db") as app:
+        app.wait_ready()
+        image = "001.png"
+        app.post("/api/ratings", person="ann", id="a", image_id=image, score=5)
+        app.post("/api/ratings", person="ann", id="b", image_id="007.png", score=1)
+        first, second = (app.post("/api/stars/read", person="ann") for _ in range(2))
+        assert (first["new"], first["known"], first["own"]) == (5, 0, 1), "what was rated here stays"
+        assert (second["new"], second["known"], second["own"]) == (0, 5, 1)
+        assert app.get("/api/taste", person="ann")["origins"] == [{"origin": "stars", "answers": 5}]
+        done = app.post("/api/stars/write", person="ann")
+        assert (done["written"], done["kept"], done["set_aside"]) == (6, 6, [])
+        library = {photo.name: photo for photo in read_library(photos, progress=False).photos}
+        assert [library[f"{i:03d}.png"].stars.rating for i in range(1, 8)] == [2, 3, 4, 5, 1, 2, None]
+        assert read_packet((photos / "007.png.xmp").read_bytes()).rating == 1, "rated here: that rating"
+        assert app.post("/api/stars/read", person="ann")["new"] == 0, "its own stars are nobody's opinion"
 
 
 @pytest.mark.parametrize("count", [300, pytest.param(2000, marks=pytest.mark.faults)])
@@ -229,6 +279,11 @@ def test_beyond_loopback_a_token_is_asked_for(pictures, reward_folder, tmp_path)
         assert app.ask("GET", "/api/about", headers={"authorization": f"Bearer {token}"})[0] == 200
         assert app.ask("GET", "/api/about", headers={"cookie": f"pamela_token={token}"})[0] == 200
         assert app.ask("GET", "/api/people", token=token)[2]["people"] == []
+        (image,) = app.get("/api/next", person="x", n=1, token=token)["images"]
+        known = {"authorization": f"Bearer {token}"}
+        assert app.ask("GET", image["url"], headers=known, original=1)[0] == 403, "its owner alone copies files"
+        for path in ("/api/stars/read", "/api/stars/write"):
+            assert app.ask("POST", path, {"person": "x"}, token=token)[0] == 403
         assert app.ask("GET", "/api/about", token=token, headers={"host": "evil.example"})[0] == 403
 
 

@@ -83,7 +83,7 @@ def test_numbers_have_a_point_or_a_comma():
 @pytest.mark.parametrize(
     "text",
     [
-        "image,score,prompt\na.png,4,\"one, two\"\n",
+        'image,score,prompt\na.png,4,"one, two"\n',
         'image;score;"prompt, in English"\na.png;4;x\n',
         "image\tscore\tprompt, in English\na.png\t4\tone, two\n",
         "image;score;a,b,c,d,e\na.png;4;x\n",

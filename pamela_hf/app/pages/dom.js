@@ -24,7 +24,8 @@ export const append = (node, ...children) => fill(node, {}, children);
 
 export const number = (value, digits = 2) => (value === null || value === undefined ? "–" : Number(value).toFixed(digits).replace("-", "−"));
 export const level = (value) => String(Number(value)).replace(".5", "½").replace(/^0½$/, "½");
-export const plural = (count, word) => `${count.toLocaleString("en")} ${word}${count === 1 ? "" : "s"}`;
+export const plural = (count, word) => `${count.toLocaleString("en")} ${count === 1 ? word : MANY[word] ?? `${word}s`}`;
+const MANY = { person: "people" };
 
 // A picture with a line below it; `alt` is empty where the line says all there is to say.
 export function shot(src, caption, { alt = "", inFrame = [], lazy = true } = {}) {

@@ -1,7 +1,7 @@
 // Rank: this folder, or pictures dropped here, in my order beside everyone's. Sliders move without asking the server:
 // it sends scores on a grid of strengths and mixes, and between its points they are interpolated.
 
-import { get, newId, request } from "./api.js";
+import { get, newId, post, request } from "./api.js";
 import { h, number, plural, segments, slider } from "./dom.js";
 
 const SHOWN = 120;
@@ -10,6 +10,7 @@ export async function show(main, app) {
   const state = { source: "folder", strength: 1, weight: 0, filter: "all", top: 24, above: null, fold: true, other: "", data: null, files: [] };
   const { people } = await get("/api/people").catch(() => ({ people: [] }));
   const status = h("p", { class: "muted", role: "status" });
+  let timer;
   const place = h("div", {});
   const controls = h("section", { class: "card", hidden: true });
   const result = h("ol", { class: "ranked" });
@@ -17,8 +18,9 @@ export async function show(main, app) {
   main.append(h("div", { class: "page" }, h("div", { class: "head" }, h("h1", { tabindex: -1 }, "Rank"), source), place, controls, status, result));
 
   async function load() {
+    const again = state.data?.learning && !state.data.known;
     state.data = null;
-    result.replaceChildren();
+    if (!again) result.replaceChildren();
     controls.hidden = true;
     place.replaceChildren(...(state.source === "mine" ? [dropZone()] : []));
     if (state.source === "mine" && !state.batch) return void (status.textContent = "");
@@ -31,6 +33,8 @@ export async function show(main, app) {
     }
     drawControls();
     draw();
+    clearTimeout(timer);
+    if (state.data.learning && !state.data.known) timer = setTimeout(load, 1500);  // the first fit is under way
   }
 
   // -- dropped pictures: bytes go to this machine's server, are scored and forgotten
@@ -127,7 +131,8 @@ export async function show(main, app) {
       mix, filter, amount),
     h("div", { class: "row" }, h("label", { class: "check" }, fold, h("span", {}, "Near-duplicates once")),
       h("button", { onclick: saveCsv }, "CSV"),
-      state.source === "mine" && "showDirectoryPicker" in window && h("button", { onclick: copyTo }, "Copy these to a folder")));
+      "showDirectoryPicker" in window && h("button", { onclick: copyTo }, "Copy these to a folder"),
+      state.source === "folder" && app.about.local && state.data.known && h("button", { onclick: askStars }, "Write XMP stars")), h("p", { class: "small", role: "status", hidden: true }));
     controls.hidden = false;
   }
 
@@ -138,7 +143,7 @@ export async function show(main, app) {
       const rows = ordered();
       const [low, high] = [app.about.scale[0], app.about.scale.at(-1)];
       const part = (value) => `${100 * Math.min(Math.max((value - low) / (high - low), 0), 1)}%`;
-      const about = state.data.known ? "The bar is an 80 % interval of your rating; the thin line is everyone’s." : "Nothing is known of you yet: this is everyone’s order. Rate a few pictures first.";
+      const about = state.data.known ? "The bar is an 80 % interval of your rating; the thin line is everyone’s." : state.data.learning ? "Learning from your answers; until then this is everyone’s order." : "Nothing is known of you yet: this is everyone’s order. Rate a few pictures first.";
       status.textContent = `${plural(rows.length, "picture")}${rows.length > SHOWN ? `, the first ${SHOWN} shown` : ""}. ${about}`;
       result.replaceChildren(...rows.slice(0, SHOWN).map((row) => {
         const url = state.source === "folder" ? row.thumb : state.files[row.i]?.url;
@@ -164,17 +169,50 @@ export async function show(main, app) {
     let folder;
     try { folder = await showDirectoryPicker({ mode: "readwrite" }); } catch { return; }
     const rows = ordered();
+    let copied = 0;
     for (const [i, row] of rows.entries()) {
       status.textContent = `Copying ${i + 1} of ${rows.length} …`;
-      const name = `${String(row.place).padStart(4, "0")} ${state.files[row.i].file.name}`;
-      const stream = await (await folder.getFileHandle(name, { create: true })).createWritable();
-      await stream.write(state.files[row.i].file);
-      await stream.close();
+      try {
+        const file = state.source === "folder" ? await original(row) : state.files[row.i].file;
+        const name = `${String(row.place).padStart(4, "0")} ${row.id.split("/").at(-1)}`;
+        const stream = await (await folder.getFileHandle(name, { create: true })).createWritable();
+        await stream.write(file);
+        await stream.close();
+        copied += 1;
+      } catch (error) { app.say(`${row.id} was not copied: ${error.message}`, true); }
     }
-    status.textContent = `${plural(rows.length, "picture")} copied.`;
+    status.textContent = `${plural(copied, "picture")} copied.`;
+  }
+
+  async function original(row) {
+    const response = await fetch(`${row.url}?original=1`);
+    if (!response.ok) throw new Error(`the app answered ${response.status}`);
+    return response.blob();
+  }
+
+  function askStars() {
+    const dialog = h("dialog", { "aria-labelledby": "stars" }, h("form", { method: "dialog" }, h("h2", { id: "stars" }, "Write your stars beside the pictures?"),
+      h("p", {}, "Each picture of ", h("em", {}, app.about.folder), " gets a sidecar (.xmp) with the rating you gave it here, or else the predicted one, for Lightroom, darktable, digiKam and others to sort by."),
+      h("p", {}, "A rating that a person gave a picture stays. The pictures themselves are not changed."),
+      h("div", { class: "row" }, h("button", { value: "no" }, "Cancel"), h("button", { value: "yes", class: "primary" }, "Write them"))));
+    dialog.addEventListener("close", async () => {
+      dialog.remove();
+      if (dialog.returnValue !== "yes") return;
+      const said = controls.lastChild;
+      said.hidden = false;
+      said.textContent = "Writing …";
+      try {
+        const done = await post("/api/stars/write", { person: app.person });
+        const failed = done.set_aside_count ? ` ${plural(done.set_aside_count, "sidecar")} could not be written, such as ${done.set_aside[0]}.` : "";
+        said.textContent = `${plural(done.written, "picture")} got your stars; ${plural(done.kept, "picture")} kept the rating a person gave.${failed}`;
+      } catch (error) { said.textContent = error.message; }
+    });
+    document.body.append(dialog);
+    dialog.showModal();
   }
 
   await load();
+  return () => clearTimeout(timer);
 }
 
 // Files of a drop, folders opened.

@@ -2,6 +2,7 @@
 
 import { get, post, request } from "./api.js";
 import { h, plural } from "./dom.js";
+import { bringCard, takeCard } from "./exchange.js";
 import { askPerson, setPerson } from "./person.js";
 
 export async function show(main, app) {
@@ -22,18 +23,6 @@ export async function show(main, app) {
       try { const done = await post("/api/head/push", { person: app.person, repo: repo.value }); say(`Private, at ${done.url}`); } catch (error) { say(error.message); }
     } }, repo, h("button", {}, "Push to the Hub, private")));
   }
-
-  const answers = h("section", { class: "card" }, h("h2", {}, "Your answers"), h("p", { class: "muted" }, taste ? `${plural(taste.ratings, "rating")}, ${plural(taste.choices, "choice")}, ${plural(taste.likes, "like")}.` : ""),
-    h("div", { class: "row" }, link("/api/export", {}, "CSV", true), link("/api/export", { format: "choices" }, "Choices"), link("/api/export", { format: "rows" }, "Rating rows"), link("/api/export", { format: "argilla" }, "Argilla"), link("/api/export", { format: "label-studio" }, "Label Studio")));
-  const say = told(answers);
-  answers.append(h("label", {}, "Bring in a CSV with the columns image and score", h("input", { type: "file", accept: ".csv,text/csv", onchange: async (event) => {
-    const [file] = event.target.files;
-    if (!file) return;
-    try {
-      const done = await request("POST", "/api/import", { query: { person: app.person }, raw: file });
-      say(`${plural(done.ratings, "rating")} saved${done.set_aside_count ? `; ${plural(done.set_aside_count, "row")} set aside, such as ${done.set_aside[0]}` : ""}.`);
-    } catch (error) { say(error.message); }
-  } })));
 
   const repeats = h("input", { type: "checkbox", checked: taste?.repeats, onchange: () => post("/api/person", { person: app.person, repeats: repeats.checked }).catch((error) => app.say(error.message, true)) });
   const profile = h("section", { class: "card" }, h("h2", {}, "Who you are here"), h("p", {}, h("bdi", {}, app.person)), h("label", { class: "check" }, repeats, h("span", {}, "Show me a picture again once in a while, to see how steady my ratings are.")), h("div", { class: "row" }, h("button", { onclick: () => askPerson(app) }, "Another person or mood")));
@@ -56,5 +45,5 @@ export async function show(main, app) {
     dialog.showModal();
   }
 
-  main.append(h("div", { class: "page" }, h("h1", { tabindex: -1 }, "You"), h("div", { class: "two" }, head, answers, profile, erase)));
+  main.append(h("div", { class: "page" }, h("h1", { tabindex: -1 }, "You"), h("div", { class: "two" }, bringCard(app), takeCard(app, taste), head, profile, erase)));
 }

@@ -55,9 +55,12 @@ async def save(app: Context, name: str, answers: list[Answer], replace: bool = F
     """Stores a person's answers and tells the learner."""
     person = await app.person(name)
     new = await asyncio.wrap_future(app.store.submit(person.name, answers, replace=replace))
-    if new:
+    if new and replace:
+        person.read(await asyncio.to_thread(app.store.answers, person.name))
+    elif new:
         for answer in answers:
             person.note(answer)
+    if new:
         app.learner.wake()
     return {"saved": True, "answers": person.count, "enough": person.learned.enough}
 

@@ -7,15 +7,13 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from fastapi import APIRouter, HTTPException, Request, Response
+from fastapi import APIRouter, HTTPException, Response
 from pydantic import BaseModel, Field
 
 from ...heads.folder import FILES
 from ...heads.head import UserHead
 from ...hub.scan import mask_secrets
-from ..exchange import EXPORTS, read_ratings
-from ..store import Answer
-from .answers import save
+from ..exports import SHAPES, Exported
 from .context import Context, Name, download
 
 
@@ -56,25 +54,11 @@ def add_routes(router: APIRouter, app: Context) -> None:
 
     @router.get("/api/export", response_model=None)
     async def export(person: Name, format: str = "csv") -> Response:
-        if format not in EXPORTS:
-            raise HTTPException(422, f"format={format[:40]!r} does not exist; there are {', '.join(EXPORTS)}.")
-        who = await app.person(person)
+        if format not in SHAPES:
+            raise HTTPException(422, f"format={format[:40]!r} does not exist; there are {', '.join(SHAPES)}.")
+        who, shape = await app.person(person), SHAPES[format]
         answers = await asyncio.to_thread(app.store.answers, who.name)
-        name, kind, write = EXPORTS[format]
-        return download(write(answers, who.name), name, kind)
-
-    @router.post("/api/import")
-    async def import_ratings(request: Request, person: Name) -> dict[str, Any]:
-        """A CSV `image,score` as the body; sending it twice stores it once."""
-        who, data = await app.person(person), await request.body()
-        try:
-            found, aside = await asyncio.to_thread(read_ratings, data, app.folder, app.levels)
-        except ValueError as error:
-            raise HTTPException(422, str(error)) from None
-        rows = dict(found).items()
-        answers = [Answer(f"import/{score:g}/{id}"[:400], "rating", id, score=score) for id, score in rows]
-        await save(app, who.name, answers)
-        return {"saved": True, "ratings": len(answers), "set_aside": aside[:50], "set_aside_count": len(aside)}
+        return download(shape.write(Exported(answers, who.name, app.levels)), shape.name, shape.kind)
 
     @router.get("/api/head", response_model=None)
     async def head_folder(person: Name) -> Response:

@@ -4,6 +4,7 @@ import asyncio
 from typing import Annotated, Any
 
 from fastapi import APIRouter, HTTPException, Query, Response
+from fastapi.responses import FileResponse
 
 from ...files.images import ImageError
 from ..learner import Person
@@ -50,7 +51,14 @@ def add_routes(router: APIRouter, app: Context) -> None:
         })  # fmt: skip
 
     @router.get("/images/{token}", response_model=None)
-    async def image(token: str, small: bool = False) -> Response:
+    async def image(token: str, small: bool = False, original: bool = False) -> Response:
+        """A picture at screen size; at this machine alone also the file itself, to be copied."""
+        if original:
+            if not app.local:
+                raise HTTPException(403, "Only the owner of this server copies the files, at that machine.")
+            if (picture := app.folder.by_token.get(token)) is None or not picture.path.is_file():
+                raise HTTPException(404, "There is no such picture.")
+            return FileResponse(picture.path, media_type="application/octet-stream", filename=picture.path.name)
         async with decoding:
             try:
                 data = await asyncio.to_thread(app.folder.screen_image, token, THUMBNAIL if small else SCREEN)

@@ -27,9 +27,12 @@ def add_routes(router: APIRouter, app: Context) -> None:
         who = await app.fitted(person)
         return who, who.learned.head, await app.head(other) if other else None
 
-    async def ranked(compute: Callable[[], dict[str, Any]], items: list[dict[str, Any]], known: bool) -> Response:
+    async def ranked(
+        compute: Callable[[], dict[str, Any]], items: list[dict[str, Any]], who: Person, known: bool
+    ) -> Response:
+        learning = who.is_behind or (not known and who.learned.head is not None)
         out = await asyncio.wrap_future(app.learner.submit(compute))
-        return JSONResponse(finite({**out, "items": items, "known": known}))
+        return JSONResponse(finite({**out, "items": items, "known": known, "learning": learning}))
 
     @router.get("/api/ranking", response_model=None)
     async def folder_ranking(person: Name, other: OtherName = None) -> Response:
@@ -43,7 +46,9 @@ def add_routes(router: APIRouter, app: Context) -> None:
             groups = near_duplicates(features, hashes)
             return ranking(score_grid(app.base, features, head, second), features, groups)
 
-        return await ranked(compute, [app.item(app.base.embeddings.image_ids[row]) for row in rows], head is not None)
+        return await ranked(
+            compute, [app.item(app.base.embeddings.image_ids[row]) for row in rows], who, head is not None
+        )
 
     @router.post("/api/uploads")
     async def upload(
@@ -64,14 +69,14 @@ def add_routes(router: APIRouter, app: Context) -> None:
         found = app.uploads.get(batch)
         if found is None:
             raise HTTPException(404, "These pictures are not in memory any more; drop them again.")
-        _, head, second = await heads(person, other)
+        who, head, second = await heads(person, other)
         features = np.stack(found.features)
 
         def compute() -> dict[str, Any]:
             groups = near_duplicates(features, found.hashes)
             return ranking(score_grid(app.base, features, head, second), features, groups)
 
-        return await ranked(compute, [{"id": name} for name in found.names], head is not None)
+        return await ranked(compute, [{"id": name} for name in found.names], who, head is not None)
 
 
 def best_rows(person: Person, count: int) -> np.ndarray:

@@ -171,10 +171,24 @@ def _annotation_files(files: Files, root: str) -> tuple[dict[str, str], dict[str
 
 
 def _rows(files: Files, name: str, columns: Mapping[str, str]) -> Iterator[RawRow]:
-    label, number = files.label(name), 0
     with files.open(name) as stream:
-        for number, row in read_json_list(stream, label):
-            yield label, number, _flat(row, columns) if isinstance(row, dict) else row
+        yield from read_rows(stream, files.label(name), columns)
+
+
+def read_rows(stream: BinaryIO, label: str, columns: Mapping[str, str] = COLUMNS) -> Iterator[RawRow]:
+    """The raw rows of one annotation file.
+
+    Args:
+        stream: the file.
+        label: what messages call it.
+        columns: key of a row → column, [`COLUMNS`] or [`CHOICE_KEYS`].
+
+    Raises:
+        RatingError: it is no JSON list of rows, or holds none.
+    """
+    number = 0
+    for number, row in read_json_list(stream, label):
+        yield label, number, _flat(row, columns) if isinstance(row, dict) else row
     if not number:
         raise RatingError(f"{label}: holds no rows; at least one is needed. Remove the file if there are none.")
 

@@ -6,16 +6,16 @@ from releases import write_image, write_text
 from pamela_hf.ratings.builder import load_ratings
 from pamela_hf.ratings.table import RatingError
 
-VOTES = '''"image_id"="user_id"="score"="difficulty"="visual"="composition"="quality"="semantic"="vote_time"\
+VOTES = """"image_id"="user_id"="score"="difficulty"="visual"="composition"="quality"="semantic"="vote_time"\
 ="1"="2"="3"="4"
 "10040"="E1773"="8"="3"="3"="3"="2"="4"="12.5"="1"="0"="0"="1"
 "10040"="C76"="0"="1"="1"="2"="1"="1"="8.25"="0"="1"="0"="0"
 "10041"="E1773"="10"="4"="4"="4"="4"="4"="9"="1"="1"="1"="1"
-'''
-USERS = '''"id"="age"="region"="photographic_level_id"="gender_id"="eyecheck"
+"""
+USERS = """"id"="age"="region"="photographic_level_id"="gender_id"="eyecheck"
 "E1773"="1987"="FR"="1"="2"="0"
 "C76"="n/a"="XX"="0"="1"="1,2"
-'''
+"""
 
 
 @pytest.fixture

@@ -1,0 +1,185 @@
+"""Which pictures to ask about: rules of asking, compared on the same people.
+
+    python scripts/bench_suggest.py --model runs/demo/model --world runs/demo/ratings
+    python scripts/bench_suggest.py --model DIR --data FOLDER --answers 10
+
+Each rule asks a person so many questions out of a pool of pictures, refitting after every few; judged is the order of
+other pictures, by SROCC with the true liking of a simulated person (--world) or with the ratings of a real one (--data:
+people and pictures of train alone; what the model knows of everybody was fitted on them, for each rule alike). Printed:
+the mean over people, and the difference to asking by chance with its paired 95 % interval. --blank: a blank base of
+the pictures' features in place of the model.
+
+random     by chance
+diverse    each picture as unlike those before it as can be
+suggest    what lessens the doubt about the pool's ranking most (`pamela_hf.heads.suggest`), from the first question on
+pleasing   the same, every eighth question a likely favourite: what the app asks
+few        the same as suggest, chosen out of 160 pictures drawn anew each time
+late       ten diverse pictures first, then as suggest: what the app asked earlier, but for its favourites
+top        as suggest, pictures that may be among the liked ones counting more
+uncertain  the pictures whose utility is least known
+"""
+
+import argparse
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy.stats import rankdata
+
+from pamela_hf import PamelaRewardModel, PamelaScorer
+from pamela_hf.app.order import diverse_order
+from pamela_hf.embeddings import Embeddings, load_embeddings
+from pamela_hf.heads.answers import collect
+from pamela_hf.heads.fitting import Answers, Posterior, fit_row, linearize
+from pamela_hf.heads.head import prior_of
+from pamela_hf.heads.suggest import most_informative, rating_information
+from pamela_hf.ratings.builder import load_ratings
+from pamela_hf.simulation.raters import liking_matrix, rate_matrix, simulated_participants
+from pamela_hf.simulation.traits import traits_from_prompt
+from pamela_hf.simulation.world import world_images
+
+RULES = ("random", "diverse", "suggest", "pleasing", "few", "late", "top", "uncertain")
+
+
+@dataclass
+class World:
+    """Pictures and people: `levels (U, N)` of every rating, −1 where there is none; `truth (U, N)` to judge by."""
+
+    embeddings: Embeddings
+    levels: np.ndarray
+    truth: np.ndarray
+
+
+@dataclass
+class Asked:
+    """What the rules know: the pool's pictures and, of all N pictures, utilities and slopes around everyone's taste."""
+
+    plain: Answers
+    prior: np.ndarray
+    cutpoints: np.ndarray
+    features: np.ndarray
+
+    def belief(self, images: np.ndarray, levels: np.ndarray) -> Posterior:
+        if not len(images):
+            return Posterior(np.zeros(len(self.prior)), self.prior)
+        cutpoints = np.tile(self.cutpoints, (len(images), 1))
+        answers = Answers(
+            self.plain.utility, self.plain.slope, self.plain.style, images, levels, cutpoints, np.zeros(len(images))
+        )
+        return fit_row(answers, self.prior)
+
+
+def simulated_world(folder: Path, people: int) -> World:
+    embeddings = load_embeddings(folder)
+    by_id = {str(image.image_id): image for image in world_images(folder)}
+    images = [by_id[id] for id in embeddings.image_ids]
+    traits = [traits_from_prompt(image.prompt, image.seed) for image in images]
+    raters = simulated_participants(people, seed=77)
+    levels = rate_matrix(raters, traits, [image.seed for image in images]) - 1
+    return World(embeddings, levels, liking_matrix(raters, traits))
+
+
+def rated_world(folder: Path, people: int, scorer: PamelaScorer) -> World:
+    table = load_ratings(folder).splits["train"].ratings
+    embeddings = load_embeddings(folder)
+    ids = [id for id in embeddings.image_ids if id in set(table["image_id"].astype(str))]
+    names = sorted(table["participant_id"].astype(str).unique())[:people]
+    table = table[table["participant_id"].astype(str).isin(names)]
+    at = table["participant_id"].astype(str).map({name: i for i, name in enumerate(names)}).to_numpy()
+    column = table["image_id"].astype(str).map({id: i for i, id in enumerate(ids)}).to_numpy()
+    truth = np.full((len(names), len(ids)), np.nan)
+    truth[at, column] = table["score"].to_numpy()
+    scale = np.asarray(scorer.config.rating_scales[scorer.config.default_scale])
+    levels = np.where(np.isnan(truth), -1, np.searchsorted(scale, np.nan_to_num(truth, nan=scale[0])))
+    return World(embeddings.subset(ids), levels, truth)
+
+
+def prepared(scorer: PamelaScorer, embeddings: Embeddings) -> Asked:
+    # as in the app, pictures alone
+    pictures = Embeddings(embeddings.image_ids, embeddings.image_embeds, None, list(embeddings.image_ids))
+    answered = collect(scorer, [(id, None) for id in pictures.image_ids], (), (), embeddings=pictures, only_images=True)
+    prior = prior_of(scorer.model)
+    lines = linearize(answered.utilities(scorer, None), np.sqrt(np.diag(prior)))
+    return Asked(answered.answers(*lines), prior, answered.cutpoints, pictures.image_embeds)
+
+
+def ask(rule: str, world: Asked, levels: np.ndarray, pool: np.ndarray, count: int, every: int, seed: int) -> np.ndarray:
+    """The pictures that a rule asks one person about."""
+    rng = np.random.default_rng(seed)
+    if rule == "random":
+        return rng.permutation(pool)[:count]
+    diverse = pool[diverse_order(world.features[pool], count, seed)]
+    if rule == "diverse":
+        return diverse
+    asked = diverse[:10] if rule == "late" else pool[:0]
+    while len(asked) < count:
+        belief = world.belief(asked, levels[asked])
+        fresh = np.setdiff1d(pool, asked)
+        if rule == "few":
+            fresh = rng.permutation(fresh)[:160]
+        picked = choose(rule, world, belief, pool, fresh, min(every, count - len(asked)))
+        if rule == "pleasing" and len(asked) % 8 >= 8 - every:
+            best = fresh[np.argmax(world.plain.utility[fresh] + world.plain.slope[fresh] @ belief.row)]
+            picked = np.append(picked[:-1], best) if best not in picked else picked
+        asked = np.append(asked, picked)
+    return asked
+
+
+def choose(rule: str, world: Asked, belief: Posterior, pool: np.ndarray, fresh: np.ndarray, count: int) -> np.ndarray:
+    slope, matters = world.plain.slope[fresh], world.plain.slope[pool]
+    information = rating_information(world.plain, belief.row, world.cutpoints)[fresh]
+    if rule == "uncertain":
+        centred = slope - matters.mean(0)
+        return fresh[np.argsort(-np.einsum("nh,hg,ng->n", centred, belief.covariance, centred))[:count]]
+    if rule == "top":
+        utility = world.plain.utility[pool] + matters @ belief.row
+        weight = 1 / (1 + np.exp(-2 * (utility - utility.mean()) / max(utility.std(), 1e-9)))
+        matters = (matters - matters.mean(0)) * np.sqrt(weight)[:, None]
+    return fresh[most_informative(slope, information, belief.covariance, count, matters)[0]]
+
+
+def compare(world: World, asked: Asked, rules: list[str], count: int, every: int) -> dict[str, np.ndarray]:
+    """Rule → SROCC of each person on a third of their pictures, the same for every rule."""
+    found: dict[str, list[float]] = {rule: [] for rule in rules}
+    for person, levels in enumerate(world.levels):
+        rated = np.random.default_rng(person).permutation(np.flatnonzero(levels >= 0))
+        judged, pool = rated[: len(rated) // 3], rated[len(rated) // 3 :]
+        for rule in rules:
+            images = ask(rule, asked, levels, pool, count, every, person)
+            row = asked.belief(images, levels[images]).row
+            predicted = asked.plain.utility[judged] + asked.plain.slope[judged] @ row
+            found[rule].append(np.corrcoef(rankdata(predicted), rankdata(world.truth[person, judged]))[0, 1])
+    return {rule: np.array(values) for rule, values in found.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True, metavar="DIR")
+    world = parser.add_mutually_exclusive_group(required=True)
+    world.add_argument("--world", type=Path, metavar="DIR", help="ratings folder of a simulated world")
+    world.add_argument("--data", type=Path, metavar="DIR", help="ratings folder of real people; its train split")
+    parser.add_argument("--blank", action="store_true", help="a blank base in place of the model")
+    parser.add_argument("--people", type=int, default=60)
+    parser.add_argument("--answers", type=int, default=30, help="questions to each person")
+    parser.add_argument("--every", type=int, default=4, help="answers between two fits")
+    parser.add_argument("--rules", default=",".join(RULES), help="which of them, with commas")
+    args = parser.parse_args()
+    scorer = PamelaScorer.from_pretrained(args.model)
+    people = simulated_world(args.world, args.people) if args.world else rated_world(args.data, args.people, scorer)
+    if args.blank:
+        scorer = PamelaScorer(PamelaRewardModel.blank(people.embeddings))
+    rules = list(dict.fromkeys(["random", *args.rules.split(",")]))
+    found = compare(people, prepared(scorer, people.embeddings), rules, args.answers, args.every)
+    kind = "simulated people" if args.world else "people"
+    print(f"SROCC after {args.answers} answers, {len(people.levels)} {kind}; difference to asking by chance")
+    for rule, values in found.items():
+        gain = values - found["random"]
+        draws = np.random.default_rng(0).choice(gain, (10_000, len(gain))).mean(1)
+        low, high = np.quantile(draws, [0.025, 0.975])
+        print(f"{rule:10s} {values.mean():.3f}  {gain.mean():+.4f} [{low:+.4f}, {high:+.4f}]")
+    print(f"{time.process_time():.0f} s of CPU")
+
+
+if __name__ == "__main__":
+    main()
