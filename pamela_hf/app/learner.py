@@ -246,7 +246,7 @@ class Learner:
 def head_name(person: str, base: Base) -> str:
     """A name for a person's head: their own where a head may bear it."""
     try:
-        name = check_name(person)
+        name = check_name(person.rpartition("/")[2])  # of a visitor's person what they call it
     except HeadError:  # such as an emoji
         return "me"
     return f"{name[:60]}-app" if name in base.scorer.config.users else name

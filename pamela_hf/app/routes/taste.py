@@ -6,6 +6,7 @@ from typing import Any
 from fastapi import APIRouter
 
 from ..taste import finite, how_well, picture_rows, self_agreement
+from ..visitors import visitor
 from .context import Context, Name
 
 
@@ -17,7 +18,7 @@ def add_routes(router: APIRouter, app: Context) -> None:
         kinds = [answer.kind for answer in answers]
         about = learned.head.describe() if learned.head else {}
         out: dict[str, Any] = {
-            "person": who.name, "answers": who.count, "ratings": kinds.count("rating"),
+            "person": visitor().label(who.name), "answers": who.count, "ratings": kinds.count("rating"),
             "choices": kinds.count("choice"), "likes": kinds.count("like"), "skips": kinds.count("skip"),
             "held_out": how_well(learned.head, app.learner.base), "likes_more": about.get("likes_more", {}),
             "unsure": about.get("unsure", {}), "notes": about.get("notes", []), "distance": about.get("distance"),
