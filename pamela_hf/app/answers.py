@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..embeddings import Embeddings
 from ..heads.head import UserHead
-from .base import Base
+from ..scoring import PamelaScorer
 from .store import Answer
 
 
@@ -35,7 +36,7 @@ class Answers:
     def __len__(self) -> int:
         return len(self.ratings) + len(self.choices) + len(self.likes)
 
-    def fit(self, base: Base, name: str) -> UserHead:
+    def fit(self, scorer: PamelaScorer, embeddings: Embeddings, name: str) -> UserHead:
         return UserHead.fit(
-            base.scorer, self.ratings, name=name, likes=self.likes, choices=self.choices, embeddings=base.embeddings
+            scorer, self.ratings, name=name, likes=self.likes, choices=self.choices, embeddings=embeddings
         )

@@ -17,6 +17,7 @@ import torch
 
 from ..heads.folder import HeadError, check_name
 from ..heads.head import UserHead
+from ..scoring import PamelaScorer
 from .answers import Answers
 from .base import Base, BaseSource
 from .order import DIVERSE_FIRST, diverse_order, suggested_order
@@ -229,7 +230,7 @@ class Learner:
         answers = Answers.of(self.store.answers(person.name), base.positions)
         if not len(answers):
             return Learned(count)
-        head = answers.fit(base, head_name(person.name, base))
+        head = answers.fit(base.scorer, base.embeddings, head_name(person.name, base.scorer))
         scores, std = base.scores(base.embeddings.image_embeds[self._scored], [head, None])
         fresh = [row for row in self._scored if ids[row] not in person.seen]
         order, enough, message = [], not fresh, "You have answered every picture there is."
@@ -243,10 +244,10 @@ class Learner:
         return Learned(count, head, self._scored, scores[:, 0], std[:, 0], scores[:, 1], tuple(order), enough, message)
 
 
-def head_name(person: str, base: Base) -> str:
+def head_name(person: str, scorer: PamelaScorer) -> str:
     """A name for a person's head: their own where a head may bear it."""
     try:
         name = check_name(person.rpartition("/")[2])  # of a visitor's person what they call it
     except HeadError:  # such as an emoji
         return "me"
-    return f"{name[:60]}-app" if name in base.scorer.config.users else name
+    return f"{name[:60]}-app" if name in scorer.config.users else name

@@ -19,6 +19,7 @@ CONTENT_SECURITY_POLICY = (
 )
 MAX_JSON = 1 << 20  # bytes of a request's body …
 MAX_UPLOAD = 64 << 20  # … where it is a picture or a table
+LARGE = ("/api/uploads", "/api/import", "/mcp")
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 STARTED = "/gradio_api/startup-events"  # Gradio asks itself, once at the start; tells nothing
 GRADIO = (
@@ -126,7 +127,7 @@ class Guard:
         if (cookie := self._new_cookie(scope)) is not None:
             await self._answer(send, 303, "", [(b"location", _without_token(scope).encode()), (b"set-cookie", cookie)])
             return
-        limit = MAX_UPLOAD if scope["path"].startswith(("/api/uploads", "/api/import")) else MAX_JSON
+        limit = MAX_UPLOAD if scope["path"].startswith(LARGE) else MAX_JSON
         length = headers.get("content-length", "0")
         if not length.isdecimal() or int(length) > limit:
             await self._answer(send, 413, f"At most {limit >> 20} MiB at a time.")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .base import BaseSource, default_store
+from .base import BaseSource, default_store, features_file
 from .keeping import Keeper
 from .learner import Learner
 from .pictures import PictureFolder
@@ -19,6 +19,7 @@ from .security import Access, Guard
 from .store import Store
 
 if TYPE_CHECKING:
+    from .assistants import Assistants
     from .space import Space
 
 PAGES = Path(__file__).parent / "pages"
@@ -85,11 +86,12 @@ class App:
         path = Path(settings.store) if settings.store else default_store(settings.images)
         self.folder = PictureFolder(settings.images)
         self.store = Store(path)
-        source = BaseSource(settings.model, settings.encoder, path.with_suffix(".embeddings.safetensors"))
+        source = BaseSource(settings.model, settings.encoder, features_file(path))
         self.learner = Learner(self.folder, source, self.store)
         runs = PromptRuns(path.with_suffix(".prompts"), settings.pipeline)
         pages = {("/" if file.stem == "index" else f"/pages/{file.name}"): file for file in sorted(PAGES.iterdir())}
-        own = (*pages, "/api/", "/images/")
+        self.assistants = None if settings.space else _assistants(self.store, self.learner)
+        own = (*pages, "/api/", "/images/", *(["/mcp"] if self.assistants else []))
         space = settings.space
         if space:
             self.access = Access.for_space(space.hosts, (*own, *space.paths))
@@ -101,6 +103,8 @@ class App:
         self.server.include_router(build_router(context))
         for route, file in pages.items():
             self.server.add_api_route(route, _page(file), methods=["GET"], response_model=None)
+        if self.assistants is not None:
+            self.assistants.mount(self.server)
         self._explain_errors()
         if space and space.sign_in:
             from .visitors import attach_sign_in
@@ -138,6 +142,7 @@ class App:
         self.server.launch(
             server_name=self.settings.host, server_port=self.settings.port, prevent_thread_lock=True, quiet=True,
             share=False, inbrowser=False, ssr_mode=False, enable_monitoring=False, footer_links=[], _frontend=False,
+            app_kwargs={"lifespan": self.assistants.lifespan} if self.assistants else None,
         )  # fmt: skip
         if self.keeper is not None:
             self.keeper.start(self.learner.forget)
@@ -147,6 +152,8 @@ class App:
     def __exit__(self, *error: Any) -> None:
         if self.server.blocks is not None:
             self.server.blocks.close(verbose=False)
+        if self.assistants is not None:
+            self.assistants.close()
         self.learner.close()
         if self.keeper is not None:
             self.keeper.close()
@@ -166,6 +173,16 @@ def serve(settings: AppSettings) -> None:
                 time.sleep(3600)
     except KeyboardInterrupt:
         print("Stopped. Every answer that was shown as saved is in the file.", file=sys.stderr)
+
+
+def _assistants(store: Store, learner: Learner) -> "Assistants | None":
+    """The tools for assistants; `None` where their package is missing, which the app does without."""
+    try:
+        from .assistants import Assistants
+
+        return Assistants(store, learner)
+    except ImportError:
+        return None
 
 
 def _interrupt(*_: Any) -> None:

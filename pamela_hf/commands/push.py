@@ -27,7 +27,7 @@ The access token is that of `hf auth login` or HF_TOKEN.
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("kind", choices=["model", "ratings", "head", "pipeline", "space"], help="what the folder holds")
-    folder_help = "what train, prepare-ratings, fit-user or save_pretrained wrote; of a Space: pictures, or a dataset's id"
+    folder_help = "what train, prepare-ratings, fit-user or save_pretrained wrote; of a Space: pictures, or a dataset"
     add("folder", metavar="DIR", type=Path, help=folder_help)
     add("repo", metavar="REPO", help="owner/name on the Hub; made if it does not exist")
     add("--public", action="store_true", help="everybody may see it (default: private)")

@@ -24,9 +24,9 @@ CITATION = f"""\
   year    = {{2026}},
 }}
 ```"""
-MODEL_TEMPLATES = ("model_card/template.md", "model_card/head.md", "model_card/pipeline.md")
-DATASET_TEMPLATE = "dataset_card/template.md"
 SPACE_TEMPLATE = "model_card/space.md"
+MODEL_TEMPLATES = ("model_card/template.md", "model_card/head.md", "model_card/pipeline.md", SPACE_TEMPLATE)
+DATASET_TEMPLATE = "dataset_card/template.md"
 
 
 def card_template(name: str) -> str:

@@ -30,7 +30,7 @@ REQUIRED = (
     "torch", "transformers", "huggingface_hub", "datasets", "accelerate", "safetensors", "filelock", "tokenizers",
     "numpy", "pandas", "pyarrow", "scipy", "scikit-learn", "pillow", "jinja2", "pyyaml", "tqdm", "diffusers",
 )  # fmt: skip
-TEMPLATES = (*MODEL_TEMPLATES, DATASET_TEMPLATE, SPACE_TEMPLATE)
+TEMPLATES = (*MODEL_TEMPLATES, DATASET_TEMPLATE)
 PAGES = f"{CODE}/app/pages"
 SPACE_FILES = (
     "README.md", "app.py", "requirements.txt", "images/*.png", "images/*.jpg",

@@ -93,7 +93,7 @@ def test_before_sign_in_only_the_page_answers(space):
     assert about["title"] == "What do you like, <b>Ann</b>?"
     for method, path in [
         ("GET", "/api/next?person=a"), ("GET", "/api/people"), ("GET", "/api/export?person=a"), ("GET", "/api/prompts"),
-        ("DELETE", "/api/person?person=a"), ("POST", "/api/ratings"), ("GET", "/images/0"), ("POST", "/mcp"),
+        ("DELETE", "/api/person?person=a"), ("POST", "/api/ratings"), ("GET", "/images/0"),
         ("POST", "/api/uploads?batch=12345678"), ("GET", "/api/study/export"),
     ]:  # fmt: skip
         status, _, answer = space.ask(method, path, {} if method == "POST" else None)
