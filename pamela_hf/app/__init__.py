@@ -3,9 +3,9 @@
 store: answers in SQLite.  pictures: the folder's images, by id, at screen size.  base: the model and the features.
 answers, order, learner: heads fitted beside the requests, and which picture comes next.  taste: what is said of a
 person.  ranking: scores that move with a slider, dropped pictures.  prompting: prompt runs.  study: blind comparisons.
-exchange: CSV and other shapes.  heads: people of a store by name.  assistants: tools over MCP.  visitors: who is
-signed in.  space: settings on a Hub Space.  keeping: answers kept elsewhere, too.  security: who may ask for what.  routes/: the JSON endpoints.  server:
-all of it as one `gradio.Server`.  pages/: HTML, CSS, JS.
+exchange: CSV and other shapes.  heads: people of a store by name.  assistants: tools over MCP.  security: who may ask
+for what.  visitors: who is signed in.  space: settings on a Hub Space.  keeping: answers kept elsewhere, too.  routes/:
+the JSON endpoints.  server: all of it as one `gradio.Server`.  pages/: HTML, CSS, JS.
 
 May import: everything below; nobody but commands imports it.
 """
