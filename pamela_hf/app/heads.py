@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..embeddings import Embeddings, check_encoder, load_embeddings
-from ..encoder import FrozenEncoder
 from ..files.escaping import printable
 from ..heads.head import UserHead
+from ..model.configuration_pamela import LOCAL_ENCODER
 from ..scoring import PamelaScorer
 from .answers import Answers
 from .base import default_store, features_file
@@ -107,17 +107,25 @@ def store_features(path: Path) -> Embeddings:
 
 
 def blank_scorer(place: str | os.PathLike, device: str | None = None) -> PamelaScorer:
-    """The base that the app uses without a model, of the same features, with the encoder that made them.
+    """The base that the app uses without a model, of the same features; their encoder is loaded when it is needed.
 
     Args:
         place: as in [`StoreHeads.open`].
-        device: where the encoder runs; default: as in [`FrozenEncoder`].
+        device: where it runs; default: the CPU.
 
     Raises:
-        FileNotFoundError: no store, or no features. OSError: their encoder cannot be loaded.
+        FileNotFoundError: no store, or no features. ValueError: their encoder was a folder, which nobody can find now.
     """
-    embeddings = store_features(store_file(place))
-    return PamelaScorer.blank(embeddings, encoder=FrozenEncoder(embeddings.backbone, embeddings.revision, device))
+    path = store_file(place)
+    embeddings = store_features(path)
+    if embeddings.backbone in (None, LOCAL_ENCODER):
+        raise ValueError(
+            f"{features_file(path)} is an encoder's of a folder. Name the app's model: --model DIR."
+        )
+    scorer = PamelaScorer.blank(embeddings)
+    if device is not None:
+        scorer.model.to(device)
+    return scorer
 
 
 def store_head(place: str | os.PathLike, name: str, scorer: PamelaScorer) -> UserHead:

@@ -3,14 +3,18 @@
 import base64
 import csv
 import json
+from dataclasses import replace
 
+import numpy as np
 import pytest
+import torch
 from app_client import AppProcess, paint_pictures
 
 from pamela_hf.app.base import features_file
-from pamela_hf.app.heads import StoreHeads, store_file, store_head
+from pamela_hf.app.heads import StoreHeads, blank_scorer, store_file, store_head
 from pamela_hf.app.store import Answer, Store
 from pamela_hf.cli import main
+from pamela_hf.embeddings import load_embeddings
 from pamela_hf.heads.head import UserHead
 from pamela_hf.scoring import PamelaScorer
 
@@ -28,7 +32,7 @@ def rated(pictures, reward_folder, tmp_path_factory):
     store = tmp_path_factory.mktemp("store") / "taste.db"
     with AppProcess("--images", pictures, "--model", reward_folder, "--store", store) as app:
         app.wait_ready()
-        for person, likes_first in ((PERSON, True), ("bob", False)):
+        for person, likes_first in ((PERSON, True), ("bea", False)):
             found = app.get("/api/next", person=person, n=12)["images"]
             for number, image in enumerate(sorted(found, key=lambda image: image["id"])):
                 score = 5 if (number < 6) == likes_first else 1
@@ -49,7 +53,7 @@ def read(file) -> dict[str, float]:
 
 def test_a_person_of_the_app_is_scored_for_by_name(rated, pictures, reward_folder, scorer, tmp_path, capsys):
     common = ["score", "--model", reward_folder, "--images", str(pictures)]
-    for name in (PERSON, "bob"):
+    for name in (PERSON, "bea"):
         main([*common, "--store", str(rated), "--user", name, "--output", str(tmp_path / "named.csv")])
         head = store_head(rated, name, scorer)
         head.save(tmp_path / "head")
@@ -59,7 +63,7 @@ def test_a_person_of_the_app_is_scored_for_by_name(rated, pictures, reward_folde
     assert read(tmp_path / "named.csv") != pytest.approx(read(tmp_path / "everyone.csv"), abs=1e-2)
     capsys.readouterr()
     for arguments, words in [
-        (["--user", "nobody"], f"'nobody' has rated nothing in {rated}; there are the answers of: {PERSON}, bob"),
+        (["--user", "nobody"], f"'nobody' has rated nothing in {rated}; there are the answers of: {PERSON}, bea"),
         (["--user", "only skips"], "has rated nothing"), ([], "say which one: --user NAME"),
     ]:  # fmt: skip
         with pytest.raises(SystemExit) as end:
@@ -67,35 +71,44 @@ def test_a_person_of_the_app_is_scored_for_by_name(rated, pictures, reward_folde
         assert words in str(end.value)
 
 
-def test_without_a_model_the_apps_blank_base_scores(rated, pictures, tmp_path):
-    output = tmp_path / "scores.csv"
-    main(["score", "--images", str(pictures), "--store", str(rated), "--user", PERSON, "--output", str(output)])
-    found = read(output)
-    with Store(rated) as store:
-        given = {answer.image_id: answer.score for answer in store.answers(PERSON)}
-    liked = [found[id] for id, score in given.items() if score == 5]
-    assert sum(liked) / len(liked) > sum(found[id] for id in given if given[id] == 1) / (len(given) - len(liked))
+def test_without_a_model_the_base_is_the_apps_blank_one(rated, pictures, tmp_path):
     with pytest.raises(SystemExit, match="--model"):
-        main(["score", "--images", str(pictures), "--output", str(output)])
+        main(["score", "--images", str(pictures), "--output", str(tmp_path / "x.csv")])
+    with pytest.raises(ValueError, match="of a folder"):
+        blank_scorer(rated)
+    place = tmp_path / "hub.db"
+    place.write_bytes(rated.read_bytes())
+    replace(load_embeddings(features_file(rated)), backbone="some/encoder").save(features_file(place))
+    scorer = blank_scorer(place)
+    head = store_head(place, PERSON, scorer)
+    heads = StoreHeads.open(place, scorer)
+    given = {answer.image_id: answer.score for answer in heads.store.answers(PERSON)}
+    heads.store.close()
+    rows = [heads.embeddings.image_ids.index(image) for image in given]
+    features = torch.from_numpy(heads.embeddings.image_embeds[rows])
+    assert scorer.config.blank and scorer.config.backbone == "some/encoder"
+    found = scorer.score(image_embeds=features, user=head).scores
+    liked = np.array(list(given.values())) == 5
+    assert found[liked].mean() > found[~liked].mean()
 
 
 def test_prompts_are_written_for_a_person_of_the_app(rated, reward_folder, tmp_path, capsys):
     main([
         "optimize-prompt", "--pipeline", "procedural", "--reward", reward_folder, "--store", str(rated),
-        "--user", "bob", "--prompt", "a cottage", "--output", str(tmp_path / "run"), "num_iterations=1",
+        "--user", "bea", "--prompt", "a cottage", "--output", str(tmp_path / "run"), "num_iterations=1",
         "num_candidates=1", "num_seeds=1", "adherence_floor=0", "height=32", "width=32",
     ])  # fmt: skip
-    assert "bob: predicted rating" in capsys.readouterr().out
+    assert "bea: predicted rating" in capsys.readouterr().out
     assert (tmp_path / "run" / "trace.jsonl").is_file()
 
 
 def test_ratings_of_the_app_are_stars_of_the_library(pictures, rated, reward_folder, tmp_path, capsys):
-    common = ["taste", str(pictures), "--name", "bob", "--model", reward_folder, "--quiet"]
+    common = ["taste", str(pictures), "--name", "bea", "--model", reward_folder, "--quiet"]
     with pytest.raises(SystemExit, match="has stars"):
         main([*common, "--output", str(tmp_path / "without")])
     main([*common, "--output", str(tmp_path / "with"), "--store", str(rated)])
     with Store(rated) as store:
-        given = {answer.image_id: answer.score for answer in store.answers("bob")}
+        given = {answer.image_id: answer.score for answer in store.answers("bea")}
     with open(tmp_path / "with" / "ranking.csv", newline="") as lines:
         stars = {row["image"]: row["stars"] for row in csv.DictReader(lines) if row["stars"]}
     assert {image: float(value) for image, value in stars.items()} == given
@@ -118,15 +131,15 @@ def test_heads_follow_the_answers(rated, scorer, tmp_path):
     place.write_bytes(rated.read_bytes())
     features_file(place).write_bytes(features_file(rated).read_bytes())
     heads = StoreHeads.open(place, scorer)
-    assert sorted(heads) == sorted([PERSON, "bob"]) and len(heads) == 2 and "only skips" not in heads
-    before = heads["bob"]
-    assert heads["bob"] is before, "nothing new, nothing fitted"
+    assert sorted(heads) == sorted([PERSON, "bea"]) and len(heads) == 2 and "only skips" not in heads
+    before = heads["bea"]
+    assert heads["bea"] is before, "nothing new, nothing fitted"
     image = heads.embeddings.image_ids[0]
-    heads.store.add("bob", Answer("new", "rating", image, score=5.0))
-    assert heads["bob"] is not before and heads["bob"].about["ratings"] == before.about["ratings"] + 1
-    heads.store.erase("bob").result()
+    heads.store.add("bea", Answer("new", "rating", image, score=5.0))
+    assert heads["bea"] is not before and heads["bea"].about["ratings"] == before.about["ratings"] + 1
+    heads.store.erase("bea").result()
     with pytest.raises(KeyError):
-        heads["bob"]
+        heads["bea"]
     heads.store.close()
 
 
@@ -153,7 +166,6 @@ def test_assistants_ask_for_people_of_the_app(pictures, reward_folder, scorer, t
         images = [base64.b64encode(file.read_bytes()).decode() for file in files]
         answer = call(app, "score_images", images=images, users=[PERSON, None])[2]
         found = answer["result"]["structuredContent"]["scores"]
-        (tmp_path / "head").mkdir()
         head = store_head(tmp_path / "a.db", PERSON, scorer)
         expected = scorer.score([str(file) for file in files], users=[head, None]).scores
         assert [list(row) for row in found] == [pytest.approx(list(row), abs=1e-3) for row in expected]
@@ -172,7 +184,7 @@ def test_a_head_is_pushed_private_and_deleted_with_its_person(pictures, reward_f
     store = tmp_path / "hub.db"
     with AppProcess("--images", pictures, "--model", reward_folder, "--store", store, **environment) as app:
         app.wait_ready()
-        for person in ("ann of the app", "bob"):
+        for person in ("ann of the app", "bea"):
             for number, image in enumerate(app.get("/api/next", person=person, n=6)["images"]):
                 app.post("/api/ratings", person=person, id=str(number), image_id=image["id"], score=1 + number % 5)
             for repo in ("one", "two"):
@@ -181,11 +193,11 @@ def test_a_head_is_pushed_private_and_deleted_with_its_person(pictures, reward_f
         assert hub_server.repos["model", "me/ann-one"].private
         names = set(hub_server.files("me/ann-one"))
         assert names == {"README.md", "adapter_config.json", "adapter_model.safetensors", "head.json"}
-        assert app.get("/api/head/push", person="bob") == {"repos": ["me/bob-one", "me/bob-two"]}
+        assert app.get("/api/head/push", person="bea") == {"repos": ["me/bea-one", "me/bea-two"]}
         # only what was pushed from here, and only one's own
-        assert app.ask("DELETE", "/api/head/push", person="bob", repo="me/ann-one")[0] == 404
-        assert app.ask("DELETE", "/api/head/push", person="bob", repo="me/bob-one")[2] == {"deleted": "me/bob-one"}
-        assert ("model", "me/bob-one") not in hub_server.repos
+        assert app.ask("DELETE", "/api/head/push", person="bea", repo="me/ann-one")[0] == 404
+        assert app.ask("DELETE", "/api/head/push", person="bea", repo="me/bea-one")[2] == {"deleted": "me/bea-one"}
+        assert ("model", "me/bea-one") not in hub_server.repos
         # somebody put another file there: not deleted, and said
         (tmp_path / "more").mkdir()
         (tmp_path / "more" / "other.txt").write_text("x")
@@ -195,11 +207,11 @@ def test_a_head_is_pushed_private_and_deleted_with_its_person(pictures, reward_f
         assert erased["kept_heads"] == ["me/ann-two"] and "me/ann-two" in erased["kept"]
         assert ("model", "me/ann-one") not in hub_server.repos and ("model", "me/ann-two") in hub_server.repos
         # unasked, the head stays, and that is said
-        erased = app.ask("DELETE", "/api/person", person="bob")[2]
-        assert erased["kept_heads"] == ["me/bob-two"] and "me/bob-two" in erased["kept"]
-        assert ("model", "me/bob-two") in hub_server.repos
+        erased = app.ask("DELETE", "/api/person", person="bea")[2]
+        assert erased["kept_heads"] == ["me/bea-two"] and "me/bea-two" in erased["kept"]
+        assert ("model", "me/bea-two") in hub_server.repos
     with Store(store) as left:
-        assert left.people() == [] and b"me/bob" not in store.read_bytes()
+        assert left.people() == [] and b"me/bea" not in store.read_bytes()
 
 
 def test_heads_of_a_store_are_plain_heads(rated, scorer, tmp_path):
