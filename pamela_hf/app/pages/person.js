@@ -20,7 +20,7 @@ export function showSignIn(main, about) {
     h("h1", { tabindex: -1 }, about.title ?? "What do you like?"),
     h("p", {}, `Rate pictures for three minutes and see what was learned of your taste, how sure that is, and what you would like most among ${about.pictures.toLocaleString("en")} pictures.`),
     h("p", { class: "muted" }, "You sign in so that your answers are yours: nobody else who comes here sees or changes them. The app learns your account’s name and picture, and nothing else of it."),
-    h("p", { class: "muted small" }, about.kept),
+    about.kept && h("p", { class: "muted small" }, about.kept),
     h("div", { class: "row" }, h("a", { class: "button primary", href: about.sign_in, target: self === top ? null : "_blank" }, "Sign in with Hugging Face")))));
 }
 

@@ -52,7 +52,7 @@ class Context:
             what = f"the private dataset {self.keeper.place}" if self.keeper.remote else "its storage"
             return f"Answers reach {what} within {self.keeper.every:g} seconds; until then they are on this server."
         if self.settings.space is not None:
-            return "Answers are on this Space’s disk." if self.settings.space.keeps else "Nothing is kept."
+            return "Answers are kept on this Space’s disk." if self.settings.space.keeps else ""  # the notice says it
         return "Everything stays on this machine." if self.local else "Everything stays on the app’s machine."
 
     def notice(self) -> str | None:
