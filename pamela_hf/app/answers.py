@@ -7,6 +7,7 @@ from typing import Any
 from ..embeddings import Embeddings
 from ..heads.head import UserHead
 from ..scoring import PamelaScorer
+from .base import Base
 from .store import Answer
 
 
@@ -36,7 +37,12 @@ class Answers:
     def __len__(self) -> int:
         return len(self.ratings) + len(self.choices) + len(self.likes)
 
-    def fit(self, scorer: PamelaScorer, embeddings: Embeddings, name: str) -> UserHead:
+    def fit(self, base: Base, name: str) -> UserHead:
+        """The head of a person who gave these answers, on the app's base."""
+        return self.fit_on(base.scorer, base.embeddings, name)
+
+    def fit_on(self, scorer: PamelaScorer, embeddings: Embeddings, name: str) -> UserHead:
+        """The head of a person who gave these answers, on any base with the features of the pictures."""
         return UserHead.fit(
             scorer, self.ratings, name=name, likes=self.likes, choices=self.choices, embeddings=embeddings
         )

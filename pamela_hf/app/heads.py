@@ -78,7 +78,7 @@ class StoreHeads(Mapping):
         answers = Answers.of(self.store.answers(name), self._known)
         if not len(answers):
             raise ValueError(f"{name!r} has answered about no picture whose features are known. Rate some in the app.")
-        return answers.fit(self.scorer, self.embeddings, head_name(name, self.scorer))
+        return answers.fit_on(self.scorer, self.embeddings, head_name(name, self.scorer))
 
 
 def store_file(place: str | os.PathLike) -> Path:
@@ -119,9 +119,7 @@ def blank_scorer(place: str | os.PathLike, device: str | None = None) -> PamelaS
     path = store_file(place)
     embeddings = store_features(path)
     if embeddings.backbone in (None, LOCAL_ENCODER):
-        raise ValueError(
-            f"{features_file(path)} is an encoder's of a folder. Name the app's model: --model DIR."
-        )
+        raise ValueError(f"{features_file(path)} is an encoder's of a folder. Name the app's model: --model DIR.")
     scorer = PamelaScorer.blank(embeddings)
     if device is not None:
         scorer.model.to(device)

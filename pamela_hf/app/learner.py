@@ -230,7 +230,7 @@ class Learner:
         answers = Answers.of(self.store.answers(person.name), base.positions)
         if not len(answers):
             return Learned(count)
-        head = answers.fit(base.scorer, base.embeddings, head_name(person.name, base.scorer))
+        head = answers.fit(base, head_name(person.name, base.scorer))
         scores, std = base.scores(base.embeddings.image_embeds[self._scored], [head, None])
         fresh = [row for row in self._scored if ids[row] not in person.seen]
         order, enough, message = [], not fresh, "You have answered every picture there is."
