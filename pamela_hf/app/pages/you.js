@@ -14,6 +14,7 @@ export async function show(main, app) {
   async function listPushed() {
     pushed = (await get("/api/head/push", { person: app.person })).repos;
     onHub.replaceChildren(...pushed.map((repo) => h("li", { class: "row" }, h("span", {}, "On the Hub: ", h("b", {}, repo)), h("button", { class: "quiet", onclick: async () => {
+      if (!confirm(`Delete ${repo} from the Hub, with its history?`)) return;
       try { await request("DELETE", "/api/head/push", { query: { person: app.person, repo } }); app.say(`${repo} is deleted, with its history. Copies that others have downloaded stay with them.`); } catch (error) { app.say(error.message, true); }
       await listPushed();
     } }, "Delete from the Hub"))));
