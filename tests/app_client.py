@@ -37,14 +37,40 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-class AppProcess:
-    """`scripts/app.py` as a process of its own, from its first line to its end."""
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A redirect is an answer like any other."""
 
-    def __init__(self, *arguments: object, port: int | None = None, **environment: str):
-        self.port = port or free_port()
-        command = [sys.executable, str(ROOT / "scripts" / "app.py"), *map(str, arguments), "--port", str(self.port)]
+    def redirect_request(self, *args: object) -> None:
+        return None
+
+
+_OPENER = urllib.request.build_opener(_NoRedirect)
+
+
+class AppProcess:
+    """`scripts/app.py` as a process of its own, from its first line to its end.
+
+    `headers` are sent with every request. `space`: the written folder of a Space, whose `app.py` is started instead.
+    """
+
+    def __init__(
+        self,
+        *arguments: object,
+        port: int | None = None,
+        headers: dict | None = None,
+        space: Path | None = None,
+        **environment: str,
+    ):
+        self.port, self.headers = port or free_port(), headers or {}
+        script = [str(ROOT / "scripts" / "app.py"), *map(str, arguments), "--port", str(self.port)]
+        command = [sys.executable, *(["app.py"] if space else script)]
         env = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", **environment}
-        self.process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        if space:
+            env["GRADIO_SERVER_PORT"] = str(self.port)
+            env.pop("PYTHONPATH")  # the Space's own copy of the package
+        self.process = subprocess.Popen(
+            command, env=env, cwd=space, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
         self.log: list[str] = []
         for line in self.process.stdout:
             self.log.append(line)
@@ -76,9 +102,9 @@ class AppProcess:
         data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
         url = f"http://127.0.0.1:{self.port}{path}" + (f"?{urlencode(query)}" if query else "")
         kind = {"content-type": "application/json"} if data is not None else {}
-        request = urllib.request.Request(url, data=data, method=method, headers={**kind, **(headers or {})})
+        request = urllib.request.Request(url, data=data, method=method, headers=kind | self.headers | (headers or {}))
         try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
+            with _OPENER.open(request, timeout=60) as answer:
                 status, heads, content = answer.status, dict(answer.headers), answer.read()
         except urllib.error.HTTPError as error:
             status, heads, content = error.code, dict(error.headers), error.read()

@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..embeddings import Embeddings
 from ..heads.head import UserHead
+from ..scoring import PamelaScorer
 from .base import Base
 from .store import Answer
 
@@ -36,6 +38,11 @@ class Answers:
         return len(self.ratings) + len(self.choices) + len(self.likes)
 
     def fit(self, base: Base, name: str) -> UserHead:
+        """The head of a person who gave these answers, on the app's base."""
+        return self.fit_on(base.scorer, base.embeddings, name)
+
+    def fit_on(self, scorer: PamelaScorer, embeddings: Embeddings, name: str) -> UserHead:
+        """The head of a person who gave these answers, on any base with the features of the pictures."""
         return UserHead.fit(
-            base.scorer, self.ratings, name=name, likes=self.likes, choices=self.choices, embeddings=base.embeddings
+            scorer, self.ratings, name=name, likes=self.likes, choices=self.choices, embeddings=embeddings
         )

@@ -131,6 +131,11 @@ def some(embeddings: Embeddings) -> Embeddings:
     return embeddings.subset([embeddings.image_ids[row] for row in rows])
 
 
+def features_file(store: Path) -> Path:
+    """Where the features of a store's pictures are kept."""
+    return store.with_suffix(".embeddings.safetensors")
+
+
 def default_store(images: str | os.PathLike) -> Path:
     """Where a folder's answers are kept unless --store says otherwise: found again wherever the app is started from,
     and nothing is written into the folder itself."""

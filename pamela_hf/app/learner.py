@@ -25,6 +25,7 @@ from ..heads.folder import HeadError, check_name
 from ..heads.head import UserHead
 from ..heads.pool import QuestionPool
 from ..photos.write_back import Prediction
+from ..scoring import PamelaScorer
 from .answers import Answers
 from .base import Base, BaseSource
 from .kinds import Kind, kinds_of
@@ -312,7 +313,7 @@ class Learner:
         answers = Answers.of(self.store.answers(person.name), base.positions)
         if not len(answers):
             return Learned(count)
-        head = answers.fit(base, head_name(person.name, base))
+        head = answers.fit(base.scorer, base.embeddings, head_name(person.name, base.scorer))
         scores, std = base.scores(base.embeddings.image_embeds[self._scored], [head, None])
         fresh = np.array([i for i, row in enumerate(self._scored) if ids[row] not in person.seen], int)
         favourites = [ids[self._scored[i]] for i in fresh[np.argsort(-scores[fresh, 0])][: 2 * TEACHING]]
@@ -332,10 +333,10 @@ def step_back() -> None:
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
 
 
-def head_name(person: str, base: Base) -> str:
+def head_name(person: str, scorer: PamelaScorer) -> str:
     """A name for a person's head: their own where a head may bear it."""
     try:
-        name = check_name(person)
+        name = check_name(person.rpartition("/")[2])  # of a visitor's person what they call it
     except HeadError:  # such as an emoji
         return "me"
-    return f"{name[:60]}-app" if name in base.scorer.config.users else name
+    return f"{name[:60]}-app" if name in scorer.config.users else name

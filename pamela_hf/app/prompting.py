@@ -21,13 +21,15 @@ logger = logging.getLogger(__name__)
 
 RUN_ID = re.compile(r"[0-9a-f]{16}")
 MAX_PROMPT, MAX_RUNS = 600, 200
+MAX_OWN_RUNS = 12  # of one visitor where there is sign-in
 OPTIONS = {"num_iterations": 3, "num_candidates": 6, "num_seeds": 2}
 CARD = "app.json"  # whose run it is, beside the run's own folder
 
 
 @dataclass
 class PromptRun:
-    """A run: `state` is waiting, running, stopped, done or failed; `rows` are the lines of its trace so far."""
+    """A run: `state` is waiting, running, stopped, done or failed; `rows` are the lines of its trace so far; `owner`
+    is the visitor who started it, "" where there is no sign-in."""
 
     id: str
     person: str | None
@@ -37,6 +39,7 @@ class PromptRun:
     problem: str | None = None
     rows: list[dict[str, Any]] = field(default_factory=list)
     result: dict[str, Any] | None = None
+    owner: str = ""
 
     def plain(self, full: bool = False) -> dict[str, Any]:
         about = {"id": self.id, "person": self.person, "prompt": self.prompt, "state": self.state}
@@ -69,6 +72,7 @@ class PromptRuns:
         try:
             about = json.loads(card.read_text(encoding="utf-8"))
             run = PromptRun(card.parent.name, about["person"], about["prompt"], card.parent / "run", "stopped")
+            run.owner = str(about.get("owner", ""))
             trace = run.folder / "trace.jsonl"
             if trace.exists():
                 run.rows = [json.loads(line) for line in trace.read_text(encoding="utf-8").splitlines()]
@@ -79,8 +83,8 @@ class PromptRuns:
             return
         self.runs[run.id] = run
 
-    def start(self, base: Base, person: str | None, prompt: str, head: UserHead | None) -> PromptRun:
-        """Starts a run for a person's head, or everyone's taste.
+    def start(self, base: Base, person: str | None, prompt: str, head: UserHead | None, owner: str = "") -> PromptRun:
+        """Starts a run for a person's head, or everyone's taste; `owner`: the visitor who asks.
 
         Raises:
             ValueError: no prompt, too long a one, or too many runs.
@@ -88,15 +92,19 @@ class PromptRuns:
         prompt = prompt.strip()
         if not prompt or len(prompt) > MAX_PROMPT:
             raise ValueError(f"prompt has {len(prompt)} characters; give 1 to {MAX_PROMPT}.")
+        own = sum(run.owner == owner for run in list(self.runs.values()))
+        most = MAX_OWN_RUNS if owner else MAX_RUNS
+        if own >= most:
+            raise ValueError(f"There are {own} runs already; delete one first.")
         if len(self.runs) >= MAX_RUNS:
-            raise ValueError(f"There are {MAX_RUNS} runs already; delete one first.")
+            raise ValueError(f"Visitors have made {MAX_RUNS} runs, which is all that fits. Try again later.")
         id = secrets.token_hex(8)
         place = self.folder / id
         place.mkdir(parents=True)
         if head is not None:
             head.save(place / "head")  # a resumed run goes on for the taste it began with
-        write_json(place / CARD, {"person": person, "prompt": prompt})
-        run = self.runs[id] = PromptRun(id, person, prompt, place / "run")
+        write_json(place / CARD, {"person": person, "prompt": prompt, "owner": owner})
+        run = self.runs[id] = PromptRun(id, person, prompt, place / "run", owner=owner)
         self._go(base, run)
         return run
 

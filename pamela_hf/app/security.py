@@ -19,10 +19,12 @@ CONTENT_SECURITY_POLICY = (
 )
 MAX_JSON = 1 << 20  # bytes of a request's body …
 MAX_UPLOAD = 64 << 20  # … where it is a picture or a table
+LARGE = ("/api/uploads", "/api/import", "/mcp")
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+STARTED = "/gradio_api/startup-events"  # Gradio asks itself, once at the start; tells nothing
 GRADIO = (
     "/config",
-    "/gradio_api/startup-events",
+    STARTED,
     "/gradio_api/info",
     "/gradio_api/call/",
     "/gradio_api/queue/",
@@ -59,6 +61,11 @@ class Access:
         if is_loopback(host):
             return cls(tuple(paths))
         return cls(tuple(paths), (*LOOPBACK, host.lower()), secrets.token_urlsafe(18), any_address=True)
+
+    @classmethod
+    def for_space(cls, hosts: Iterable[str], paths: Iterable[str]) -> "Access":
+        """A Space's own names and no other; the Hub shows it in a frame."""
+        return cls(tuple(paths), tuple(hosts), ancestors="'self' https://huggingface.co https://*.hf.space")
 
     def knows_host(self, host: str) -> bool:
         name = _without_port(host)
@@ -120,7 +127,7 @@ class Guard:
         if (cookie := self._new_cookie(scope)) is not None:
             await self._answer(send, 303, "", [(b"location", _without_token(scope).encode()), (b"set-cookie", cookie)])
             return
-        limit = MAX_UPLOAD if scope["path"].startswith(("/api/uploads", "/api/import")) else MAX_JSON
+        limit = MAX_UPLOAD if scope["path"].startswith(LARGE) else MAX_JSON
         length = headers.get("content-length", "0")
         if not length.isdecimal() or int(length) > limit:
             await self._answer(send, 413, f"At most {limit >> 20} MiB at a time.")
@@ -132,7 +139,8 @@ class Guard:
 
     def _refusal(self, scope: Scope, headers: dict[str, str]) -> tuple[int, str] | None:
         access, host = self.access, headers.get("host", "")
-        if not access.knows_host(host):
+        starting = scope["path"] == STARTED and _without_port(host) in LOOPBACK
+        if not (starting or access.knows_host(host)):
             return 403, "This server is not known by that name."
         origin = headers.get("origin")
         if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
@@ -142,9 +150,7 @@ class Guard:
             return 403, "Requests from other sites are refused."
         if not access.has_path(scope["path"]):
             return 404, "There is nothing here."
-        if access.token is not None and not self._has_token(scope, headers):
-            if scope["path"] == "/gradio_api/startup-events":  # Gradio's own, at the start; tells nothing
-                return None
+        if access.token is not None and not starting and not self._has_token(scope, headers):
             return 401, "Open the address with the token that was printed when the app started."
         return None
 

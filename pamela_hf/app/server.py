@@ -1,20 +1,27 @@
 """The app as one server: pages, JSON endpoints and pictures on a `gradio.Server`, which is a FastAPI application with
 Gradio's queue, API clients, MCP and Space hosting (https://www.gradio.app/guides/server-mode)."""
 
+import contextlib
 import os
+import signal
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .base import BaseSource, default_store
+from .base import BaseSource, default_store, features_file
+from .keeping import Keeper
 from .learner import Learner
 from .pictures import PictureFolder
 from .prompting import PromptRuns
-from .security import Access, Guard, is_loopback
+from .security import Access, Guard
 from .store import Store
+
+if TYPE_CHECKING:
+    from .assistants import Assistants
+    from .space import Space
 
 SWITCH_SECONDS = 0.001
 PAGES = Path(__file__).parent / "pages"
@@ -40,6 +47,10 @@ class AppSettings:
         host: address it listens on, default "127.0.0.1"; on another host than this machine a token is asked for.
         port: port it listens on, default 7860.
         pipeline: Hub id or folder of a text-to-image pipeline, or "procedural" (default).
+        title: what the page is called; `None` (default): pamela.
+        ratings: where answers are kept beside the store, a folder or `owner/name` of a private dataset on the Hub;
+            `None` (default): nowhere else.
+        space: the Space it runs on; `None` (default): none.
     """
 
     images: str
@@ -49,6 +60,9 @@ class AppSettings:
     host: str = "127.0.0.1"
     port: int = 7860
     pipeline: str = "procedural"
+    title: str | None = None
+    ratings: str | None = None
+    space: "Space | None" = None
 
 
 class App:
@@ -77,18 +91,30 @@ class App:
         path = Path(settings.store) if settings.store else default_store(settings.images)
         self.folder = walked.result()
         self.store = Store(path)
-        source = BaseSource(settings.model, settings.encoder, path.with_suffix(".embeddings.safetensors"))
+        source = BaseSource(settings.model, settings.encoder, features_file(path))
         self.learner = Learner(self.folder, source, self.store)
         runs = PromptRuns(path.with_suffix(".prompts"), settings.pipeline)
         pages = {("/" if file.stem == "index" else f"/pages/{file.name}"): file for file in sorted(PAGES.iterdir())}
-        own = (*pages, "/api/", "/images/")
-        self.access = on_space(own) or Access.for_host(settings.host, own)
-        context = Context(self.store, self.learner, runs, is_loopback(settings.host), notice())
+        self.assistants = None if settings.space else _assistants(self.store, self.learner)
+        own = (*pages, "/api/", "/images/", *(["/mcp"] if self.assistants else []))
+        space = settings.space
+        if space:
+            self.access = Access.for_space(space.hosts, (*own, *space.paths))
+        else:
+            self.access = Access.for_host(settings.host, own)
+        self.keeper = Keeper(self.store, settings.ratings) if settings.ratings else None
+        context = Context(self.store, self.learner, runs, settings, self.keeper)
         self.server = Server(title="pamela", docs_url=None, redoc_url=None, openapi_url=None)
         self.server.include_router(build_router(context))
         for route, file in pages.items():
             self.server.add_api_route(route, _page(file), methods=["GET"], response_model=None)
+        if self.assistants is not None:
+            self.assistants.mount(self.server)
         self._explain_errors()
+        if space and space.sign_in:
+            from .visitors import attach_sign_in
+
+            attach_sign_in(self.server)
         self.server.add_middleware(Guard, access=self.access)
 
     def _explain_errors(self) -> None:
@@ -123,20 +149,29 @@ class App:
         self.server.launch(
             server_name=self.settings.host, server_port=self.settings.port, prevent_thread_lock=True, quiet=True,
             share=False, inbrowser=False, ssr_mode=False, enable_monitoring=False, footer_links=[], _frontend=False,
+            app_kwargs={"lifespan": self.assistants.lifespan} if self.assistants else None,
         )  # fmt: skip
+        if self.keeper is not None:
+            self.keeper.start(self.learner.forget)
         self.learner.start()  # pictures can be rated before the model is loaded
         return self
 
     def __exit__(self, *error: Any) -> None:
         if self.server.blocks is not None:
             self.server.blocks.close(verbose=False)
+        if self.assistants is not None:
+            self.assistants.close()
         self.learner.close()
+        if self.keeper is not None:
+            self.keeper.close()
         self.store.close()
 
 
 def serve(settings: AppSettings) -> None:
     """Runs the app until it is interrupted, and says where to open it once it answers."""
     app = App(settings)
+    with contextlib.suppress(ValueError):  # only the main thread may
+        signal.signal(signal.SIGTERM, _interrupt)
     try:
         with app:
             print(f"Open {app.url}", flush=True)
@@ -147,20 +182,19 @@ def serve(settings: AppSettings) -> None:
         print("Stopped. Every answer that was shown as saved is in the file.", file=sys.stderr)
 
 
-def on_space(paths: tuple[str, ...]) -> Access | None:
-    """Access of a Space, whose proxy knows it by `SPACE_HOST` and shows it in a frame; `None` elsewhere."""
-    host = os.environ.get("SPACE_HOST")
-    if not host:
+def _assistants(store: Store, learner: Learner) -> "Assistants | None":
+    """The tools for assistants; `None` where their package is missing, which the app does without."""
+    try:
+        from .assistants import Assistants
+
+        return Assistants(store, learner)
+    except ImportError:
         return None
-    hosts = ("127.0.0.1", "localhost", *host.lower().split(","))
-    return Access(paths, hosts, ancestors="'self' https://huggingface.co https://*.hf.space")
 
 
-def notice() -> str | None:
-    """What visitors of a Space should know: its disk is emptied at every restart unless storage is attached."""
-    if os.environ.get("SPACE_HOST") and not os.access("/data", os.W_OK):
-        return "This Space keeps nothing: answers are gone when it restarts. Export yours before you leave."
-    return None
+def _interrupt(*_: Any) -> None:
+    """As Ctrl-C does: what stops a service asks it by SIGTERM to end in order."""
+    raise KeyboardInterrupt
 
 
 def _page(file: Path) -> Any:

@@ -65,6 +65,14 @@ MIGRATIONS = (
     """
     ALTER TABLE answers ADD COLUMN origin TEXT;   -- where it was brought in from; NULL: given in this app
     """,
+    """
+    CREATE TABLE pushed_heads (
+        person INTEGER NOT NULL REFERENCES people (number) ON DELETE CASCADE,
+        repo TEXT NOT NULL,                  -- owner/name on the Hub
+        at REAL NOT NULL,
+        UNIQUE (person, repo)
+    ) STRICT;
+    """,
 )
 
 
@@ -274,6 +282,18 @@ class Store:
 
         return self._submit(insert)
 
+    def note_pushed(self, person: str, repo: str, there: bool = True) -> "Future[None]":
+        """Notes down that a person's head is in a repository on the Hub, or with `there=False` that it is not."""
+        person = check_person(person)
+
+        def change(connection: sqlite3.Connection) -> None:
+            number = _person_number(connection, person)
+            connection.execute("DELETE FROM pushed_heads WHERE person = ? AND repo = ?", (number, repo))
+            if there:
+                connection.execute("INSERT INTO pushed_heads VALUES (?, ?, ?)", (number, repo, time.time()))
+
+        return self._submit(change)
+
     def erase(self, person: str) -> "Future[int]":
         """Erases a person with all answers, those taken back included; resolves to how many counted, once no byte of
         any of them is in the file."""
@@ -350,6 +370,11 @@ class Store:
             for name, created, repeats, count in self._read(sql)
         ]
 
+    def pushed(self, person: str) -> list[str]:
+        """Repositories on the Hub that a person's head was pushed to from here and not deleted from here."""
+        sql = "SELECT repo FROM pushed_heads WHERE person = (SELECT number FROM people WHERE name = ?) ORDER BY at"
+        return [repo for (repo,) in self._read(sql, (check_person(person),))]
+
     def repeats_allowed(self, person: str) -> bool:
         rows = self._read("SELECT repeats FROM people WHERE name = ?", (check_person(person),))
         return bool(rows and rows[0][0])
@@ -359,6 +384,26 @@ class Store:
         sql = f"""SELECT {_COLUMNS} FROM answers
                   WHERE person = (SELECT number FROM people WHERE name = ?) AND NOT withdrawn ORDER BY number"""
         return [_answer(row) for row in self._read(sql, (check_person(person),))]
+
+    def history(self, person: str) -> list[tuple[Answer, bool]]:
+        """All of a person's answers in the order they were stored, each with whether it was taken back."""
+        sql = f"""SELECT {_COLUMNS}, withdrawn FROM answers
+                  WHERE person = (SELECT number FROM people WHERE name = ?) ORDER BY number"""
+        return [(_answer(row[:-1]), bool(row[-1])) for row in self._read(sql, (check_person(person),))]
+
+    def marks(self) -> dict[str, tuple]:
+        """Person → their row's number, then counts, one of which differs whenever anything of theirs has changed."""
+        sql = """SELECT name, number, repeats,
+                 (SELECT COUNT(*) FROM answers WHERE person = people.number),
+                 (SELECT COUNT(*) FROM answers WHERE person = people.number AND withdrawn),
+                 (SELECT COUNT(*) FROM study_answers WHERE person = people.number) FROM people"""
+        return {name: tuple(mark) for name, *mark in self._read(sql)}
+
+    def study_answers_of(self, person: str) -> list[StudyAnswer]:
+        """A person's judgements, in the order they were stored."""
+        sql = """SELECT id, trial, choice, at FROM study_answers
+                 WHERE person = (SELECT number FROM people WHERE name = ?) ORDER BY number"""
+        return [StudyAnswer(*row) for row in self._read(sql, (check_person(person),))]
 
     def study_answers(self) -> list[tuple[str, StudyAnswer]]:
         """Everybody's judgements with who gave them, in the order they were stored."""

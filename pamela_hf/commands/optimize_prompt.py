@@ -2,8 +2,13 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ._arguments import DEVICE_HELP
+from ._arguments import DEVICE_HELP, STORE_HELP
+
+if TYPE_CHECKING:
+    from ..heads.head import UserHead
+    from ..prompts.pipeline_pamela import PamelaPromptPipeline
 
 HELP = """\
 Rewrite a prompt for one person: variants are written, rendered and scored, and the best is varied further.
@@ -30,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     user_help = "a participant the reward was trained on; several times: compared (default: everyone's taste)"
     person.add_argument("--user", action="append", metavar="NAME", help=user_help)
     person.add_argument("--head", action="append", metavar="HEAD", help="folder of a head: somebody it was fitted for")
+    add("--store", metavar="FILE.db", help=STORE_HELP)
     add("--config", metavar="YAML", help="pipeline, reward, refiner, … and any key=value; see scripts/configs")
     add("--pipeline", metavar="P", help="Hub id or folder of a text-to-image pipeline, or 'procedural' (simulated)")
     add("--reward", metavar="DIR", help="folder or Hub id of a trained reward")
@@ -55,10 +61,23 @@ def run(args: argparse.Namespace) -> None:
         args.config, args.overrides, {key: getattr(args, key) for key in (*SETUP, "seed", "runs")}
     )
     pipe, refiner, judge = load_prompt_pipeline(**setup)
-    users = load_users(args.user, args.head, pipe.reward_model)
+    if args.store:
+        users = _people_of_the_app(args, pipe)
+    else:
+        users = load_users(args.user, args.head, pipe.reward_model)
     done = optimize_prompt(pipe, args.prompt, users, args.output, refiner=refiner, judge=judge, **options)
     for name, runs in zip(done.summary["people"], done.outputs):
         for out in runs:
             before, after = (sum(s) / len(s) for s in (out.baseline_scores, out.scores))
             print(f"{name}: predicted rating {before:.2f} -> {after:.2f}  {out.prompts[0]}")
     print(f"Look at {Path(args.output) / 'report.html'}")
+
+
+def _people_of_the_app(args: argparse.Namespace, pipe: "PamelaPromptPipeline") -> "list[UserHead]":
+    from ..app.heads import store_head
+    from ..scoring import PamelaScorer
+
+    if not args.user:
+        raise ValueError("--store names people of the app; say which: --user NAME.")
+    scorer = PamelaScorer(pipe.reward_model, pipe.processor)
+    return [store_head(args.store, name, scorer) for name in args.user]

@@ -4,7 +4,15 @@ import argparse
 import sys
 from pathlib import Path
 
-from ._arguments import DEVICE_HELP, FOLDER_CACHE_HELP, PROMPTS_HELP, positive
+from ._arguments import (
+    DEVICE_HELP,
+    FOLDER_CACHE_HELP,
+    PROMPTS_HELP,
+    add_person_arguments,
+    person_of,
+    positive,
+    scorer_of,
+)
 
 HELP = """\
 Score a folder of images for one person, best first.
@@ -12,6 +20,7 @@ Score a folder of images for one person, best first.
   pamela score --model runs/demo/model --images photos --output scores.csv --user p0001
   pamela score --model DIR --images photos --output scores.parquet --prompts prompts.csv
   pamela score --model DIR --images photos --output scores.csv --head runs/me
+  pamela score --store FILE.db --user ann --images photos --output scores.csv    # somebody who rates in `pamela app`
   pamela score --model DIR --images photos --output scores.csv --embeddings photos.safetensors   # encoded once
 
 Columns image, score (expected rating), std. --prompts is a CSV with columns image,prompt (image: the file's name), and
@@ -25,12 +34,9 @@ files with the extra photos. An image that cannot be read is a row (image,reason
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--model", required=True, metavar="DIR", help="folder or Hub id of a trained model")
+    add_person_arguments(parser, needs_model=False)
     add("--images", required=True, metavar="FOLDER", help="folder of images, read with all in it, or one image")
     add("--output", required=True, metavar="FILE", type=Path, help="a .csv or .parquet file")
-    person = parser.add_mutually_exclusive_group()
-    person.add_argument("--user", metavar="NAME", help="a participant it was trained on; default: everyone's taste")
-    person.add_argument("--head", metavar="HEAD", help="folder or Hub id of a head: somebody it was fitted for")
     prompt = parser.add_mutually_exclusive_group()
     prompt.add_argument("--prompt", metavar="TEXT", help="what all images were made from")
     prompt.add_argument("--prompts", metavar="CSV", help=PROMPTS_HELP)
@@ -42,23 +48,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     from ..files.escaping import printable
-    from ..scoring import PamelaScorer, score_folder, skipped_path
+    from ..scoring import score_folder, skipped_path
 
     if args.output.suffix not in (".csv", ".parquet"):
         raise ValueError(f"--output {args.output} must end in .csv or .parquet.")
     if not Path(args.images).exists():
         raise FileNotFoundError(f"--images {args.images} does not exist. Give a folder of images, or one image.")
-    scorer, user = PamelaScorer.from_pretrained(args.model, device=args.device), args.user
-    if args.head:
-        from ..heads.head import UserHead
-
-        user = UserHead.from_pretrained(args.head, scorer)
+    scorer = scorer_of(args)
     table = score_folder(
         scorer,
         args.images,
         args.output,
         prompts=args.prompt if args.prompt is not None else args.prompts and Path(args.prompts),
-        user=user,
+        user=person_of(args, scorer),
         scale=args.scale,
         embeddings=args.embeddings,
         batch_size=args.batch_size,

@@ -3,12 +3,13 @@
 import argparse
 from pathlib import Path
 
-from ._arguments import DEVICE_HELP, key_value, positive
+from ._arguments import DEVICE_HELP, add_person_arguments, key_value, person_of, positive, scorer_of
 
 HELP = """\
 Find the images of an index that one person would like best, optionally about a text.
 
   pamela search photos.index --model runs/demo/model --user p0001 -k 100 --output best.csv
+  pamela search photos.index --model DIR --store FILE.db --user ann --output best.csv   # who rates in `pamela app`
   pamela search photos.index --model DIR --head runs/me --query "mountains at dawn" --output best.csv
   pamela search photos.index --model DIR --only group=food --where "year > 2000" --output best.csv
 
@@ -20,11 +21,8 @@ only the hundredth of the images that are nearest to the text count. Make an ind
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("index", metavar="INDEX", help="folder that `pamela index` wrote")
-    add("--model", required=True, metavar="DIR", help="folder or Hub id of a trained model with the index's encoder")
+    add_person_arguments(parser)
     add("--output", required=True, metavar="FILE", type=Path, help="a .csv or .parquet file")
-    person = parser.add_mutually_exclusive_group()
-    person.add_argument("--user", metavar="NAME", help="a participant it was trained on; default: everyone's taste")
-    person.add_argument("--head", metavar="HEAD", help="folder or Hub id of a head: somebody it was fitted for")
     add("--query", metavar="TEXT", help="what the images should show")
     add("-k", type=positive, default=100, help="how many images (100)")
     add("--only", type=key_value, action="append", metavar="FIELD=VALUE", help="images with this value; repeatable")
@@ -43,21 +41,16 @@ def run(args: argparse.Namespace) -> None:
     from ..files.writing import replacing_file
     from ..retrieval.index import ImageIndex, sql_filter
     from ..retrieval.search import PersonalSearch
-    from ..scoring import PamelaScorer
 
     if args.output.suffix not in (".csv", ".parquet"):
         raise ValueError(f"--output {args.output} must end in .csv or .parquet.")
     index = ImageIndex(args.index)
-    scorer, user = PamelaScorer.from_pretrained(args.model, device=args.device), args.user
-    if args.head:
-        from ..heads.head import UserHead
-
-        user = UserHead.from_pretrained(args.head, scorer)
+    scorer = scorer_of(args)
     filters = [sql_filter(dict(args.only))] if args.only else []
     if args.where:
         filters.append(f"({args.where})")
     best = PersonalSearch(index, scorer).best(
-        user, args.k, query=args.query, where=" AND ".join(filters) or None, scale=args.scale
+        person_of(args, scorer), args.k, query=args.query, where=" AND ".join(filters) or None, scale=args.scale
     )
     with replacing_file(args.output) as staged:
         if args.output.suffix == ".parquet":

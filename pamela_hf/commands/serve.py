@@ -11,6 +11,7 @@ Serve the reward over HTTP and MCP: scores of images for people, many requests i
   pamela serve --model runs/demo/model
   pamela serve --model DIR --head runs/me runs/you --port 8000
   pamela serve --model DIR --heads runs/heads --user p0001 --host 0.0.0.0
+  pamela serve --model DIR --store FILE.db                    # people who rate in `pamela app`, as they do
 
   curl -s localhost:8000/v1/score -H 'Content-Type: application/json' \\
     -d '{"images": ["data:image/png;base64,…"], "prompts": ["a cat"], "users": ["p0001", "me", null]}'
@@ -33,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--head", nargs="+", default=[], metavar="HEAD", help="folders or Hub ids of heads to score for, by their names"
     )
     add("--heads", metavar="FOLDER", help="folder that holds heads' folders; they may come and go")
+    add("--store", metavar="FILE.db", help="answers of `pamela app`, whose people are known by name and may rate on")
     user_help = "whom to score for where a request names nobody (default: the one --head, else everyone's taste)"
     add("--user", metavar="NAME", help=user_help)
     add("--host", default="127.0.0.1", help="address to listen at (127.0.0.1: this machine only)")
@@ -60,7 +62,13 @@ def run(args: argparse.Namespace) -> None:
 
     scorer = PamelaScorer.from_pretrained(args.model, device=args.device)
     named = {head.name: head for head in (UserHead.from_pretrained(place, scorer) for place in args.head)}
-    heads = ChainMap(named, HeadFolder(args.heads, scorer)) if args.heads else named
+    heads = ChainMap(named)
+    if args.heads:
+        heads.maps.append(HeadFolder(args.heads, scorer))
+    if args.store:
+        from ..app.heads import StoreHeads
+
+        heads.maps.append(StoreHeads.open(args.store, scorer))
     options = RewardOptions(
         scale=args.scale,
         personal_only=args.personal_only,

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import DatasetCard, DatasetCardData, ModelCard, ModelCardData
+from huggingface_hub import DatasetCard, DatasetCardData, ModelCard, ModelCardData, SpaceCard, SpaceCardData
 
 PAPER_URL = "https://arxiv.org/abs/2604.07427"  # the Hub links a repository to the paper whose address its card names
 PAPER_TITLE = "Personalizing Text-to-Image Generation to Individual Taste"
@@ -24,7 +24,8 @@ CITATION = f"""\
   year    = {{2026}},
 }}
 ```"""
-MODEL_TEMPLATES = ("model_card/template.md", "model_card/head.md", "model_card/pipeline.md")
+SPACE_TEMPLATE = "model_card/space.md"
+MODEL_TEMPLATES = ("model_card/template.md", "model_card/head.md", "model_card/pipeline.md", SPACE_TEMPLATE)
 DATASET_TEMPLATE = "dataset_card/template.md"
 
 
@@ -59,7 +60,7 @@ def _places(name: str) -> Iterator[Path]:
     yield Path(sys.prefix) / "share" / "pamela_hf" / name
 
 
-def render_card(template: str, data: ModelCardData | DatasetCardData, **context: Any) -> str:
+def render_card(template: str, data: ModelCardData | DatasetCardData | SpaceCardData, **context: Any) -> str:
     """The card: YAML for the Hub and a page for people.
 
     Args:
@@ -70,7 +71,8 @@ def render_card(template: str, data: ModelCardData | DatasetCardData, **context:
     Raises:
         FileNotFoundError: see [`card_template`].
     """
-    kind = DatasetCard if isinstance(data, DatasetCardData) else ModelCard
+    kinds = {DatasetCardData: DatasetCard, SpaceCardData: SpaceCard}
+    kind = kinds.get(type(data), ModelCard)
     shared = {"citation": CITATION, "paper_url": PAPER_URL, "paper_title": PAPER_TITLE}
     return str(kind.from_template(data, template_str=card_template(template), **shared, **context))
 

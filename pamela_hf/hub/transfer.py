@@ -33,7 +33,7 @@ from huggingface_hub.hf_api import RepoFile
 from ..files.writing import scratch_folder
 from .scan import scan_files, scan_text, secret_variables
 
-REPO_TYPES = ("model", "dataset")
+REPO_TYPES = ("model", "dataset", "space")
 # formats that can run code when they are loaded: weights are safetensors or nothing
 REFUSED_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz", ".h5", ".msgpack")
 CARD = "README.md"  # for people: no pull needs it
@@ -87,6 +87,7 @@ def push_folder(
     dry_run: bool = False,
     token: str | None = None,
     private_values: Iterable[str] = (),
+    scan: bool = True,
 ) -> PushResult:
     """Pushes files of a folder as one commit; creates the repository if there is none.
 
@@ -98,7 +99,7 @@ def push_folder(
     Args:
         folder: where the files are; nothing in it is changed.
         repo_id: `owner/name`.
-        repo_type: "model" or "dataset".
+        repo_type: "model", "dataset" or "space"; a new Space runs Gradio.
         allow: patterns of the files that go, such as `("README.md", "config.json", "data/*.parquet")`. `*` stays
             within one folder: nothing in a subfolder goes unless the pattern names that folder. All else in `folder`
             is left out and listed in `PushResult.left_out`.
@@ -108,24 +109,26 @@ def push_folder(
         token: access token; default: the one that `huggingface_hub` finds (HF_TOKEN, `hf auth login`).
         private_values: words that no file and no file's name may hold, see [`pamela_hf.hub.scan.scan_files`].
             Files of this very package may: whoever has it has them.
+        scan: look for what must not be published; `False` only for a private copy of people's own data, which is full
+            of what a scan looks for. Default: True.
 
     Raises:
-        HubError: nothing to push; a link or a pickle among the files; something in them that must not be published;
-            a public repository; a Hub that stays out of reach, refuses, or holds other bytes than were sent.
+        HubError: nothing to push; `scan=False` with `private=False`; a link or a pickle among the files; something in
+            them that must not be published; a public repository; a Hub that stays out of reach, refuses, or holds other
+            bytes than were sent.
     """
     folder = Path(folder)
     _check_repo(repo_id, repo_type)
+    if not (scan or private):
+        raise HubError("scan=False goes with private=True only: what everybody can see is scanned first.")
     secret = token or get_token()
     files, left_out = _allowed(folder, allow)
     with scratch_folder("pamela-push") as staged:
         for name in files:
             (staged / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(folder / name, staged / name)
-        secrets, words = _tokens_in_use(secret), [*private_values, str(folder.resolve()), str(Path.cwd())]
-        public = [name for name in files if _is_own_source(staged / name)]
-        found = [str(finding) for finding in scan_files(staged, files, secrets=secrets, private=words, public=public)]
-        found += [f"the message: {what}" for what in scan_text(message, secrets=secrets, private=words)]
-        if found:
+        words = [*private_values, str(folder.resolve()), str(Path.cwd())]
+        if scan and (found := _findings(staged, files, message, _tokens_in_use(secret), words)):
             raise HubError(
                 f"Nothing was pushed to {repo_id}: {len(found)} thing(s) must not be published: {'; '.join(found[:8])}."
                 " Remove them from these files, or leave the files out."
@@ -135,8 +138,15 @@ def push_folder(
             return PushResult(None, files, left_out, sizes, private)
         push = _Push(HfApi(token=token), repo_id, repo_type, staged, files, tuple(allow), private, message)
         commit = _persistently(push.once, f"push to {repo_id}", secret)
-    where = f"{'' if repo_type == 'model' else 'datasets/'}{repo_id}"
+    where = f"{'' if repo_type == 'model' else f'{repo_type}s/'}{repo_id}"
     return PushResult(commit, files, left_out, sizes, push.is_private, f"{hub_constants.ENDPOINT}/{where}")
+
+
+def _findings(folder: Path, files: list[str], message: str, secrets: list[str], words: list[str]) -> list[str]:
+    """What in the files and the message must not be published."""
+    public = [name for name in files if _is_own_source(folder / name)]
+    found = [str(finding) for finding in scan_files(folder, files, secrets=secrets, private=words, public=public)]
+    return found + [f"the message: {what}" for what in scan_text(message, secrets=secrets, private=words)]
 
 
 @dataclass
@@ -159,7 +169,8 @@ class _Push:
         try:
             info = self.api.repo_info(**where)
         except RepositoryNotFoundError:
-            self.api.create_repo(**where, private=self.private, exist_ok=True)
+            sdk = {"space_sdk": "gradio"} if self.repo_type == "space" else {}
+            self.api.create_repo(**where, **sdk, private=self.private, exist_ok=True)
             info = self.api.repo_info(**where)
         self.is_private = bool(info.private)
         if self.private and not self.is_private:

@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from ..files.writing import locked, replacing_folder, write_json, write_text
 from ..folder_cache import EncoderSource, FolderFeatures, embed_files
 from ..version import __version__
 from .library import Library, Photo, read_library
+from .stars import Stars
 from .write_back import Prediction, write_sidecars
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from ..scoring import PamelaScorer
     from .held_out import HeldOut
 
+RATED = "given elsewhere"  # the source of such ratings
 STARS = (1.0, 5.0)  # the range of stars; a rejected photo counts as the lowest
 UNRATED = ("ignore", "as-dislikes")
 ENOUGH = 50  # rated and unrated photos, each, before held-out stars may decide what unrated photos mean
@@ -42,11 +44,13 @@ class Choices:
         unrated: "ignore", or "as-dislikes": photos without stars count as disliked, as many as there are rated ones.
         picks: pick flags count as likes where there are no stars.
         labels: colour label → stars it stands for, where there are none.
+        rated: photo (path below the library) → 1 … 5, ratings given elsewhere, which count where there are no stars.
     """
 
     unrated: str = UNRATED[0]
     picks: bool = False
     labels: Mapping[str, float] = field(default_factory=dict)
+    rated: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.unrated not in UNRATED:
@@ -54,6 +58,15 @@ class Choices:
         for label, stars in self.labels.items():
             if not -1 <= stars <= 5 or stars == 0:
                 raise ValueError(f"labels: {label}={stars:g} must be −1 (rejected) or 1 … 5 stars.")
+        for photo, score in self.rated.items():
+            if not STARS[0] <= score <= STARS[1]:
+                raise ValueError(f"rated: {photo}={score:g} must be {STARS[0]:g} … {STARS[1]:g}.")
+
+    def stars_of(self, photo: Photo) -> Stars:
+        """What counts for a photo: its own stars, else the rating given elsewhere."""
+        if photo.stars.rating is None and photo.name in self.rated:
+            return Stars(float(self.rated[photo.name]), None, RATED)
+        return photo.stars
 
 
 @dataclass
@@ -164,6 +177,7 @@ def open_library(
     folder = Path(folder)
     check_output(output, name, folder)
     library = read_library(folder, leave_out=output, picks=choices.picks, labels=choices.labels, progress=progress)
+    library.photos = [replace(photo, stars=choices.stars_of(photo)) for photo in library.photos]
     if not library.photos:
         raise ValueError(f"{folder} holds no photos. Name the folder that they are in.")
     output.mkdir(parents=True, exist_ok=True)
@@ -495,7 +509,7 @@ def _report(
         f"{counts[one]:,} {words}"
         for one, words in (
             ("sidecar", "from sidecars"), ("XMP in the file", "from XMP in the files"), ("EXIF", "from EXIF"),
-            ("favourite", "favourites"),
+            ("favourite", "favourites"), (RATED, "given elsewhere"),
         )
         if counts.get(one)
     )  # fmt: skip

@@ -38,10 +38,11 @@ export class Outbox {
     this.onChange = onChange;
     this.problem = null;
     this.sending = false;
+    this.owner = ""; // whose answers: another visitor's wait until they sign in again
   }
 
   keys() {
-    return Object.keys(localStorage).filter((key) => key.startsWith(`${KEY}/`)).sort();
+    return Object.keys(localStorage).filter((key) => key.startsWith(`${KEY}/${this.owner}`)).sort();
   }
 
   get waiting() {
@@ -49,7 +50,7 @@ export class Outbox {
   }
 
   add(path, body) {
-    const key = `${KEY}/${Date.now().toString().padStart(15, "0")}/${body.id}`;
+    const key = `${KEY}/${this.owner}${Date.now().toString().padStart(15, "0")}/${body.id}`;
     try { localStorage.setItem(key, JSON.stringify({ path, body })); } catch { this.problem = "This browser keeps nothing: do not close the page before it says saved."; }
     const sent = this.flush();
     this.onChange(this);

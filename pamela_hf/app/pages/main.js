@@ -2,7 +2,7 @@
 
 import { Outbox, get } from "./api.js";
 import { h, plural, s } from "./dom.js";
-import { askPerson, currentPerson } from "./person.js";
+import { askPerson, label, personOf, showSignIn } from "./person.js";
 
 const PAGES = {
   rate: ["Rate", "M12 3l2.7 5.6 6.1.9-4.4 4.3 1 6.1-5.4-2.9-5.4 2.9 1-6.1L3.2 9.5l6.1-.9z"],
@@ -20,7 +20,7 @@ let leave = () => {};
 
 export const app = {
   about: null,
-  person: currentPerson(),
+  person: null,
   outbox: new Outbox(showSaved),
   say(text, bad = false) {
     banner.textContent = text ?? "";
@@ -48,7 +48,7 @@ function drawTabs(page) {
 }
 
 function drawAccount() {
-  const who = app.person && h("button", { class: "quiet person", "aria-label": `${app.person}: change person`, onclick: () => askPerson(app) }, h("bdi", {}, app.person));
+  const who = app.person && h("button", { class: "quiet person", "aria-label": `${label(app)}: change person`, onclick: () => askPerson(app) }, h("bdi", {}, label(app)));
   document.querySelector(".account").replaceChildren(...[app.person && saved, who].filter(Boolean));
 }
 
@@ -58,7 +58,11 @@ async function open(moved = false) {
   leave();
   leave = () => {};
   drawTabs(page);
-  document.title = `${PAGES[page][0]} · pamela`;
+  document.title = `${PAGES[page][0]} · ${app.about?.title ?? "pamela"}`;
+  if (app.about?.sign_in && !app.about.visitor) {
+    document.querySelector(".tabs").replaceChildren();
+    return showSignIn(main, app.about);
+  }
   if (!app.person) {
     main.replaceChildren();
     await askPerson(app);
@@ -72,10 +76,12 @@ async function open(moved = false) {
 }
 
 async function start() {
-  drawAccount();
-  app.outbox.flush().then(() => showSaved(app.outbox));
   try {
     app.about = await get("/api/about");
+    app.person = personOf(app.about.visitor);
+    drawAccount();
+    if (app.about.visitor) app.outbox.owner = `${app.about.visitor.id}/`;
+    if (app.about.visitor || !app.about.sign_in) app.outbox.flush().then(() => showSaved(app.outbox));
     if (app.about.notice) app.say(app.about.notice);
     if (app.about.problem) app.say(`Rating works, learning does not: ${app.about.problem}`, true);
   } catch (error) {

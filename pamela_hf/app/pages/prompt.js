@@ -3,6 +3,7 @@
 import { get, post, request } from "./api.js";
 import { treeChart } from "./charts.js";
 import { append, h, number, plural, shot } from "./dom.js";
+import { label } from "./person.js";
 
 const RUNNING = ["waiting", "running", "stopping"];
 
@@ -15,7 +16,7 @@ export async function show(main, app, [runId]) {
   async function list() {
     const { runs, simulated } = await get("/api/prompts");
     const prompt = h("input", { required: true, maxlength: 600, placeholder: "a cottage by a lake", dir: "auto" });
-    const whose = h("select", {}, h("option", { value: "me" }, app.person), h("option", { value: "everyone" }, "everyone"));
+    const whose = h("select", {}, h("option", { value: "me" }, label(app)), h("option", { value: "everyone" }, "everyone"));
     const form = h("form", { class: "card", onsubmit: async (event) => {
       event.preventDefault();
       try {

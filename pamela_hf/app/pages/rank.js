@@ -3,6 +3,7 @@
 
 import { get, newId, post, request } from "./api.js";
 import { h, number, plural, segments, slider } from "./dom.js";
+import { label } from "./person.js";
 
 const SHOWN = 120;
 
@@ -115,7 +116,7 @@ export async function show(main, app) {
   function drawControls() {
     const [low, high] = [app.about.scale[0], app.about.scale.at(-1)];
     state.above ??= low + 0.7 * (high - low);
-    const others = people.filter((one) => one.name !== app.person && one.answers > 1);
+    const others = people.filter((one) => one.name !== label(app) && one.answers > 1);
     const mix = others.length > 0 && h("label", {}, "Mix with", h("select", { onchange: (event) => { state.other = event.target.value; state.weight = state.other ? 0.5 : 0; load(); } },
       h("option", { value: "" }, "nobody"), others.map((one) => h("option", { value: one.name, selected: one.name === state.other }, one.name))));
     const own = (values) => (state.filter === "above"
@@ -127,7 +128,7 @@ export async function show(main, app) {
     const fold = h("input", { type: "checkbox", checked: state.fold, onchange: () => { state.fold = fold.checked; draw(); } });
     controls.replaceChildren(h("div", { class: "controls" },
       slider("Strength of my taste", { min: 0, max: 1.5, step: 0.05, value: state.strength, ends: ["everyone", "me", "more me"], show: (v) => number(v, 2), onInput: (v) => { state.strength = v; draw(); } }),
-      state.other && slider("Whose", { min: 0, max: 1, step: 0.05, value: state.weight, ends: [app.person, state.other], show: (v) => `${Math.round(100 * (1 - v))} : ${Math.round(100 * v)}`, onInput: (v) => { state.weight = v; draw(); } }),
+      state.other && slider("Whose", { min: 0, max: 1, step: 0.05, value: state.weight, ends: [label(app), state.other], show: (v) => `${Math.round(100 * (1 - v))} : ${Math.round(100 * v)}`, onInput: (v) => { state.weight = v; draw(); } }),
       mix, filter, amount),
     h("div", { class: "row" }, h("label", { class: "check" }, fold, h("span", {}, "Near-duplicates once")),
       h("button", { onclick: saveCsv }, "CSV"),

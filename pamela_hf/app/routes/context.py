@@ -2,16 +2,22 @@
 
 import asyncio
 import time
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import HTTPException, Query, Response
 
 from ...heads.head import UserHead
 from ..base import Base
+from ..keeping import Keeper
 from ..learner import Learner, Person
 from ..prompting import RUN_ID, PromptRun, PromptRuns
 from ..ranking import Uploads
+from ..security import is_loopback
 from ..store import AnswerError, Store, check_person
+from ..visitors import visitor
+
+if TYPE_CHECKING:
+    from ..server import AppSettings
 
 WAIT_SECONDS = 5.0  # that a page waits for a fit under way
 
@@ -26,13 +32,36 @@ class Context:
         store: the answers.
         learner: the heads.
         runs: the prompt runs.
-        local: the app listens on loopback alone: its visitors are at this machine. Default: True.
-        notice: what everybody should know, such as that the disk is not kept; default: nothing.
+        settings: what the app was started with.
+        keeper: what keeps answers elsewhere, too; `None` if nothing does.
+
+    Attributes:
+        local: the app listens on loopback alone and is no Space: its visitors are at this machine.
     """
 
-    def __init__(self, store: Store, learner: Learner, runs: PromptRuns, local: bool = True, notice: str | None = None):
-        self.store, self.learner, self.runs, self.local, self.notice = store, learner, runs, local, notice
+    def __init__(
+        self, store: Store, learner: Learner, runs: PromptRuns, settings: "AppSettings", keeper: Keeper | None = None
+    ):
+        self.store, self.learner, self.runs, self.settings, self.keeper = store, learner, runs, settings, keeper
+        self.local = settings.space is None and is_loopback(settings.host)
         self.folder, self.uploads = learner.folder, Uploads()
+
+    def kept(self) -> str:
+        """Where answers are, in words for whoever gives them."""
+        if self.keeper is not None:
+            what = f"the private dataset {self.keeper.place}" if self.keeper.remote else "its storage"
+            return f"Answers reach {what} within {self.keeper.every:g} seconds; until then they are on this server."
+        if self.settings.space is not None:
+            return "Answers are kept on this Space’s disk." if self.settings.space.keeps else ""  # the notice says it
+        return "Everything stays on this machine." if self.local else "Everything stays on the app’s machine."
+
+    def notice(self) -> str | None:
+        """What everybody should know now, such as that the disk is not kept; `None` if nothing."""
+        space = self.settings.space
+        said = [space.notice() if space else None]
+        if self.keeper is not None and self.keeper.problem:
+            said.append(f"Answers are on this server's disk alone for now: {self.keeper.problem}")
+        return " ".join(filter(None, said)) or None
 
     @property
     def base(self) -> Base:
@@ -47,6 +76,8 @@ class Context:
         return self.learner.base.levels if self.learner.base else [1.0, 2.0, 3.0, 4.0, 5.0]
 
     async def person(self, name: str) -> Person:
+        """The session of a person whom this request's visitor may see. HTTP 404: another visitor's."""
+        name = visitor().person(name)
         try:
             name = check_person(name)
         except AnswerError as error:
@@ -83,11 +114,16 @@ class Context:
         picture = self.folder.by_id[id]
         return {"id": id, "url": picture.url, "thumb": f"{picture.url}?small=1", **more}
 
+    def visible_runs(self) -> list[PromptRun]:
+        """The prompt runs that this request's visitor started, or on a server without sign-in all."""
+        return [run for run in list(self.runs.runs.values()) if run.owner == visitor().id]
+
     def run(self, id: str) -> PromptRun:
-        """A prompt run. HTTP 404: there is none by that id."""
-        if not RUN_ID.fullmatch(id) or id not in self.runs.runs:
+        """A prompt run. HTTP 404: there is none by that id, or it is another visitor's."""
+        found = self.runs.runs.get(id) if RUN_ID.fullmatch(id) else None
+        if found is None or found.owner != visitor().id:
             raise HTTPException(404, "There is no such run.")
-        return self.runs.runs[id]
+        return found
 
 
 def download(content: str | bytes, name: str, kind: str) -> Response:

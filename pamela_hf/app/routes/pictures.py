@@ -10,6 +10,7 @@ from ...files.images import ImageError
 from ..learner import Person
 from ..pictures import SCREEN, THUMBNAIL
 from ..taste import finite, how_well
+from ..visitors import LOGIN, visitor
 from .context import Context, Name
 
 REPEAT_EVERY, REPEAT_AFTER = 12, 8  # how often a rated picture comes again, and after how many others at least
@@ -29,12 +30,15 @@ def add_routes(router: APIRouter, app: Context) -> None:
 
     @router.get("/api/about")
     async def about() -> dict[str, Any]:
-        base = app.learner.base
+        """What the app is, and who is looking. The only endpoint that is open before somebody signs in."""
+        base, who, space = app.learner.base, visitor(), app.settings.space
         return {
+            "title": app.settings.title, "sign_in": LOGIN if space and space.sign_in else None,
+            "visitor": {"id": who.id, "name": who.name} if who.name else None, "kept": app.kept(),
             "pictures": len(app.folder), "folder": app.folder.folder.name, "scale": app.levels,
             "ready": base is not None, "status": app.learner.status, "problem": app.learner.problem,
             "blank": base.blank if base else None, "unreadable": len(base.unreadable) if base else 0,
-            "simulated": app.runs.simulated, "local": app.local, "notice": app.notice,
+            "simulated": app.runs.simulated, "local": app.local, "notice": app.notice(),
         }  # fmt: skip
 
     @router.get("/api/next")

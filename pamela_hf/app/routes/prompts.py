@@ -10,6 +10,7 @@ from ...files.images import ImageError
 from ..pictures import SCREEN
 from ..prompting import PromptRun
 from ..taste import finite
+from ..visitors import visitor
 from .context import Context
 
 
@@ -18,6 +19,11 @@ class PromptBody(BaseModel):
 
     person: str | None = None
     prompt: str = Field(max_length=2000)
+
+
+def plain(run: PromptRun, full: bool = False) -> dict[str, Any]:
+    """A run as its visitor's page knows it."""
+    return {**run.plain(full), "person": run.person and visitor().label(run.person)}
 
 
 async def run_image(app: Context, run: PromptRun, number: int) -> Response:
@@ -35,7 +41,7 @@ async def run_image(app: Context, run: PromptRun, number: int) -> Response:
 def add_routes(router: APIRouter, app: Context) -> None:
     @router.get("/api/prompts")
     async def runs() -> dict[str, Any]:
-        found = [run.plain() for run in reversed(list(app.runs.runs.values()))]
+        found = [plain(run) for run in reversed(app.visible_runs())]
         return finite({"runs": found, "simulated": app.runs.simulated})
 
     @router.post("/api/prompts")
@@ -44,24 +50,25 @@ def add_routes(router: APIRouter, app: Context) -> None:
         who = await app.person(body.person) if body.person is not None else None
         head = await app.head(who.name) if who else None
         try:
-            run = await asyncio.to_thread(app.runs.start, base, who and who.name, body.prompt, head)
+            args = (base, who and who.name, body.prompt, head, visitor().id)
+            run = await asyncio.to_thread(app.runs.start, *args)
         except ValueError as error:
             raise HTTPException(422, str(error)) from None
-        return finite(run.plain())
+        return finite(plain(run))
 
     @router.get("/api/prompts/{id}")
     async def state(id: str) -> dict[str, Any]:
-        return finite(app.run(id).plain(full=True))
+        return finite(plain(app.run(id), full=True))
 
     @router.post("/api/prompts/{id}/stop")
     async def stop(id: str) -> dict[str, Any]:
         app.runs.stop(app.run(id))
-        return finite(app.run(id).plain())
+        return finite(plain(app.run(id)))
 
     @router.post("/api/prompts/{id}/resume")
     async def resume(id: str) -> dict[str, Any]:
         app.runs.resume(app.base, app.run(id))
-        return finite(app.run(id).plain())
+        return finite(plain(app.run(id)))
 
     @router.delete("/api/prompts/{id}")
     async def delete(id: str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from ..learner import Person
 from ..ranking import near_duplicates, ranking, score_grid
 from ..security import MAX_UPLOAD
 from ..taste import finite
+from ..visitors import visitor
 from .context import Context, Name, OtherName
 
 RANKED = 1500  # pictures of the folder that a ranking shows
@@ -60,13 +61,13 @@ def add_routes(router: APIRouter, app: Context) -> None:
             raise HTTPException(413, f"{name}: at most {MAX_UPLOAD >> 20} MiB a picture.")
         async with encoding:
             try:
-                return {"index": await asyncio.to_thread(app.uploads.add, base, batch, name, data)}
+                return {"index": await asyncio.to_thread(app.uploads.add, base, own_batch(batch), name, data)}
             except (ImageError, ValueError) as error:
                 raise HTTPException(422, str(error)) from None
 
     @router.get("/api/uploads/ranking", response_model=None)
     async def upload_ranking(person: Name, batch: Name, other: OtherName = None) -> Response:
-        found = app.uploads.get(batch)
+        found = app.uploads.get(own_batch(batch))
         if found is None:
             raise HTTPException(404, "These pictures are not in memory any more; drop them again.")
         who, head, second = await heads(person, other)
@@ -77,6 +78,11 @@ def add_routes(router: APIRouter, app: Context) -> None:
             return ranking(score_grid(app.base, features, head, second), features, groups)
 
         return await ranked(compute, [{"id": name} for name in found.names], who, head is not None)
+
+
+def own_batch(batch: str) -> str:
+    """A batch's id, of this request's visitor."""
+    return f"{visitor().id}/{batch}"
 
 
 def best_rows(person: Person, count: int) -> np.ndarray:

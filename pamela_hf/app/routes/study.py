@@ -22,7 +22,7 @@ class StudyBody(BaseModel):
 def add_routes(router: APIRouter, app: Context) -> None:
     async def trials_of(person: str) -> list[Trial]:
         who = await app.person(person)
-        return trials(who.name, list(app.runs.runs.values()))
+        return trials(who.name, app.visible_runs())
 
     async def trial_of(person: str, id: str) -> Trial:
         found = next((trial for trial in await trials_of(person) if trial.id == id), None)
@@ -64,7 +64,7 @@ def add_routes(router: APIRouter, app: Context) -> None:
     @router.get("/api/study/plan")
     async def plan(people: Annotated[int, Query(ge=1, le=500)] = 6) -> dict[str, Any]:
         """What is there to compare, what such a study could see, and who has answered."""
-        runs = [run for run in app.runs.runs.values() if run.state == "done"]
+        runs = [run for run in app.visible_runs() if run.state == "done"]
         prompts = {run.prompt for run in runs}
         conditions = 1 + len({run.person is None for run in runs}) + (len({r.person for r in runs if r.person}) > 1)
         seeds = max((len({row["seed"] for row in run.rows}) for run in runs), default=1)

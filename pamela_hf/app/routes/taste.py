@@ -11,6 +11,7 @@ from ..kinds import Liking, by_field, likes_more
 from ..learner import Person
 from ..store import Answer
 from ..taste import finite, how_well, picture_rows, self_agreement
+from ..visitors import visitor
 from .context import Context, Name
 
 
@@ -39,7 +40,7 @@ def add_routes(router: APIRouter, app: Context) -> None:
         origins = Counter(answer.origin for answer in answers if answer.origin is not None)
         about = learned.head.describe() if learned.head else {}
         out: dict[str, Any] = {
-            "person": who.name, "answers": who.count, "ratings": kinds.count("rating"),
+            "person": visitor().label(who.name), "answers": who.count, "ratings": kinds.count("rating"),
             "choices": kinds.count("choice"), "likes": kinds.count("like"), "skips": kinds.count("skip"),
             "origins": [{"origin": origin, "answers": count} for origin, count in origins.most_common()],
             "held_out": how_well(learned.head, app.learner.base), "likes_more": about.get("likes_more", {}),

@@ -19,7 +19,7 @@ from ...version import __version__
 from .._batching import Busy
 from .requests import RequestError, ScoreRequest, parse_body, read_compute, read_score
 from .service import ScoringService
-from .tools import create_tools
+from .tools import create_tools, create_tools_app, score_body
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 Reader = Callable[[ScoringService, dict[str, Any]], ScoreRequest]
@@ -37,14 +37,8 @@ def create_app(service: ScoringService, token: str | None = None) -> FastAPI:
             (`http://pamela:TOKEN@host:port`, for clients that only know an address). `None`: none, and then only
             requests addressed to this machine's loopback names are answered, so that no web page can ask.
     """
-    tools = create_tools(service)
-    tools_app = tools.streamable_http_app(
-        streamable_http_path="/mcp",
-        stateless_http=True,
-        json_response=True,
-        max_request_body_size=service.limits.max_body_bytes,
-        transport_security=_no_second_check(),
-    )
+    tools = create_tools(lambda: service)
+    tools_app = create_tools_app(tools, "/mcp", service.limits.max_body_bytes)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -140,12 +134,7 @@ async def _body(request: Request, most: int) -> bytes:
 
 
 def _score_body(service: ScoringService, asked: ScoreRequest, answers: list[Any]) -> dict[str, Any]:
-    """`scores` and `std`, N × U, with a row of nulls for an image that cannot be read, and why in `errors`."""
-    scores: list[list[float | None]] = [[None] * len(asked.users) for _ in range(asked.n)]
-    std = [list(row) for row in scores]
-    for i, (row, deviations) in zip(asked.at, answers):
-        scores[i], std[i] = row.tolist(), deviations.tolist()
-    return {"scores": scores, "std": std, "users": asked.users, "errors": {str(i): e for i, e in asked.errors.items()}}
+    return score_body(asked, answers)
 
 
 def _compute_body(service: ScoringService, asked: ScoreRequest, answers: list[Any]) -> dict[str, Any]:
@@ -181,10 +170,3 @@ def _refusal(request: Request, token: str | None) -> Response | None:
 
 def _error(status: int, message: str, headers: dict[str, str] | None = None) -> Response:
     return JSONResponse({"error": message}, status, headers)
-
-
-def _no_second_check() -> Any:
-    """The guard above has looked at host and token already, for all routes alike."""
-    from mcp.server.transport_security import TransportSecuritySettings
-
-    return TransportSecuritySettings(enable_dns_rebinding_protection=False)

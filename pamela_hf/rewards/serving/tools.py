@@ -1,11 +1,12 @@
 """Tools for assistants (Model Context Protocol): what this person would think of these images."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import anyio.to_thread
 
-from .requests import RequestError, read_score
+from .requests import RequestError, ScoreRequest, read_score
 from .service import ScoringService
 
 INSTRUCTIONS = """Scores of images by a model of personal taste. A score is the rating that a person is predicted to \
@@ -13,8 +14,11 @@ give, std how uncertain it is, in rating units. Images are base64 or data URLs. 
 lists; none means everyone's taste. Scores are predictions, not what anybody said."""
 
 
-def create_tools(service: ScoringService) -> Any:
+def create_tools(service: Callable[[], ScoringService]) -> Any:
     """The MCP server with the tools `score_images`, `rank_images` and `describe_taste`.
+
+    Args:
+        service: gives what scores, at each question; raises RequestError as long as there is nothing yet.
 
     Raises:
         ImportError: the package mcp is missing.
@@ -22,20 +26,46 @@ def create_tools(service: ScoringService) -> Any:
     try:
         from mcp.server.mcpserver import MCPServer
     except ImportError as error:
-        raise ImportError("`pamela serve` needs the package mcp: pip install 'pamela_hf[serve]'.") from error
-    tools = MCPServer("pamela_hf", instructions=INSTRUCTIONS, log_level="WARNING")
+        raise ImportError("Tools for assistants need the package mcp: pip install 'pamela_hf[serve]'.") from error
+    server, tools = MCPServer("pamela_hf", instructions=INSTRUCTIONS, log_level="WARNING"), TasteTools(service)
+    for tool in (tools.score_images, tools.rank_images, tools.describe_taste):
+        server.add_tool(tool)
+    return server
 
-    async def scores_of(images: list[str], prompts: Any, users: list[str | None] | None) -> dict[str, Any]:
-        sent = {"images": images, "prompts": prompts, "users": users}
-        asked = await anyio.to_thread.run_sync(lambda: read_score(service, sent))
-        answers = await asyncio.wrap_future(service.ask(asked.questions)) if asked.questions else []
-        from .app import _score_body
 
-        return _score_body(service, asked, answers)
+def create_tools_app(tools: Any, path: str, max_body_bytes: int) -> Any:
+    """The tools as an ASGI application, whose lifespan is `tools.session_manager.run()`.
 
-    @tools.tool()
+    Host, Origin and token are looked at by the server that mounts it, for all its routes alike.
+
+    Args:
+        tools: what [`create_tools`] makes.
+        path: where it answers, such as "/mcp".
+        max_body_bytes: of one request.
+    """
+    from mcp.server.transport_security import TransportSecuritySettings
+
+    return tools.streamable_http_app(
+        streamable_http_path=path,
+        stateless_http=True,
+        json_response=True,
+        max_request_body_size=max_body_bytes,
+        transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),
+    )
+
+
+class TasteTools:
+    """The tools; their docstrings are what an assistant reads.
+
+    Args:
+        service: as in [`create_tools`].
+    """
+
+    def __init__(self, service: Callable[[], ScoringService]):
+        self._service = service
+
     async def score_images(
-        images: list[str], prompts: list[str | None] | None = None, users: list[str | None] | None = None
+        self, images: list[str], prompts: list[str | None] | None = None, users: list[str | None] | None = None
     ) -> dict[str, Any]:
         """Predicted ratings of images for people.
 
@@ -47,11 +77,14 @@ def create_tools(service: ScoringService) -> Any:
         Returns:
             scores and std with a row for each image and a column for each user; errors for images that cannot be read.
         """
-        return await scores_of(images, prompts, users)
+        sent = {"images": images, "prompts": prompts, "users": users}
+        service = await anyio.to_thread.run_sync(self._service)
+        asked = await anyio.to_thread.run_sync(lambda: read_score(service, sent))
+        answers = await asyncio.wrap_future(service.ask(asked.questions)) if asked.questions else []
+        return score_body(asked, answers)
 
-    @tools.tool()
     async def rank_images(
-        images: list[str], user: str | None = None, prompts: list[str | None] | None = None, k: int | None = None
+        self, images: list[str], user: str | None = None, prompts: list[str | None] | None = None, k: int | None = None
     ) -> dict[str, Any]:
         """The images that a person is predicted to like best, best first.
 
@@ -66,14 +99,13 @@ def create_tools(service: ScoringService) -> Any:
         """
         if k is not None and k < 1:
             raise RequestError(f"k={k} must be at least 1.")
-        found = await scores_of(images, prompts, [user] if user is not None else None)
+        found = await self.score_images(images, prompts, [user] if user is not None else None)
         usable = [i for i, row in enumerate(found["scores"]) if row[0] is not None]
         best = sorted(usable, key=lambda i: -found["scores"][i][0])[:k]
         rows = [{"index": i, "score": found["scores"][i][0], "std": found["std"][i][0]} for i in best]
         return {"user": found["users"][0], "ranking": rows, "errors": found["errors"]}
 
-    @tools.tool()
-    async def describe_taste(user: str | None = None) -> dict[str, Any]:
+    async def describe_taste(self, user: str | None = None) -> dict[str, Any]:
         """What is known of a person's taste; without a name, whom this server knows.
 
         Args:
@@ -83,9 +115,9 @@ def create_tools(service: ScoringService) -> Any:
             For a head: how many ratings it is made from, what it likes more than others do, how well it predicts. For a
             participant of the training: the name only.
         """
-        reward = service.reward
+        service = await anyio.to_thread.run_sync(self._service)
         if user is None:
-            return {"participants": list(reward.scorer.config.users), "heads": sorted(reward.heads)}
+            return {"participants": list(service.reward.scorer.config.users), "heads": sorted(service.reward.heads)}
         try:
             (person,) = await anyio.to_thread.run_sync(lambda: service.people([user]))
         except ValueError as error:
@@ -94,4 +126,11 @@ def create_tools(service: ScoringService) -> Any:
             return {"kind": "head", **person.describe()}
         return {"kind": "participant", "name": user}
 
-    return tools
+
+def score_body(asked: ScoreRequest, answers: list[Any]) -> dict[str, Any]:
+    """`scores` and `std`, N × U, with a row of nulls for an image that cannot be read, and why in `errors`."""
+    scores: list[list[float | None]] = [[None] * len(asked.users) for _ in range(asked.n)]
+    std = [list(row) for row in scores]
+    for i, (row, deviations) in zip(asked.at, answers):
+        scores[i], std[i] = row.tolist(), deviations.tolist()
+    return {"scores": scores, "std": std, "users": asked.users, "errors": {str(i): e for i, e in asked.errors.items()}}
