@@ -1,4 +1,4 @@
-"""Grids of trainings: ablation and its page; reproduction of the paper's tables.
+"""Grids of trainings: ablation and its page; reproduction of the paper's tables. lora, noise: generators led by the reward.
 
 May import: evaluation and all below it.
 """

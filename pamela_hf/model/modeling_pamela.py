@@ -225,7 +225,7 @@ class PamelaRewardModel(RatingScalesMixin, PreTrainedModel):
         *,
         scale: str = "rating",
         encoder: nn.Module | None = None,
-        max_factors: int = 128,
+        max_factors: int = 384,
     ) -> "PamelaRewardModel":
         r"""A base for heads before anybody's ratings were trained on, from images alone.
 
@@ -239,7 +239,7 @@ class PamelaRewardModel(RatingScalesMixin, PreTrainedModel):
             levels (`Sequence[float]`, defaults to 1..5): ascending levels of the rating scale.
             scale (`str`, defaults to "rating"): its name.
             encoder (`nn.Module`, *optional*): that encoder, if it is loaded or has no home on the Hub.
-            max_factors (`int`, defaults to 128): at most so many axes.
+            max_factors (`int`, defaults to 384): at most so many axes. The time a head takes to fit goes with its square.
 
         Raises:
             ValueError: fewer than two different images, or levels that do not ascend.
