@@ -3,8 +3,8 @@
 The data's way: ratings/ → embeddings.py (features, by encoder.py) → training/ → model/ → scoring.py → evaluation/,
 heads/, prompts/. Each folder's `__init__` says what is in it and what it may import.
 
-Where the process is one of the package's own commands, [`pamela_hf.model`] is imported (and PAMELA registered) when a
-command first needs it: transformers takes seconds, which `pamela --help` and a look at an unchanged photo library spare.
+Where the process is one of the package's own commands, [`pamela_hf.model`] is imported (and PAMELA registered) when the
+command first needs it: transformers takes seconds, which `pamela --help` and a second look at a photo library spare.
 """
 
 import sys

@@ -118,9 +118,9 @@ def test_help_does_not_wait_for_transformers(command):
 def test_a_program_of_somebody_else_s_gets_all_of_it(tmp_path):
     """Whatever it is called: only the package's own commands put off what they may not need."""
     program = tmp_path / "taste.py"
-    program.write_text("import pamela_hf, transformers\nprint(transformers.AutoConfig.for_model('pamela').model_type)\n")
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, program], env=environment, capture_output=True, text=True, check=True)
+    program.write_text("import pamela_hf, transformers\nprint(transformers.AutoConfig.for_model('pamela').model_type)")
+    options = {"env": {**os.environ, "PYTHONPATH": str(ROOT)}, "capture_output": True, "text": True}
+    done = subprocess.run([sys.executable, program], check=True, **options)
     assert done.stdout == "pamela\n"
 
 

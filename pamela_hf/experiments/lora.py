@@ -35,9 +35,9 @@ class LoraTraining:
         target_modules: names of the denoiser's linear layers that get one.
         learning_rate: of AdamW, constant.
         max_grad_norm: of all adapter weights together.
-        keep_adherence: share of an image's adherence to its prompt ([`pamela_hf.rewards.encoder_adherence`]) that the LoRA
-            may not fall below, measured at each step against what the pipeline draws of the same prompt and seed
-            without it; 0 = off, which spares that drawing.
+        keep_adherence: share of an image's adherence to its prompt ([`pamela_hf.rewards.encoder_adherence`]) below
+            which the reward falls, measured at each step against what the pipeline draws of the same prompt and seed
+            without the LoRA; 0 = the reward's own `adherence_floor`, if it has one, which spares that drawing.
         truncate: last denoising steps that the gradient goes back through (K of DRaFT-K).
         seed: of the adapter and of the first image.
         save_every: steps between two saved states.
@@ -86,8 +86,8 @@ def train_lora(
         pipeline: a text-to-image pipeline of diffusers with a `transformer` or a `unet`; its own weights stay.
         reward: of `load_reward("imscore", …)`.
         prompts: at least one.
-        output: folder for the LoRA, `metrics.jsonl` (`step reward adherence`, means of a step's images) and the state to
-            go on from.
+        output: folder for the LoRA, `metrics.jsonl` (`step reward adherence`, means of a step's images) and the state
+            to go on from.
         config: [`LoraTraining`].
         resume: go on from the state in `output`, if there is one; the result is that of a run without the break.
         on_step: called with the step and its mean reward.

@@ -1,8 +1,8 @@
 """An image that leans towards one person without training: the noise that a pipeline starts from, led by the reward.
 
 ReNO (Eyring et al., *ReNO: Enhancing One-step Text-to-Image Models through Reward-based Noise Optimization*, arXiv
-2406.04312; github.com/ExplainableML/ReNO, training/trainer.py at commit 172e997): gradient ascent on the noise of a one-step
-pipeline, whose length is held near what Gaussian noise has, so that the images stay ones that the pipeline draws.
+2406.04312; github.com/ExplainableML/ReNO, training/trainer.py at commit 172e997): gradient ascent on the noise of a
+one-step pipeline, whose length is held near what Gaussian noise has, so that the images stay ones that it draws.
 
 ```python
 reward = load_reward("imscore", model="runs/my-model", user="ann", adherence_floor=0.0)

@@ -239,7 +239,7 @@ class PamelaRewardModel(RatingScalesMixin, PreTrainedModel):
             levels (`Sequence[float]`, defaults to 1..5): ascending levels of the rating scale.
             scale (`str`, defaults to "rating"): its name.
             encoder (`nn.Module`, *optional*): that encoder, if it is loaded or has no home on the Hub.
-            max_factors (`int`, defaults to 384): at most so many axes. The time a head takes to fit goes with its square.
+            max_factors (`int`, defaults to 384): at most so many axes. The time to fit a head goes with its square.
 
         Raises:
             ValueError: fewer than two different images, or levels that do not ascend.

@@ -137,7 +137,7 @@ def test_a_refiner_learns_one_person_s_taste_and_not_another_s(reward_of_a_world
     scorer = PamelaScorer.from_pretrained(reward_of_a_world, device="cpu")
     known = {person.participant_id: person for person in simulated_participants(PEOPLE, 0)}
     people = _who_differ([known[name] for name in scorer.config.users if name in known], TRAINED_FOR)
-    personal = load_reward("trl", model=scorer, pipeline=SimulatedPipeline(64), batch_size=64)
+    personal = load_reward("trl", model=scorer, pipeline=SimulatedPipeline(64), personal_only=True)
     tokenizer = phrase_tokenizer()
     before = completions_of(tiny_refiner(tokenizer).eval(), tokenizer, 50)
     written = [trained_for(person, personal, tokenizer, tmp_path / person.participant_id) for person in people]
@@ -149,6 +149,7 @@ def test_a_refiner_learns_one_person_s_taste_and_not_another_s(reward_of_a_world
     own = likings[range(len(people)), range(len(people))]
     others = (likings.sum(1) - own) / (len(people) - 1)
     rise = own - np.array([liked(person, before) for person in people])
+    print(likings.mean(2).round(2))
     print(f"own refiner: rise {rise.mean():.2f} {interval(rise)}; each person {rise.mean(1).round(2)}")
     print(f"own minus others' refiners: {(own - others).mean():.2f} {interval(own - others)}")
     assert interval(rise)[0] > 0.2 and (rise.mean(1) > 0).all()
