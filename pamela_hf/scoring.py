@@ -682,7 +682,9 @@ def _image_list(images: Any) -> tuple[list[Any], bool]:
 
 def _is_one(value: Any) -> bool:
     """Whether an argument is one for all images, rather than one each."""
-    return isinstance(value, (str, Mapping, numbers.Integral)) or hasattr(value, "row") or not isinstance(value, Iterable)
+    if isinstance(value, (str, Mapping, numbers.Integral)) or hasattr(value, "row"):
+        return True
+    return not isinstance(value, Iterable)
 
 
 def _people_list(users: Any) -> list[Any]:

@@ -84,7 +84,7 @@ def in_turn(functions: dict[str, Callable[[], object]], repeats: int) -> dict[st
 
 
 def bench_adapters(scorer: PamelaScorer, images: list[Image.Image], repeats: int) -> dict[str, float]:
-    """CPU seconds of adapters as a share of `score()`'s on the same batch, and of a gradient as a share of a forward."""
+    """CPU seconds of adapters as a share of `score()`'s on the same batch; of a gradient as a share of a forward."""
     pixels = np.stack([np.asarray(image) for image in images])
     floats = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
     people = [{"user": f"p{i}"} for i in range(len(images))]

@@ -36,9 +36,9 @@ IMAGE_STD = 1.5
 # Probability, before any answer, that a person answers at random. It makes the loss by 100 random ratings .02 of SROCC
 # instead of .29 (`bench_cv.py --choices`); real ratings gain what they did without it. At .05 ten of them gained less.
 RANDOM_PRIOR = 0.02
-# Of a blank base, whose factors are the principal axes of its images: as many as there are answers, at least so many. In
-# a made-up world 128 axes ranked as well as 1,152 by 100 answers, .01 worse by 1,000 and .09 by 3,000. The time to fit
-# goes with their square.
+# Of a blank base, whose factors are the principal axes of its images: as many as there are answers, at least so many.
+# In a made-up world 128 axes ranked as well as 1,152 by 100 answers, .01 worse by 1,000 and .09 by 3,000. The time to
+# fit goes with their square.
 BLANK_FACTORS = 130
 ITERATIONS = 30
 
