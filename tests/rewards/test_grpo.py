@@ -131,13 +131,15 @@ def trained_for(person, personal, tokenizer, output) -> list[str]:
 
 
 @pytest.mark.slow
-def test_a_refiner_learns_one_person_s_taste_and_not_another_s(reward_of_a_world, tmp_path):
-    """People share much of their taste, so a refiner trained for one of them pleases others, too. What is personal
-    shows in the exchange: each likes the prompts of their own refiner more than those of the others' refiners."""
+@pytest.mark.parametrize("personal_only", [False, True])
+def test_a_refiner_learns_one_person_s_taste_and_not_another_s(reward_of_a_world, tmp_path, personal_only):
+    """With the plain reward everybody's refiner pleases them more than before. People share much of their taste, so it
+    pleases others, too. With what is personal alone, each likes the prompts of their own refiner more than those of the
+    others' refiners; and some like them less than before, which is what `personal_only` warns of."""
     scorer = PamelaScorer.from_pretrained(reward_of_a_world, device="cpu")
     known = {person.participant_id: person for person in simulated_participants(PEOPLE, 0)}
     people = _who_differ([known[name] for name in scorer.config.users if name in known], TRAINED_FOR)
-    personal = load_reward("trl", model=scorer, pipeline=SimulatedPipeline(64), personal_only=True)
+    personal = load_reward("trl", model=scorer, pipeline=SimulatedPipeline(64), personal_only=personal_only)
     tokenizer = phrase_tokenizer()
     before = completions_of(tiny_refiner(tokenizer).eval(), tokenizer, 50)
     written = [trained_for(person, personal, tokenizer, tmp_path / person.participant_id) for person in people]
@@ -152,8 +154,10 @@ def test_a_refiner_learns_one_person_s_taste_and_not_another_s(reward_of_a_world
     print(likings.mean(2).round(2))
     print(f"own refiner: rise {rise.mean():.2f} {interval(rise)}; each person {rise.mean(1).round(2)}")
     print(f"own minus others' refiners: {(own - others).mean():.2f} {interval(own - others)}")
-    assert interval(rise)[0] > 0.2 and (rise.mean(1) > 0).all()
-    assert interval(own - others)[0] > 0
+    if personal_only:
+        assert interval(own - others)[0] > 0
+    else:
+        assert interval(rise)[0] > 0.2 and (rise.mean(1) > 0).all() and (own - others).mean() > 0
 
 
 def _who_differ(people, n: int):
