@@ -2,18 +2,21 @@
 
 The data's way: ratings/ → embeddings.py (features, by encoder.py) → training/ → model/ → scoring/ → evaluation/,
 heads/, prompts/. Each folder's `__init__` says what is in it and what it may import.
+
+Where the process is one of the package's own commands, [`pamela_hf.model`] is imported (and PAMELA registered) when the
+command first needs it: transformers takes seconds, which `pamela --help` and a second look at a photo library spare.
 """
 
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from transformers import AutoConfig, AutoModel, AutoProcessor
-
 from .exports import exports
-from .model import PamelaConfig, PamelaProcessor, PamelaRewardModel, PamelaRewardOutput
 from .version import __version__
 
 if TYPE_CHECKING:
     from .heads.head import UserHead
+    from .model import PamelaConfig, PamelaProcessor, PamelaRewardModel, PamelaRewardOutput
     from .prompts.pipeline_pamela import PamelaPromptPipeline
     from .ratings.builder import PamelaRatings, load_ratings
     from .scoring import PamelaScorer
@@ -22,6 +25,7 @@ __getattr__, _lazy = exports(
     __name__,
     **{
         "heads.head": ["UserHead"],
+        "model": ["PamelaConfig", "PamelaProcessor", "PamelaRewardModel", "PamelaRewardOutput"],
         "prompts.pipeline_pamela": ["PamelaPromptPipeline"],
         "ratings.builder": ["PamelaRatings", "load_ratings"],
         "scoring": ["PamelaScorer"],
@@ -41,10 +45,15 @@ __all__ = [
     "load_ratings",
 ]
 
-AutoConfig.register("pamela", PamelaConfig, exist_ok=True)
-AutoModel.register(PamelaConfig, PamelaRewardModel, exist_ok=True)
-AutoProcessor.register(PamelaConfig, PamelaProcessor, exist_ok=True)
-# with these a saved folder also carries the model's own files and loads where this package is not installed
-PamelaConfig.register_for_auto_class()
-PamelaRewardModel.register_for_auto_class("AutoModel")
-PamelaProcessor.register_for_auto_class("AutoProcessor")
+
+def _is_own_command() -> bool:
+    """Whether this process runs `pamela`, `python -m pamela_hf.cli` or one of `scripts/` that does the same."""
+    if sys.argv[:1] == ["-m"]:
+        return f"{__name__}.cli" in sys.orig_argv
+    package, program = Path(__file__).parent, Path(getattr(sys.modules["__main__"], "__file__", None) or "")
+    is_script = program.resolve().parent == package.parent / "scripts"
+    return program.name == "pamela" or (is_script and (package / "commands" / program.name).is_file())
+
+
+if not _is_own_command():
+    from . import model  # noqa: F401

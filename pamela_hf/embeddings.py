@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -20,8 +20,11 @@ from safetensors.numpy import save_file
 from .files.config import ParseError, read_json
 from .files.escaping import printable
 from .files.writing import replacing_file
-from .model.configuration_pamela import PamelaConfig
 
+if TYPE_CHECKING:
+    from .model.configuration_pamela import PamelaConfig
+
+DEFAULT_ENCODER = "google/siglip2-so400m-patch14-384"
 EMBEDDINGS_NAME = "embeddings.safetensors"
 MAX_HEADER = 100 << 20  # bytes; safetensors' own limit
 MAX_WIDTH = 65_536  # numbers of a feature
@@ -142,16 +145,13 @@ def load_embeddings(path: str | os.PathLike) -> Embeddings:
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist. Make it with: pamela embed --data {path.parent}")
     try:
-        header, names = _checked_header(path)
+        header, types = _checked_header(path)
         ids = _ids(header, "image_ids")
-        with safe_open(path, framework="pt") as file:  # NumPy has no bfloat16
-            # a copy: the file's own memory changes when somebody writes into the file
-            image_embeds = np.array(file.get_tensor("image_embeds").float())
-            text_embeds = np.array(file.get_tensor("text_embeds").float()) if "text_embeds" in names else None
+        features = _float_features(path, types)
         out = Embeddings(
             ids,
-            image_embeds,
-            text_embeds,
+            features["image_embeds"],
+            features.get("text_embeds"),
             _ids(header, "no_prompt_ids"),
             header.get("backbone"),
             header.get("revision"),
@@ -178,8 +178,17 @@ def load_embeddings(path: str | os.PathLike) -> Embeddings:
     return out
 
 
-def _checked_header(path: Path) -> tuple[dict[str, str], set[str]]:
-    """(what the header says, names of the tensors) of an embeddings file, before anything of it is loaded.
+def _float_features(path: Path, types: dict[str, str]) -> dict[str, np.ndarray]:
+    """Tensor's name → float32 array, a copy: the file's own memory changes when somebody writes into the file."""
+    by_torch = "BF16" in types.values()  # which NumPy does not have; PyTorch takes seconds to import
+    with safe_open(path, framework="pt" if by_torch else "numpy") as file:
+        if by_torch:
+            return {name: np.array(file.get_tensor(name).float()) for name in types}
+        return {name: np.array(file.get_tensor(name), np.float32) for name in types}
+
+
+def _checked_header(path: Path) -> tuple[dict[str, str], dict[str, str]]:
+    """(what the header says, tensor's name → type) of an embeddings file, before anything of it is loaded.
 
     Source: https://github.com/huggingface/safetensors#format (8 bytes of length, JSON, tensors).
 
@@ -209,7 +218,7 @@ def _checked_header(path: Path) -> tuple[dict[str, str], set[str]]:
             raise EmbeddingError(f"{name} in its header is not a name of at most {MAX_ID} printable letters.")
     for name, tensor in header.items():
         _check_tensor(name, tensor, size - 8 - length)
-    return metadata, set(header)
+    return metadata, {name: tensor["dtype"] for name, tensor in header.items()}
 
 
 def _check_tensor(name: str, tensor: Any, most: int) -> None:
@@ -277,7 +286,7 @@ def join_embeddings(parts: dict[str, Embeddings]) -> Embeddings:
     )
 
 
-def check_encoder(config: PamelaConfig, embeddings: Embeddings, where: str = "the embeddings") -> None:
+def check_encoder(config: "PamelaConfig", embeddings: Embeddings, where: str = "the embeddings") -> None:
     """Raises EmbeddingError saying what differs between a model's encoder and the one that made `embeddings`."""
     text_dim = 0 if embeddings.text_embeds is None else embeddings.text_embeds.shape[1]
     differing = []

@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
-from .embeddings import EmbeddingError, Embeddings, load_embeddings
+from .embeddings import DEFAULT_ENCODER, EmbeddingError, Embeddings, load_embeddings
 from .files.images import ImageError, open_image_checked
 from .files.locations import folder_or_repository
 from .files.writing import claimed
@@ -30,8 +30,6 @@ from .model.encoder_pamela import (
 )
 from .model.modeling_pamela import PamelaRewardModel
 from .model.processing_pamela import PamelaProcessor
-
-DEFAULT_ENCODER = "google/siglip2-so400m-patch14-384"
 
 
 def default_device() -> torch.device:

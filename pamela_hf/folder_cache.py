@@ -6,8 +6,9 @@ each content. A file whose size and time are as they were is not read again; a c
 and encoded only if no file ever seen there had the same content, so that a moved photo costs nothing. A run that is cut
 off goes on where it stopped: finished rows lie in `embeddings.safetensors.partial/` until the file is complete.
 
-One file goes with one folder. Commands that look at different parts of it, `taste` at photos and `score` at all files,
-leave each other's rows as they are.
+One file goes with one folder: names are relative to it. Commands that look at different parts of it, `taste` at photos
+and `score` at all files, leave each other's rows as they are. Of another folder, one above or below included, the same
+file is filled anew with that folder's rows; what has the same content is read and hashed, but not encoded again.
 """
 
 import hashlib

@@ -2,7 +2,10 @@
 
 library: makes a library of JPEG files of 12 megapixels, each a file of its own, with stars in XMP inside and sidecars
 for a third of them, and prints the seconds to walk it and read its stars, and what that adds to the peak of memory;
-with --encoder also a first and a second run of the cache.
+with --encoder also a first and a second run of the cache, the first beside the bare rate of the encoder on pictures
+that are prepared already, and a first and a second `pamela taste`, each a process of its own.
+fit: seconds to fit a head, its held-out figure included, from 3,000 stars on a blank base.
+Of all of these wall and CPU seconds, the latter of all threads together.
 oasis: takes each person of test_unseen as the owner of a library of the 900 photographs of OASIS: a blank base made of
 their features alone, k of the person's support ratings as stars, judged on their test ratings, beside scikit-learn's
 cross-validated ridge and an ordinal regression on the same features, the person's mean, and with --model a base trained
@@ -10,16 +13,21 @@ on other people; intervals are paired over people. It reads test_*: once for a c
 """
 
 import argparse
+import io
 import json
 import resource
+import subprocess
+import sys
 import tempfile
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 PHOTO_SIZE = (4000, 3000)
+PICTURES = 40  # different ones in a library
 RIDGE_ALPHAS = np.logspace(-1, 7, 17)  # for 1,280 features of variance 1
 ORDINAL_ALPHAS = (0.03, 0.1, 0.3, 0.6, 1.2, 2.5, 5.0, 10.0)
 OWN = "blank base"
@@ -32,12 +40,14 @@ def main() -> None:
     library.add_argument("--photos", type=int, default=10_000)
     library.add_argument("--folder", type=Path, help="made there, if it does not exist, and kept (default: temporary)")
     library.add_argument("--encoder", help="folder or Hub id; then features are made, too")
+    fit = commands.add_parser("fit")
+    fit.add_argument("--stars", type=int, default=3_000)
     oasis = commands.add_parser("oasis")
     oasis.add_argument("--data", required=True, help="OASIS ratings with embeddings.safetensors")
     oasis.add_argument("--model", help="a model trained on other people, to set beside the blank base")
     oasis.add_argument("--ks", default="20,50,100", help="how many stars (20,50,100)")
     args = parser.parse_args()
-    bench_library(args) if args.command == "library" else bench_oasis(args)
+    {"library": bench_library, "fit": bench_fit, "oasis": bench_oasis}[args.command](args)
 
 
 # -- library -------------------------------------------------------------------------------------------------------
@@ -49,23 +59,72 @@ def bench_library(args: argparse.Namespace) -> None:
         if not folder.exists():
             make_library(folder, args.photos)
             print("made; run again with the same --folder to measure memory without the making")
-        before, started = peak_mb(), time.perf_counter()
-        library = read_library(folder, progress=False)
-        seconds = time.perf_counter() - started
-        print(json.dumps({**library.counts(), "seconds": round(seconds, 2), "more_memory_mb": peak_mb() - before}))
+        before = peak_mb()
+        with timed() as took:
+            library = read_library(folder, progress=False)
+        print(json.dumps({**library.counts(), **took, "more_memory_mb": peak_mb() - before}))
         if args.encoder:
             bench_cache(library, Path(temporary) / "embeddings.safetensors", args.encoder)
+            bench_taste(folder, Path(temporary) / "taste", args.encoder)
+
+
+@contextmanager
+def timed(processes: bool = False):
+    """Yields a dict that afterwards has the wall and CPU seconds of what was done in between; with `processes` the CPU
+    seconds of the processes that were started and have ended."""
+    whose = resource.RUSAGE_CHILDREN if processes else resource.RUSAGE_SELF
+    took: dict[str, float] = {}
+    before, started = resource.getrusage(whose), time.perf_counter()
+    yield took
+    after = resource.getrusage(whose)
+    took["seconds"] = round(time.perf_counter() - started, 2)
+    took["cpu_seconds"] = round(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, 2)
 
 
 def bench_cache(library, output: Path, encoder: str) -> None:
     from pamela_hf.folder_cache import EncoderSource, embed_files
 
     files = {photo.name: photo.path for photo in library.photos}
+    source = EncoderSource(encoder)
+    side = source.encoder.image_side()
+    prepared = [source.encoder.prepare_images([Image.new("RGB", (side, side))])] * 32
+    with timed() as took:
+        for _ in range(10):
+            source.encoder.encode_prepared(prepared)
+    bare = 320 / took["seconds"]
     for run in ("first run", "second run"):
-        started = time.perf_counter()
-        found = embed_files(files, output, EncoderSource(encoder), progress=False)
-        seconds = time.perf_counter() - started
-        print(json.dumps({"cache": run, "encoded": found.encoded, "seconds": round(seconds, 2), "peak_mb": peak_mb()}))
+        with timed() as took:
+            found = embed_files(files, output, source, progress=False)
+        rate = {"bare_rate": round(bare, 1), "share_of_bare_rate": round(found.encoded / took["seconds"] / bare, 3)}
+        print(json.dumps({"cache": run, "encoded": found.encoded, **took, **rate, "peak_mb": peak_mb()}))
+
+
+def bench_taste(folder: Path, output: Path, encoder: str) -> None:
+    command = [sys.executable, "-m", "pamela_hf.cli", "taste", str(folder), "--name", "bench", "--output", str(output)]
+    for run in ("first run", "second run"):
+        with timed(processes=True) as took:
+            subprocess.run([*command, "--encoder", encoder, "--quiet"], check=True, stdout=subprocess.DEVNULL)
+        print(json.dumps({"pamela taste": run, **took}))
+
+
+def bench_fit(args: argparse.Namespace) -> None:
+    from pamela_hf.embeddings import Embeddings
+    from pamela_hf.heads.head import UserHead
+    from pamela_hf.scoring import PamelaScorer
+
+    rng = np.random.default_rng(0)
+    width, count = 1152, args.stars + 500
+    values = rng.normal(size=(count, width)) * np.arange(1, width + 1) ** -0.6
+    features = Embeddings([str(i) for i in range(count)], values.astype(np.float32))
+    liking = values @ rng.normal(size=width)
+    stars = np.digitize(liking / liking.std() + rng.normal(size=count), [-1.5, -0.5, 0.5, 1.5]) + 1
+    with timed() as took:
+        scorer = PamelaScorer.blank(features)
+    print(json.dumps({"blank base": count, **took}))
+    ratings = list(zip(features.image_ids, stars))[: args.stars]
+    with timed() as took:
+        head = UserHead.fit(scorer, ratings, name="bench", embeddings=features)
+    print(json.dumps({"stars": args.stars, **took, "held_out": head.about["held_out"]}))
 
 
 def peak_mb() -> int:
@@ -77,15 +136,18 @@ def make_library(folder: Path, count: int) -> None:
 
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
-    template = folder / "template.jpg"
-    coarse = Image.fromarray(rng.integers(0, 255, (30, 40, 3), np.uint8))
-    coarse.resize(PHOTO_SIZE, Image.Resampling.BICUBIC).save(template, quality=85)
-    plain = template.read_bytes()
-    template.unlink()
+    templates = []
+    for _ in range(min(count, PICTURES)):
+        stream = io.BytesIO()
+        coarse = Image.fromarray(rng.integers(0, 255, (30, 40, 3), np.uint8))
+        coarse.resize(PHOTO_SIZE, Image.Resampling.BICUBIC).save(stream, "JPEG", quality=85)
+        templates.append(stream.getvalue())
     for number in range(count):
         place = folder / f"{2000 + number % 20}"
         place.mkdir(exist_ok=True)
-        body = b"http://ns.adobe.com/xap/1.0/\0" + write_packet(None, {}, rating=number % 6)
+        plain = templates[number % len(templates)]
+        # a number of its own, so that no two files have the same content
+        body = b"http://ns.adobe.com/xap/1.0/\0" + write_packet(None, {"std": f"{number}"}, rating=number % 6)
         name = place / f"IMG_{number:05d}.jpg"
         name.write_bytes(plain[:2] + b"\xff\xe1" + (len(body) + 2).to_bytes(2, "big") + body + plain[2:])
         if number % 3 == 0:

@@ -1,9 +1,12 @@
 """What the adapters and the server cost beside the scorer: `python scripts/bench_rewards.py`.
 
-- each adapter against `score()` on the same batch of pictures;
+- each adapter against `score()` on the same batch of pictures, by CPU time, which other programs disturb less than the
+  clock: the median over repetitions of both in turn;
+- the gradient of the rewards by the pixels against the rewards alone, as well;
 - the server under 32 clients at a time: its images a second as a share of the scorer's own on the same encoded files in
-  batches of 32; its 99th percentile at half that load against one forward of one image; and the memory of the process
-  before and after many requests.
+  batches of 32; its 99th percentile at half that load against one forward of one image; the scorer's own figures are
+  taken before and after, and their mean counts; and the memory of the process before and after many requests
+  (`--soak 100000` takes hours; 2,000 show a leak of a kilobyte a request).
 
 The encoder is a SigLIP of random weights: only its size matters. Everything runs on this machine, clients included.
 """
@@ -69,19 +72,49 @@ def scorer_with(layers: int, width: int) -> PamelaScorer:
     return PamelaScorer(model, PamelaProcessor(config, pictures, tokenizer))
 
 
-def bench_adapters(scorer: PamelaScorer, images: list[Image.Image]) -> dict[str, float]:
-    """Seconds of an adapter as a share of `score()`'s, on the same batch."""
+def in_turn(functions: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+    """Median CPU seconds of each function over `repeats` rounds, one round before them to warm up."""
+    taken: dict[str, list[float]] = {name: [] for name in functions}
+    for _ in range(repeats + 1):
+        for name, function in functions.items():
+            start = time.process_time()
+            function()
+            taken[name].append(time.process_time() - start)
+    return {name: statistics.median(values[1:]) for name, values in taken.items()}
+
+
+def bench_adapters(scorer: PamelaScorer, images: list[Image.Image], repeats: int) -> dict[str, float]:
+    """CPU seconds of adapters as a share of `score()`'s on the same batch; of a gradient as a share of a forward."""
     pixels = np.stack([np.asarray(image) for image in images])
+    floats = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
     people = [{"user": f"p{i}"} for i in range(len(images))]
-    names = [row["user"] for row in people]
-    plain = seconds(lambda: scorer.score(images, user=names))
+    names, prompts = [row["user"] for row in people], [""] * len(images)
     call = load_reward("callable", model=scorer)
-    arrays = seconds(lambda: scorer.score(pixels, user=names))
     flow_grpo = load_reward("flow_grpo", model=scorer)("cpu")
-    return {
-        "callable / score()": seconds(lambda: call(images, None, people)) / plain,
-        "flow_grpo / score()": seconds(lambda: flow_grpo(pixels, [""] * len(images), people)) / arrays,
+    functions = {
+        "score(PIL)": lambda: scorer.score(images, user=names),
+        "callable": lambda: call(images, None, people),
+        "score(uint8)": lambda: scorer.score(pixels, user=names),
+        "flow_grpo, uint8": lambda: flow_grpo(pixels, prompts, people),
+        "score(float)": lambda: scorer.score(floats, user=names),
+        "flow_grpo, float": lambda: flow_grpo(floats, prompts, people),
     }
+    took = in_turn(functions, repeats)
+    differentiable = load_reward("imscore", model=scorer)
+    few = floats[:8]
+
+    def gradient() -> None:
+        x = few.clone().requires_grad_()
+        torch.autograd.grad(differentiable.score(x).sum(), x)
+
+    def forward() -> None:
+        with torch.no_grad():
+            differentiable.score(few)
+
+    took |= in_turn({"forward": forward, "gradient": gradient}, repeats)
+    pairs = [("callable", "score(PIL)"), ("flow_grpo, uint8", "score(uint8)"), ("flow_grpo, float", "score(float)"),
+             ("gradient", "forward")]  # fmt: skip
+    return {f"CPU, {one} / {other}": took[one] / took[other] for one, other in pairs}
 
 
 def resident() -> float:
@@ -90,14 +123,19 @@ def resident() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
+def own_figures(scorer: PamelaScorer, files: list[bytes]) -> tuple[float, float]:
+    """The scorer's images a second in one batch, and seconds of one image alone."""
+    rate = len(files) / seconds(lambda: scorer.score(files, user="p1"))
+    return rate, seconds(lambda: scorer.score(files[:1], user="p1"))
+
+
 def bench_server(scorer: PamelaScorer, images: list[Image.Image], requests: int, soak: int) -> dict[str, float]:
     files = []
     for image in images:
         stream = io.BytesIO()
         image.save(stream, "JPEG", quality=90)
         files.append(stream.getvalue())
-    own = len(files) / seconds(lambda: scorer.score(files, user="p1"))
-    forward = seconds(lambda: scorer.score(files[:1], user="p1"))
+    before_it = own_figures(scorer, files)
     bodies = [
         json.dumps({"images": [base64.b64encode(file).decode()], "users": [f"p{i % 100}"]}).encode()
         for i, file in enumerate(files)
@@ -134,6 +172,7 @@ def bench_server(scorer: PamelaScorer, images: list[Image.Image], requests: int,
             after = resident()
     server.should_exit = True
     thread.join(20)
+    own, forward = (statistics.mean(pair) for pair in zip(before_it, own_figures(scorer, files)))
     return {
         "scorer, images/s": own,
         "server at 32 clients, images/s": rate,
@@ -150,6 +189,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--layers", type=int, default=6, help="of the encoder (6)")
     parser.add_argument("--width", type=int, default=384, help="of the encoder (384)")
+    parser.add_argument("--repeats", type=int, default=7, help="rounds of the adapters (7)")
     parser.add_argument("--requests", type=int, default=300, help="measured at each load (300)")
     parser.add_argument("--soak", type=int, default=1000, help="requests between the two memory figures (1000)")
     args = parser.parse_args()
@@ -157,7 +197,8 @@ def main() -> None:
     rng = np.random.default_rng(0)
     images = [Image.fromarray(rng.integers(0, 255, (256, 256, 3), np.uint8)) for _ in range(32)]
     scorer = scorer_with(args.layers, args.width)
-    figures = bench_adapters(scorer, images) | bench_server(scorer, images, args.requests, args.soak)
+    figures = bench_adapters(scorer, images, args.repeats)
+    figures |= bench_server(scorer, images, args.requests, args.soak)
     for name, value in figures.items():
         print(f"{name:40} {value:10.3f}")
 

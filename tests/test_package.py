@@ -2,6 +2,7 @@
 
 import ast
 import json
+import os
 import re
 import subprocess
 import sys
@@ -111,6 +112,25 @@ print(json.dumps([seconds, heavy, type(AutoConfig.for_model("pamela")).__name__]
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     _, heavy, registered = json.loads(done.stdout)
     assert heavy == [] and registered == "PamelaConfig"
+
+
+@pytest.mark.parametrize("command", [["-m", "pamela_hf.cli"], [str(ROOT / "scripts" / "taste.py")]])
+def test_help_does_not_wait_for_transformers(command):
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", *command, "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "pamela_hf.cli" in imported or "pamela_hf.commands" in imported
+    assert not imported & {"torch", "transformers"}
+
+
+def test_a_program_of_somebody_else_s_gets_all_of_it(tmp_path):
+    """Whatever it is called: only the package's own commands put off what they may not need."""
+    program = tmp_path / "taste.py"
+    program.write_text("import pamela_hf, transformers\nprint(transformers.AutoConfig.for_model('pamela').model_type)")
+    options = {"env": {**os.environ, "PYTHONPATH": str(ROOT)}, "capture_output": True, "text": True}
+    done = subprocess.run([sys.executable, program], check=True, **options)
+    assert done.stdout == "pamela\n"
 
 
 def test_scripts_are_thin():

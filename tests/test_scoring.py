@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from processes import peak_of
 from toys import with_encoder
 from transformers.utils import logging as transformers_logging
 
@@ -39,6 +40,46 @@ def test_batches_and_order_change_nothing(scorer, images):
     np.testing.assert_allclose(whole.scores, small.scores, atol=1e-5)
     back = scorer.score(images[::-1], user=["cem", "bob", None, "ann"], prompts=["", "a dog", None, "a cat"])
     np.testing.assert_allclose(back.scores[::-1], whole.scores, atol=1e-5)
+
+
+def test_a_generator_scores_as_a_list_does(scorer, images):
+    people, prompts = ["ann", None, "bob", "cem"], ["a cat", None, "a dog", ""]
+    expected = scorer.score(images, prompts, people, metadata=[{"type": "animal"}, {}, {}, None])
+    got = scorer.score(
+        (image for image in images), iter(prompts), iter(people), metadata=iter([{"type": "animal"}, {}, {}, None]),
+        batch_size=3,
+    )  # fmt: skip
+    np.testing.assert_allclose(got.scores, expected.scores, atol=1e-5)
+    np.testing.assert_allclose(got.std, expected.std, atol=1e-5)
+    np.testing.assert_allclose(
+        scorer.score(iter(images), "a cat", users=people[:2]).scores,
+        scorer.score(images, "a cat", users=people[:2]).scores,
+        atol=1e-5,
+    )
+    for wrong in (prompts[:3], [*prompts, "a dog"]):
+        with pytest.raises(ValueError, match="prompts= has"):
+            scorer.score(iter(images), wrong)
+    with pytest.raises(ValueError, match="images is empty"):
+        scorer.score(iter([]))
+
+
+def test_a_generator_of_many_paths_takes_no_memory(siglip_encoder, tmp_path):
+    """20,000 decoded images would take 320 MB."""
+    model = with_encoder(siglip_encoder, tmp_path)
+    Image.new("RGB", (64, 64), (90, 120, 30)).save(tmp_path / "a.png")
+    code = """
+import sys, itertools, torch
+from pamela_hf.scoring import PamelaScorer
+torch.set_num_threads(1)
+scorer = PamelaScorer.from_pretrained(sys.argv[1], device="cpu")
+few = scorer.score(itertools.repeat(sys.argv[2], 500), user="ann", batch_size=100)
+before = peak()
+many = scorer.score(itertools.repeat(sys.argv[2], 20_000), user="ann", batch_size=100)
+assert abs(many.scores - few.scores[0]).max() < 1e-5
+print(len(many.scores), peak() - before)
+"""
+    count, grown = peak_of(code, model, tmp_path / "a.png")
+    assert count == 20_000 and grown < 20
 
 
 def test_a_grid_of_people_encodes_each_image_once(scorer, images, monkeypatch):

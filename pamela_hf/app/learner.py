@@ -313,7 +313,7 @@ class Learner:
         answers = Answers.of(self.store.answers(person.name), base.positions)
         if not len(answers):
             return Learned(count)
-        head = answers.fit(base.scorer, base.embeddings, head_name(person.name, base.scorer))
+        head = answers.fit(base, head_name(person.name, base.scorer))
         scores, std = base.scores(base.embeddings.image_embeds[self._scored], [head, None])
         fresh = np.array([i for i, row in enumerate(self._scored) if ids[row] not in person.seen], int)
         favourites = [ids[self._scored[i]] for i in fresh[np.argsort(-scores[fresh, 0])][: 2 * TEACHING]]

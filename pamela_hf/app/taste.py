@@ -42,7 +42,7 @@ def held_out_predictions(base: Base, answers: Answers) -> dict[str, tuple[float,
     for fold in range(FOLDS):
         left_out = [id for id in ids if fold_of[id] == fold]
         others = [pair for pair in answers.ratings if fold_of[pair[0]] != fold]
-        head = Answers(others, answers.choices, answers.likes).fit(base.scorer, base.embeddings, "fold")
+        head = Answers(others, answers.choices, answers.likes).fit(base, "fold")
         scores, _ = base.scores(base.embeddings.image_embeds[[rows[id] for id in left_out]], [head])
         predicted.update((id, (float(np.mean(given[id])), float(s))) for id, s in zip(left_out, scores[:, 0]))
     return predicted

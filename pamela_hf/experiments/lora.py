@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from peft import LoraConfig, get_peft_model_state_dict, inject_adapter_in_model, set_peft_model_state_dict
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor
 
 from ..files.writing import replacing_file, write_text
@@ -34,6 +35,9 @@ class LoraTraining:
         target_modules: names of the denoiser's linear layers that get one.
         learning_rate: of AdamW, constant.
         max_grad_norm: of all adapter weights together.
+        keep_adherence: share of an image's adherence to its prompt ([`pamela_hf.rewards.encoder_adherence`]) below
+            which the reward falls, measured at each step against what the pipeline draws of the same prompt and seed
+            without the LoRA; 0 = the reward's own `adherence_floor`, if it has one, which spares that drawing.
         truncate: last denoising steps that the gradient goes back through (K of DRaFT-K).
         seed: of the adapter and of the first image.
         save_every: steps between two saved states.
@@ -48,6 +52,7 @@ class LoraTraining:
     target_modules: Sequence[str] = ("to_q", "to_k", "to_v")
     learning_rate: float = 1e-4
     max_grad_norm: float = 1.0
+    keep_adherence: float = 0.9
     truncate: int = 1
     seed: int = 0
     save_every: int = 50
@@ -59,6 +64,8 @@ class LoraTraining:
         for name in ("steps", "batch_size", "rank", "truncate", "save_every"):
             if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)!r} must be a whole number of at least 1.")
+        if not 0 <= self.keep_adherence <= 1:
+            raise ValueError(f"keep_adherence={self.keep_adherence!r} must be a share, 0 (off) to 1.")
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate={self.learning_rate!r} must be above 0.")
 
@@ -77,9 +84,10 @@ def train_lora(
 
     Args:
         pipeline: a text-to-image pipeline of diffusers with a `transformer` or a `unet`; its own weights stay.
-        reward: of `load_reward("imscore", …)`; an `adherence_floor` keeps the images with their prompts.
+        reward: of `load_reward("imscore", …)`.
         prompts: at least one.
-        output: folder for the LoRA, `metrics.jsonl` and the state to go on from.
+        output: folder for the LoRA, `metrics.jsonl` (`step reward adherence`, means of a step's images) and the state
+            to go on from.
         config: [`LoraTraining`].
         resume: go on from the state in `output`, if there is one; the result is that of a run without the break.
         on_step: called with the step and its mean reward.
@@ -117,14 +125,15 @@ def train_lora(
     for step in range(first, config.steps):
         texts, seeds = _samples(prompts, config, step)
         with accelerator.autocast():
+            floor = _adherence_floor(pipeline, denoiser, reward, texts, seeds, config)
             pixels = draw_with_gradients(pipeline, texts, seeds, config.truncate, config.rendering)
-        values = reward(pixels.float(), texts)
-        accelerator.backward(-values.mean())
+        parts = reward.parts(pixels.float(), texts, floor=floor)
+        accelerator.backward(-parts.rewards.mean())
         accelerator.clip_grad_norm_(trained, config.max_grad_norm)
         optimizer.step()
         optimizer.zero_grad()
-        mean = float(values.detach().mean())
-        lines.append(json.dumps({"step": step, "reward": round(mean, 5)}))
+        mean, adherence = (float(values.detach().mean()) for values in (parts.rewards, parts.adherence))
+        lines.append(json.dumps({"step": step, "reward": round(mean, 5), "adherence": round(adherence, 5)}))
         if on_step is not None:
             on_step(step, mean)
         if (step + 1) % config.save_every == 0 or step + 1 == config.steps:
@@ -134,9 +143,10 @@ def train_lora(
 
 
 def draw_with_gradients(
-    pipeline: Any, prompts: Sequence[str], seeds: Sequence[int], truncate: int, rendering: Mapping[str, Any]
+    pipeline: Any, prompts: Sequence[str], seeds: Sequence[int], truncate: float, rendering: Mapping[str, Any]
 ) -> Tensor:
-    """Images `(N, 3, H, W)` floats 0–1, as the pipeline draws them, with gradients of the last `truncate` steps.
+    """Images `(N, 3, H, W)` floats 0–1, as the pipeline draws them, with gradients of the last `truncate` steps
+    (`math.inf`: of all).
 
     Diffusers' pipelines forbid gradients by a decorator; what it wraps is called here, and latents are cut from their
     past after each step before the last ones.
@@ -153,7 +163,7 @@ def draw_with_gradients(
         out = getattr(call, "__wrapped__", call)(
             pipeline,
             prompt=list(prompts),
-            generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
+            generator=_generators(seeds),
             output_type="pt",
             callback_on_step_end=cut,
             **rendering,
@@ -161,6 +171,34 @@ def draw_with_gradients(
     if not steps or not isinstance(out.images, Tensor) or not out.images.requires_grad:
         raise ValueError(f"{type(pipeline).__name__} draws no images that gradients lead back from.")
     return out.images.clamp(0, 1)
+
+
+@torch.no_grad()
+def _adherence_floor(
+    pipeline: Any,
+    denoiser: torch.nn.Module,
+    reward: DifferentiableReward,
+    texts: Sequence[str],
+    seeds: Sequence[int],
+    config: LoraTraining,
+) -> Tensor | None:
+    """`(B,)` how much of its prompt each image has to keep, by what the pipeline draws without the LoRA."""
+    if not config.keep_adherence:
+        return None
+    adapters = [module for module in denoiser.modules() if isinstance(module, BaseTunerLayer)]
+    for adapter in adapters:
+        adapter.enable_adapters(False)
+    try:
+        out = pipeline(prompt=list(texts), generator=_generators(seeds), output_type="pt", **config.rendering)
+    finally:
+        for adapter in adapters:
+            adapter.enable_adapters(True)
+    without = reward.parts(out.images.float().clamp(0, 1), texts).adherence
+    return without - (1 - config.keep_adherence) * without.abs()
+
+
+def _generators(seeds: Sequence[int]) -> list[torch.Generator]:
+    return [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
 
 
 def _denoiser(pipeline: Any) -> torch.nn.Module:

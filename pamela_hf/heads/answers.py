@@ -20,6 +20,7 @@ from ..embeddings import Embeddings, check_encoder
 from ..files.csv import open_table
 from ..files.images import open_image
 from ..model.losses import CUTPOINT_PAD
+from ..model.modeling_pamela import PamelaRewardModel
 from ..model.processing_pamela import is_missing
 from ..scoring import PamelaScorer, encode_ratings
 from .fitting import Answers, linearize
@@ -46,6 +47,7 @@ class PersonAnswers:
         level_values: the levels of that scale.
         cutpoints: the cutpoints of that scale, one fewer than its levels.
         style: `(2, H)` of the model.
+        even: see [`even_variances`].
         notes: what was odd, in words.
     """
 
@@ -64,6 +66,7 @@ class PersonAnswers:
     level_values: np.ndarray
     cutpoints: np.ndarray
     style: np.ndarray
+    even: np.ndarray | None = None
     notes: list[str] = field(default_factory=list)
     _levels: np.ndarray | None = None
 
@@ -106,6 +109,7 @@ class PersonAnswers:
             np.concatenate([np.tile(cutpoints, (len(self.rated), 1)), np.tile(like, (len(self.liked), 1))]),
             np.concatenate([np.zeros(len(self.rated)), np.ones(len(self.liked))]),
             self.pairs,
+            self.even,
         )
 
     def _to_levels(self, utility: np.ndarray) -> np.ndarray:
@@ -180,7 +184,7 @@ def collect(
         metadata=[facts.get(key, {}) for key in images], rated=rated_at if not only_images else np.zeros(0, np.int64),
         scores=scores, liked=liked_at, likes=verdicts, pairs=pairs, rating_range=rating_range, scale_id=scale_id,
         level_values=levels, cutpoints=cutpoints,
-        style=scorer.model.scale_use().detach().cpu().double().numpy(), notes=notes,
+        style=scorer.model.scale_use().detach().cpu().double().numpy(), even=even_variances(scorer.model), notes=notes,
     )  # fmt: skip
 
 
@@ -407,4 +411,13 @@ def answers_of_table(
         level=arrays.labels,
         cutpoints=model.scale_cutpoints().detach().cpu().double().numpy()[arrays.scale_ids],
         is_like=np.zeros(len(table)),
+        even=even_variances(model),
     )
+
+
+def even_variances(model: PamelaRewardModel) -> np.ndarray | None:
+    """`(H,)` as [`pamela_hf.heads.fitting.Answers`] takes them, of a blank base; `None` of a trained one."""
+    if not model.config.blank:
+        return None
+    factors = model.features.even_variances().double().cpu().numpy()
+    return np.concatenate([np.ones(model.config.hidden_size), factors])

@@ -10,10 +10,22 @@ fusion_pamela: the networks.  grid_pamela: the same, faster, for grids.  feature
 losses: the ordinal link, pairs.
 encoder_pamela: the frozen encoder.  pixels_pamela: its preprocessing, differentiable.
 weights_pamela: what weights are known by.
+
+Importing it registers PAMELA with the Auto classes.
 """
+
+from transformers import AutoConfig, AutoModel, AutoProcessor
 
 from .configuration_pamela import PamelaConfig
 from .modeling_pamela import PamelaRewardModel, PamelaRewardOutput
 from .processing_pamela import PamelaProcessor
 
 __all__ = ["PamelaConfig", "PamelaProcessor", "PamelaRewardModel", "PamelaRewardOutput"]
+
+AutoConfig.register("pamela", PamelaConfig, exist_ok=True)
+AutoModel.register(PamelaConfig, PamelaRewardModel, exist_ok=True)
+AutoProcessor.register(PamelaConfig, PamelaProcessor, exist_ok=True)
+# with these a saved folder also carries the model's own files and loads where this package is not installed
+PamelaConfig.register_for_auto_class()
+PamelaRewardModel.register_for_auto_class("AutoModel")
+PamelaProcessor.register_for_auto_class("AutoProcessor")

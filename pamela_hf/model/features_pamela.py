@@ -142,6 +142,21 @@ class PamelaFeatures(nn.Module):
         for name, part in zip(weights, readings.split([self.dims[name] for name in weights])):
             getattr(self, f"{name}_readings").copy_(part * weights[name])
 
+    @torch.no_grad()
+    def even_variances(self) -> Tensor:
+        """Variances `(taste_factors,)` of a taste, relative to those of [`fit_blank`], that counts with each principal
+        axis as much as images vary along it, as ridge regression takes it; of a blank base. Both spread utilities
+        alike over the images."""
+        text_share = self.config.text_share if "text" in self.dims else 0.0
+        shares = {"image": 1 - text_share, "text": text_share}
+        length = sum(
+            getattr(self, f"{name}_readings")[:, :-1].float().square().sum(0) * dim / shares[name]
+            for name, dim in self.dims.items()
+        )
+        variance = length.pow(1 / (BLANK_POWER - 1))  # of the axes, up to a factor
+        even = torch.where(variance > 0, variance.clamp_min(1e-30).pow(1 - BLANK_POWER), 0.0)
+        return even * variance.pow(BLANK_POWER).sum() / variance.sum().clamp_min(1e-30)
+
     def _within_kinds(self, z: Tensor, metadata_ids: Tensor | None) -> tuple[Tensor, list[Tensor]]:
         """Features `(N, K)` that directions are fitted in: coordinates `z (N, D)`, then, for every value of a metadata
         field, the first few of them, 0 where an image has another value. Of each field also `(values + 1, values)`,

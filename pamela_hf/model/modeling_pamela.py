@@ -108,7 +108,7 @@ class PamelaRewardModel(BackboneMixin, CheckpointMixin, GridScoringMixin, Rating
         *,
         scale: str = "rating",
         encoder: nn.Module | None = None,
-        max_factors: int = 128,
+        max_factors: int = 384,
     ) -> "PamelaRewardModel":
         r"""A base for heads before anybody's ratings were trained on, from images alone.
 
@@ -122,7 +122,7 @@ class PamelaRewardModel(BackboneMixin, CheckpointMixin, GridScoringMixin, Rating
             levels (`Sequence[float]`, defaults to 1..5): ascending levels of the rating scale.
             scale (`str`, defaults to "rating"): its name.
             encoder (`nn.Module`, *optional*): that encoder, if it is loaded or has no home on the Hub.
-            max_factors (`int`, defaults to 128): at most so many axes.
+            max_factors (`int`, defaults to 384): at most so many axes. The time to fit a head goes with its square.
 
         Raises:
             ValueError: fewer than two different images, or levels that do not ascend.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ..embeddings import EMBEDDINGS_NAME, Embeddings
+from ..embeddings import DEFAULT_ENCODER, EMBEDDINGS_NAME, Embeddings
 from ..files.escaping import csv_cell, from_csv_cell
 from ..files.writing import locked, replacing_folder, write_json, write_text
 from ..folder_cache import EncoderSource, FolderFeatures, embed_files
@@ -132,7 +132,7 @@ def learn_taste(
         name: the person's name.
         output: folder to write; it holds one person's library.
         model: folder or Hub id of a trained model; default: a blank base made from the library's own features.
-        encoder: Hub id or folder; default: the model's, else [`pamela_hf.encoder.DEFAULT_ENCODER`].
+        encoder: Hub id or folder; default: the model's, else [`pamela_hf.embeddings.DEFAULT_ENCODER`].
         choices: what to do with unrated photos, flags and labels.
         embeddings: the cache file; default: in `output`. Several commands may share one.
         write_xmp: write score and std into sidecars; default: False.
@@ -344,11 +344,10 @@ def score_photos(
 
 def encoder_of(model: str | os.PathLike | None) -> EncoderSource:
     """The encoder that a model was trained with; without a model the default one."""
-    from ..encoder import DEFAULT_ENCODER
-    from ..model.configuration_pamela import LOCAL_ENCODER, PamelaConfig
-
     if model is None:
         return EncoderSource(DEFAULT_ENCODER)
+    from ..model.configuration_pamela import LOCAL_ENCODER, PamelaConfig
+
     config = PamelaConfig.from_pretrained(model)
     if config.backbone is None:
         raise ValueError(f"model={str(model)!r} does not say which encoder it needs. Name it: encoder=, --encoder.")

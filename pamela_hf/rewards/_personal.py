@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from transformers.utils import logging
 
 from ..files.images import each_image, open_image
@@ -28,7 +29,10 @@ class RewardOptions:
         user_key: key of a sample's metadata that names whom it is for (a trained participant, or one of the heads);
             a sample without it is for the reward's own `user`.
         scale: rating scale of the score; default: the model's `default_scale`.
-        personal_only: less everyone's score, so that only what is personal is rewarded, not what all people like.
+        personal_only: less everyone's score, so that only what is personal is rewarded, not what all people like. With
+            care: nothing then keeps an optimizer from images that the person dislikes, if everyone else is predicted to
+            dislike them more. In the simulated world (tests/rewards/test_grpo.py) 4 of 8 people liked their refiner's
+            prompts less than before. Look at the plain score beside it, and set an `adherence_floor`.
         uncertainty_penalty: λ ≥ 0 of the lower confidence bound score − λ · std, in standard deviations; 0 = off.
         adherence_floor: samples whose image is less like its own prompt than this ([`encoder_adherence`], a difference
             of cosines, about 0 for an unrelated image) get the lowest rating: no reward is earned with images of
@@ -169,10 +173,9 @@ class PersonalReward:
         size = self.options.batch_size
         for start in range(0, n, size):
             part = range(start, min(start + size, n))
-            prepared = {i: pixels for i in part if (pixels := self._prepare(pictures[i], i)) is not None}
-            if prepared:
-                at = list(prepared)
-                features = self.scorer.encoder.encode_prepared(list(prepared.values()))
+            opened = {i: picture for i in part if (picture := self._opened(pictures[i], i)) is not None}
+            at, features = self._encode(opened)
+            if features is not None:
                 out[at] = self.of_features(features, [texts[i] for i in at], [people[i] for i in at])
         return self._standardized(out, texts, people) if self.options.standardize else out
 
@@ -183,12 +186,30 @@ class PersonalReward:
             raise ValueError(f"prompts= has {len(texts)} entries for {n} images; give one for all, or one each.")
         return [text if isinstance(text, str) and text.strip() else None for text in texts]
 
-    def _prepare(self, picture: Any, index: int) -> dict[str, torch.Tensor] | None:
+    @staticmethod
+    def _opened(picture: Any, index: int) -> Image.Image | None:
         try:
-            return self.scorer.encoder.prepare_images([open_image(picture)])
+            return open_image(picture)
         except ValueError as error:
             logger.warning("Sample %d has no reward: %s", index, error)
             return None
+
+    def _encode(self, opened: Mapping[int, Image.Image]) -> tuple[list[int], torch.Tensor | None]:
+        """Indices and features of pictures: prepared together, which is faster, or one by one where one of them is of a
+        shape that the encoder does not take."""
+        if not opened:
+            return [], None
+        encoder = self.scorer.encoder
+        try:
+            return list(opened), encoder.encode_images(list(opened.values()))
+        except ValueError:
+            prepared = {}
+            for index, picture in opened.items():
+                try:
+                    prepared[index] = encoder.prepare_images([picture])
+                except ValueError as error:
+                    logger.warning("Sample %d has no reward: %s", index, error)
+            return list(prepared), encoder.encode_prepared(list(prepared.values())) if prepared else None
 
     def of_features(
         self, image_embeds: torch.Tensor, texts: Sequence[str | None], people: Sequence[str | Head | None]

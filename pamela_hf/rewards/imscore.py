@@ -6,6 +6,7 @@ other methods that follow the reward's gradient.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,6 +16,19 @@ from ..model.encoder_pamela import encode_images
 from ..scoring import Head
 from ._features import encode_distinct
 from ._personal import PersonalReward
+
+
+@dataclass
+class RewardParts:
+    """Rewards of B images.
+
+    Attributes:
+        rewards: `(B,)` with all of the reward's options.
+        adherence: `(B,)` of each image to its prompt ([`encoder_adherence`]), NaN without one; None: no prompts.
+    """
+
+    rewards: Tensor
+    adherence: Tensor | None
 
 
 class DifferentiableReward(nn.Module):
@@ -46,6 +60,26 @@ class DifferentiableReward(nn.Module):
         Raises:
             ValueError: pixels of another shape, an unknown user; `standardize`, which has no use here.
         """
+        return self.parts(pixels, prompts, users).rewards
+
+    def parts(
+        self,
+        pixels: Tensor,
+        prompts: Sequence[str | None] | str | None = None,
+        users: Sequence[str | Head | None] | None = None,
+        floor: Tensor | float | None = None,
+    ) -> RewardParts:
+        """Rewards and what they are made of.
+
+        Args:
+            pixels: see [`forward`].
+            prompts: see [`forward`].
+            users: see [`forward`].
+            floor: `(B,)`, or one for all: of adherence; default: the reward's `adherence_floor`.
+
+        Raises:
+            ValueError: as [`forward`].
+        """
         reward, options, scorer = self.reward, self.reward.options, self.reward.scorer
         if pixels.ndim != 4 or pixels.shape[1] != 3 or not pixels.is_floating_point():
             found = f"shape {tuple(pixels.shape)} and dtype {pixels.dtype}"
@@ -54,25 +88,28 @@ class DifferentiableReward(nn.Module):
         texts = reward._texts(prompts, n)
         metadata = [{options.user_key: user} for user in users] if users is not None else None
         people = reward.people(metadata, n)
-        inputs = scorer.processor.preprocess_tensor(pixels.float())
-        image_embeds = encode_images(scorer.encoder.model, **inputs).float()
+        image_embeds = encode_images(scorer.encoder.model, **scorer.processor.preprocess_tensor(pixels.float())).float()
         text_embeds = encode_distinct(scorer, texts) if any(texts) else None
-        told = {
+        inputs = {
             "image_embeds": image_embeds,
             "text_embeds": text_embeds if scorer.config.text_embed_dim else None,
             "scale_ids": torch.full((n,), scorer.processor.scale_id(options.scale)),
         }
-        out = self.model(**told, **scorer.encode_people(n, people))
+        out = self.model(**inputs, **scorer.encode_people(n, people))
         value = out.scores - options.uncertainty_penalty * out.std if options.uncertainty_penalty else out.scores
         if options.personal_only:
-            value = value - self.model(**told).scores
-        if options.adherence_floor is not None and text_embeds is not None:
-            lack = options.adherence_floor - reward.adherence(image_embeds, text_embeds)
-            asked = torch.tensor([text is not None for text in texts], device=lack.device)
+            value = value - self.model(**inputs).scores
+        if text_embeds is None:
+            return RewardParts(value, None)
+        asked = torch.tensor([text is not None for text in texts], device=value.device)
+        adherence = reward.adherence(image_embeds, text_embeds).where(asked, torch.nan)
+        floor = options.adherence_floor if floor is None else floor
+        if floor is not None:
             # a cliff has no gradient that leads back: below the floor the reward falls with every lost cosine
             width = abs(reward.lowest) + 1
-            value = value - width * (lack.clamp_min(0) * 10) * asked
-        return value
+            lack = (torch.as_tensor(floor, device=value.device) - adherence).where(asked, 0.0)
+            value = value - width * 10 * lack.clamp_min(0)
+        return RewardParts(value, adherence)
 
     def score(self, pixels: Tensor, prompts: Any = None) -> Tensor:
         """As imscore calls it: `forward` for the reward's own person."""

@@ -2,8 +2,9 @@
 
 import numbers
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Protocol
 
 import numpy as np
@@ -24,6 +25,7 @@ from .mode import scoring_mode
 from .predictions import Predictions
 
 logger = logging.get_logger(__name__)
+_END = object()
 
 
 class Head(Protocol):
@@ -189,7 +191,9 @@ class PamelaScorer:
         NaN, `pd.NA` and empty text mean that a prompt, person, demographic or metadata value is not known.
 
         Args:
-            images: one or N of: path, PIL image, array `(H, W, 3)` uint8; the same picture scores the same as any.
+            images: one or N of: path, PIL image, array `(H, W, 3)` uint8; the same picture scores the same as any. Of
+                an iterator, such as a generator of a million paths, `batch_size` are read at a time and no more kept;
+                what there is one each of (`prompts`, `user`, …) may then be iterators, too.
             prompts: what the images were made from, one for all or one each.
             user: a trained participant or a head for all images, or one for each; `None` = everyone's taste.
             users: U of them, or one → a grid `(N, U)`; then `demographics` are theirs, one for all or U of them.
@@ -216,6 +220,11 @@ class PamelaScorer:
             raise ValueError("Pass prompts= or text_embeds=, at most one of the two.")
         if not isinstance(batch_size, numbers.Integral) or batch_size < 1:
             raise ValueError(f"batch_size={batch_size!r} must be a whole number of at least 1.")
+        if isinstance(images, Iterator) and not is_single(images):  # an open file is an iterator, too
+            each = {"prompts": prompts, "user": user, "metadata": metadata}
+            same = {"users": users, "scale": scale, "batch_size": batch_size}
+            (each if users is None else same)["demographics"] = demographics
+            return self._score_iterator(images, each, same, progress)
         single = False
         if images is not None:
             images, single = _image_list(images)
@@ -245,6 +254,29 @@ class PamelaScorer:
                 out[:, part] = self._score_part(inputs, people, part, scale_id, users is not None)
         scores, std = (values.view(SingleScore) if single and users is None else values for values in out)
         return ScoreResult(scores, std)
+
+    def _score_iterator(
+        self, images: Iterator[Any], each: Mapping[str, Any], same: Mapping[str, Any], progress: bool
+    ) -> ScoreResult:
+        """Scores of images as they come, a batch at a time. `each`: arguments of which there may be one an image."""
+        images = each_image(images)
+        each = {name: value if _is_one(value) else iter(value) for name, value in each.items()}
+        parts: list[ScoreResult] = []
+        with tqdm(desc="scoring images", disable=not progress) as bar:
+            while batch := list(islice(images, same["batch_size"])):
+                theirs = {
+                    name: list(islice(value, len(batch))) if isinstance(value, Iterator) else value
+                    for name, value in each.items()
+                }
+                parts.append(self.score(batch, **theirs, **same))
+                bar.update(len(batch))
+        n = sum(len(part.scores) for part in parts)
+        if not n:
+            raise ValueError("images is empty; pass at least one path, PIL image or array.")
+        for name, value in each.items():
+            if isinstance(value, Iterator) and next(value, _END) is not _END:
+                raise ValueError(f"{name}= has more than {n} entries for {n} images; give one for all, or one each.")
+        return ScoreResult(*(np.concatenate(column) for column in zip(*parts)))
 
     def _image_features(self, images: Sequence[Any]) -> torch.Tensor:
         """Features of images, of which no more are open at a time than [`open_in_batches`] allows."""
@@ -455,6 +487,13 @@ def _image_list(images: Any) -> tuple[list[Any], bool]:
     if not single and not isinstance(images, Iterable):
         raise ValueError(f"images={images!r}: give a path, PIL image or array, or several of them.")
     return list(each_image(images)), single
+
+
+def _is_one(value: Any) -> bool:
+    """Whether an argument is one for all images, rather than one each."""
+    if isinstance(value, (str, Mapping, numbers.Integral)) or hasattr(value, "row"):
+        return True
+    return not isinstance(value, Iterable)
 
 
 def _people_list(users: Any) -> list[Any]:

@@ -49,7 +49,7 @@ def pool(base) -> QuestionPool:
 
 
 def test_suggestions_teach_and_now_and_then_please(base, pool):
-    head = rated(base, 20).fit(base.scorer, base.embeddings, "ann")
+    head = rated(base, 20).fit(base, "ann")
     ids = base.embeddings.image_ids
     scores, _ = base.scores(base.embeddings.image_embeds, [head])
     favourites = [ids[row] for row in sorted(range(20, 120), key=lambda row: -scores[row, 0])]
@@ -70,7 +70,7 @@ def test_the_first_questions_tell_people_apart(base, pool):
     assert sorted(order) == sorted(ids) and order[:12] != ids[::-1][:12]
 
     def doubt_after(asked: list[str]) -> float:
-        head = Answers([(id, 5 if int(id[:3]) % 4 == 1 else 2) for id in asked], [], []).fit(base.scorer, base.embeddings, "new")
+        head = Answers([(id, 5 if int(id[:3]) % 4 == 1 else 2) for id in asked], [], []).fit(base, "new")
         return score_grid(base, base.embeddings.image_embeds, head).doubt.mean()
 
     by_chance = [doubt_after(list(np.random.default_rng(seed).permutation(ids)[:12])) for seed in range(5)]
@@ -78,7 +78,7 @@ def test_the_first_questions_tell_people_apart(base, pool):
 
 
 def test_a_pool_asks_what_a_head_would_ask(base, pool):
-    head = rated(base, 20).fit(base.scorer, base.embeddings, "ann")
+    head = rated(base, 20).fit(base, "ann")
     ids = base.embeddings.image_ids
     of_head = head.suggest(base.scorer, ids, 6, embeddings=base.embeddings)
     of_pool = pool.suggest(head, 6, range(20, 120))
@@ -91,7 +91,7 @@ def test_a_pool_asks_what_a_head_would_ask(base, pool):
 
 
 def test_the_grid_holds_everyone_oneself_and_the_other(base):
-    ann, bob = rated(base, 24, 0).fit(base.scorer, base.embeddings, "ann"), rated(base, 24, 1).fit(base, "bob")
+    ann, bob = rated(base, 24, 0).fit(base, "ann"), rated(base, 24, 1).fit(base, "bob")
     features = base.embeddings.image_embeds[:30]
     grid = score_grid(base, features, ann, bob)
     assert grid.scores.shape == (30, len(WEIGHTS), len(STRENGTHS))
@@ -100,7 +100,7 @@ def test_the_grid_holds_everyone_oneself_and_the_other(base):
     for column, (weight, strength) in enumerate([(0, one), (len(WEIGHTS) - 1, one), (0, STRENGTHS.index(0.0))]):
         np.testing.assert_allclose(grid.scores[:, weight, strength], both[:, column], atol=1e-5)
     assert (grid.doubt > 0).all() and score_grid(base, features, None).doubt.max() == 0
-    few = score_grid(base, features, rated(base, 6).fit(base.scorer, base.embeddings, "new"))
+    few = score_grid(base, features, rated(base, 6).fit(base, "new"))
     assert few.doubt.mean() > grid.doubt.mean(), "fewer answers, more doubt"
 
 
@@ -199,11 +199,11 @@ def test_kinds_are_looks_where_nothing_else_tells_them_apart(base, tmp_path):
     kinds = kinds_of(tmp_path, base)
     assert {kind.field for kind in kinds} == {"look"} and len(kinds) > 1
     assert all(len({row % 4 for row in kind.rows}) == 1 for kind in kinds), "pictures of a kind look alike"
-    liked = likes_more(base, rated(base, 40, liked=2).fit(base.scorer, base.embeddings, "ann"), kinds)
+    liked = likes_more(base, rated(base, 40, liked=2).fit(base, "ann"), kinds)
     assert [one.more for one in liked] == sorted((one.more for one in liked), reverse=True)
     assert {row % 4 for row in liked[0].kind.rows} == {2} and liked[0].more > liked[0].doubt > 0
     assert set(liked[0].examples) <= set(liked[0].kind.rows)
-    few = likes_more(base, rated(base, 6, liked=2).fit(base.scorer, base.embeddings, "new"), kinds)
+    few = likes_more(base, rated(base, 6, liked=2).fit(base, "new"), kinds)
     assert np.mean([one.doubt for one in few]) > np.mean([one.doubt for one in liked]), "fewer answers, more doubt"
 
 

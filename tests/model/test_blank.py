@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import RidgeCV
 from toys import save_tiny_encoder
 
 from pamela_hf import PamelaRewardModel, PamelaScorer, UserHead
@@ -53,6 +54,40 @@ def test_prior_variance_of_a_taste_is_one_and_lies_along_the_widest_axes():
     variance = readings[:, :-1].var(0, correction=0)
     assert model.config.taste_factors == 12 and variance.sum() == pytest.approx(1, rel=1e-4)
     assert (variance.diff() <= 1e-6).all() and readings[:, -1].abs().max() == 0
+
+
+def test_even_variances_are_those_of_ridge_regression():
+    """A taste drawn with them counts with each axis as much as the images vary along it."""
+    features = library()
+    model = PamelaRewardModel.blank(features)
+    image = model.features.standardize("image", torch.from_numpy(features.image_embeds))
+    readings, _ = model.features.read(image, None, None)
+    spread = readings[:, :-1].var(0, correction=0) * model.features.even_variances()
+    x = (image - image.mean(0)).double().numpy()
+    expected = np.linalg.eigvalsh(x.T @ x)[::-1]
+    np.testing.assert_allclose(spread, expected / expected.sum(), rtol=1e-3)
+
+
+def test_many_answers_use_axes_that_few_leave_alone():
+    """Liked along narrow axes as much as along wide ones: 1,500 stars tell, and 40 do not move the last axes."""
+    rng = np.random.default_rng(0)
+    variance = np.arange(1, 301) ** -1.0
+    features = (rng.normal(size=(2000, 300)) * np.sqrt(variance)).astype(np.float32)
+    known = Embeddings([str(i) for i in range(2000)], features)
+    liking = features @ rng.normal(size=300)
+    given = np.digitize(liking / liking.std() + rng.normal(size=2000) / 2, [-1.5, -0.5, 0.5, 1.5]) + 1
+    ratings = list(zip(known.image_ids, given))
+    scorer = PamelaScorer.blank(known)
+    assert not UserHead.fit(scorer, ratings[:40], name="few", embeddings=known).row[130:].any()
+    reached = {}
+    for factors in (128, 384):
+        scorer = PamelaScorer(PamelaRewardModel.blank(known, max_factors=factors))
+        head = UserHead.fit(scorer, ratings[:1500], name="many", embeddings=known)
+        scores = scorer.score(image_embeds=torch.from_numpy(features[1500:]), user=head, batch_size=500).scores
+        reached[factors] = np.corrcoef(scores, liking[1500:])[0, 1]
+    ridge = RidgeCV(np.logspace(-3, 3, 13)).fit(features[:1500], given[:1500]).predict(features[1500:])
+    assert reached[384] > reached[128] + 0.05
+    assert reached[384] > np.corrcoef(ridge, liking[1500:])[0, 1] - 0.02
 
 
 def test_prompts_take_part_where_there_are_any():

@@ -3,6 +3,8 @@
 import json
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +97,15 @@ def test_a_second_run_looks_only_and_a_changed_star_counts(library, siglip_encod
     add_stars(folder / "2000" / "IMG_000.jpg", 5)
     third = learn(folder, tmp_path / "out", siglip_encoder)
     assert not third.unchanged and third.ranking.set_index("image")["stars"]["2000/IMG_000.jpg"] == 5
+
+
+def test_a_second_run_does_not_wait_for_the_model_s_libraries(library, output, siglip_encoder):
+    command = [sys.executable, "-X", "importtime", "-m", "pamela_hf.cli", "taste", str(library), "--name", "ann"]
+    arguments = ["--output", str(output), "--encoder", str(siglip_encoder), "--quiet"]
+    done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=True)
+    assert "Nothing has changed" in done.stdout
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "pamela_hf.folder_cache" in imported and not imported & {"torch", "transformers", "scipy", "sklearn"}
 
 
 def test_an_encoder_that_lies_in_the_base_is_neither_loaded_nor_written_again(

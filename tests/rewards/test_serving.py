@@ -255,7 +255,9 @@ def test_assistants_score_rank_and_ask(address, scorer, images):
     assert unknown.is_error
 
 
-def test_the_command_serves_and_stops_in_order(reward_folder, images):
+@contextmanager
+def command(reward_folder):
+    """`pamela serve` in a process of its own, and its port."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -263,9 +265,33 @@ def test_the_command_serves_and_stops_in_order(reward_folder, images):
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PAMELA_TOKEN": ""})
     try:
         assert process.stdout.readline() == f"Serving http://127.0.0.1:{port}\n"
+        yield process, port
+    finally:
+        process.kill()
+
+
+@pytest.mark.parametrize("requests", [800, pytest.param(100_000, marks=pytest.mark.slow)])
+def test_memory_is_flat(reward_folder, images, requests):
+    def resident() -> float:
+        with open(f"/proc/{process.pid}/status") as lines:
+            return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1024
+
+    bodies = [{"images": [as_base64(images[i % 4])], "prompts": PROMPTS[i % 4], "users": ["ann"]} for i in range(4)]
+    with command(reward_folder) as (process, port), httpx.Client(timeout=60) as client:
+
+        def ask(i: int) -> None:
+            assert client.post(f"http://127.0.0.1:{port}/v1/score", json=bodies[i % 4]).status_code == 200
+
+        with ThreadPoolExecutor(8) as threads:
+            list(threads.map(ask, range(300)))
+            before = resident()
+            list(threads.map(ask, range(requests)))
+            assert resident() - before < 12
+
+
+def test_the_command_serves_and_stops_in_order(reward_folder, images):
+    with command(reward_folder) as (process, port):
         sent = {"images": [as_base64(images[0])], "users": ["ann"]}
         assert httpx.post(f"http://127.0.0.1:{port}/v1/score", json=sent, timeout=60).status_code == 200
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) in (0, -signal.SIGTERM)
-    finally:
-        process.kill()

@@ -7,13 +7,14 @@ import hmac
 import math
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio.to_thread
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ...version import __version__
 from .._batching import Busy
@@ -50,13 +51,7 @@ def create_app(service: ScoringService, token: str | None = None) -> FastAPI:
     app.state.under_way = 0
     app.state.decoding = anyio.CapacityLimiter(os.cpu_count() or 1)
 
-    @app.middleware("http")
-    async def guard(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-        began = time.perf_counter()
-        response = _refusal(request, token) or await call_next(request)
-        route = request.scope.get("route")
-        service.metrics.request(getattr(route, "path", "other"), response.status_code, time.perf_counter() - began)
-        return response
+    app.add_middleware(_Guard, service=service, token=token)
 
     @app.get("/health")
     @app.get("/users/{user}/health")
@@ -90,6 +85,38 @@ def create_app(service: ScoringService, token: str | None = None) -> FastAPI:
 
     app.router.routes.extend(tools_app.routes)
     return app
+
+
+class _Guard:
+    """Looks at host and token before anything else, and counts every answer. Without Starlette's BaseHTTPMiddleware,
+    which hands each request through a task and a queue of its own.
+
+    Args:
+        app: what answers.
+        service: whose metrics count.
+        token: see [`create_app`].
+    """
+
+    def __init__(self, app: ASGIApp, service: ScoringService, token: str | None):
+        self.app, self.service, self.token = app, service, token
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        began, status = time.perf_counter(), 500
+
+        async def counted(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await (_refusal(Request(scope), self.token) or self.app)(scope, receive, counted)
+        finally:
+            path = getattr(scope.get("route"), "path", "other")
+            self.service.metrics.request(path, status, time.perf_counter() - began)
 
 
 async def _answered(
