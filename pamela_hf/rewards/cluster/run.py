@@ -124,7 +124,7 @@ def score_on_cluster(
     arguments = {"model": str(model), "user": user, "scale": scale, "prompt": text, "device": device}
     fields = list(scorer.config.metadata)
     made_by = {"base": scorer.identity, "user": getattr(user, "name", user), "scale": scale}
-    run = _Run(ScoreImages, arguments, workers or Workers(), partial(open_images, images, fields, facts))
+    run = ImageRun(ScoreImages, arguments, workers or Workers(), partial(open_images, images, fields, facts))
     suffix = posixpath.splitext(str(output))[1]
     if suffix not in (".csv", ".parquet", ""):
         raise ValueError(f"output {output} must end in .csv or .parquet, or be a folder or URL for many files.")
@@ -159,7 +159,7 @@ def embed_on_cluster(
     arguments = {
         "encoder": encoder.backbone, "revision": encoder.revision, "device": encoder.device, "dtype": encoder.dtype,
     }  # fmt: skip
-    run = _Run(EmbedImages, arguments, workers or Workers(), partial(open_images, images))
+    run = ImageRun(EmbedImages, arguments, workers or Workers(), partial(open_images, images))
     suffix = posixpath.splitext(str(output))[1]
     if suffix not in (".safetensors", ""):
         raise ValueError(f"output {output} must end in .safetensors, or be a folder or URL for many files.")
@@ -185,7 +185,7 @@ def import_ray() -> Any:
 
 
 @dataclass
-class _Run:
+class ImageRun:
     """What is done to the images of one run.
 
     Attributes:
