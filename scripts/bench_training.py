@@ -45,7 +45,7 @@ def simulated(folder: Path, ratings: int | None) -> tuple[RatingData, Embeddings
 def sizes(ratings: int) -> dict[str, int]:
     """People, images and ratings of a world with so many training ratings, people and images in proportion."""
     people = max(20, round(199 * ratings / 50_222))
-    return {"people": people, "images": max(120, round(5_077 * ratings / 50_222)), "ratings": round(ratings * 1.4)}
+    return {"people": people, "images": max(400, round(5_077 * ratings / 50_222)), "ratings": round(ratings * 1.4)}
 
 
 def timed(ratings: int | None, **changes: Any) -> tuple[int, int, float]:

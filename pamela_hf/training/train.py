@@ -1,4 +1,5 @@
-"""Training of the reward with Accelerate: joint over sources, exactly resumable, the same on any number of processes.
+"""Training of the reward with Accelerate: joint over sources, exactly resumable, the same on any number of processes
+but for rounding and the network's own dropout, which each process draws for its share.
 
 Every random choice is a function of (seed, epoch, step), never of what ran before, so a resumed run needs no saved
 random state. A step's batch is laid out for all processes alike and each takes its share of people; losses are divided
