@@ -50,6 +50,7 @@ def folder(tmp_path_factory) -> Path:
     for number in range(50):
         (folder / ("below" if number % 3 else "") / f"{number:03d}.png").write_bytes(picture(number))
     (folder / "007.jpg").write_bytes(b"not a picture")
+    (folder / "backup.tar").write_bytes(b"left alone, as it is no picture")
     (folder / "below" / "cut.png").write_bytes(picture(99)[:500])
     return folder
 
@@ -234,10 +235,11 @@ def test_what_is_wrong_is_said_before_anything_is_scored(cluster, reward_folder,
         score(user="nobody")
     with pytest.raises(ValueError, match=r"must end in \.csv"):
         score(output=tmp_path / "out.xlsx")
-    with pytest.raises(ValueError, match="more than the cluster"):
+    with pytest.raises(ValueError, match="room for 3 workers of 1 cores"):
         score(workers=Workers(9, cores=1, progress=False))
-    pa_table = pa.table({"image": [b"x"]})
-    pyarrow.parquet.write_table(pa_table, tmp_path / "bytes.parquet")
+    with pytest.raises(ValueError, match=r"names 'other\.png', which is not an image"):
+        score(prompts=facts.replace("000.png", "other.png"))
+    pyarrow.parquet.write_table(pa.table({"image": [b"x"]}), tmp_path / "bytes.parquet")
     with pytest.raises(Exception, match="add a column image_id"):
         score(images=str(tmp_path / "bytes.parquet"))
     (tmp_path / "none").mkdir()
@@ -248,18 +250,25 @@ def test_what_is_wrong_is_said_before_anything_is_scored(cluster, reward_folder,
 
 
 @pytest.mark.parametrize(
-    ("asked", "there", "expected"),
+    ("asked", "cpus", "gpus", "expected"),
     [
-        (Workers(), (64, 8), (8, {"num_gpus": 1.0, "num_cpus": 1}, 1)),
-        (Workers(32), (64, 8), (32, {"num_gpus": 0.25, "num_cpus": 1}, 1)),
-        (Workers(), (64, 0), (16, {"num_cpus": 4}, 4)),
-        (Workers(), (2, 0), (1, {"num_cpus": 2}, 2)),
-        (Workers(2), (2, 0), (2, {"num_cpus": 1}, 1)),
-        (Workers(3, cores=5), (64, 0), (3, {"num_cpus": 5}, 5)),
+        (Workers(), [64], 8, (8, {"num_gpus": 1.0, "num_cpus": 1}, 1)),
+        (Workers(12), [64], 8, (12, {"num_gpus": 0.5, "num_cpus": 1}, 1)),
+        (Workers(3), [64], 8, (3, {"num_gpus": 1.0, "num_cpus": 1}, 1)),
+        (Workers(), [32, 32], 0, (16, {"num_cpus": 4}, 4)),
+        (Workers(), [2, 2, 2], 0, (3, {"num_cpus": 2}, 2)),  # no machine has four
+        (Workers(), [7, 0], 0, (1, {"num_cpus": 4}, 4)),
+        (Workers(2), [2], 0, (2, {"num_cpus": 1}, 1)),
+        (Workers(3, cores=5), [64], 0, (3, {"num_cpus": 5}, 5)),
     ],
 )
-def test_one_worker_a_gpu_or_group_of_cores(asked, there, expected):
-    assert asked.share(*there) == expected
+def test_one_worker_a_gpu_or_group_of_cores(asked, cpus, gpus, expected):
+    assert asked.share(cpus, gpus) == expected
+
+
+def test_more_workers_than_there_is_room_for_are_refused():
+    with pytest.raises(ValueError, match="room for 2 workers of 3 cores"):
+        Workers(4, cores=3).share([4, 4], 0)
 
 
 def test_without_ray_the_extra_is_named(reward_folder, folder, tmp_path, monkeypatch):

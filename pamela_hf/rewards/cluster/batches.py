@@ -77,9 +77,7 @@ class ScoreImages:
         threads: CPU threads of an actor.
     """
 
-    schema = pa.schema(
-        {"image": pa.string(), "score": pa.float64(), "std": pa.float64(), "problem": pa.string()}
-    )
+    schema = pa.schema({"image": pa.string(), "score": pa.float64(), "std": pa.float64(), "problem": pa.string()})
 
     def __init__(
         self,

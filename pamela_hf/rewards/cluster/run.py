@@ -19,8 +19,9 @@ Ray's address is taken from `RAY_ADDRESS`; without it, a cluster that runs on th
 
 import hashlib
 import json
+import math
 import posixpath
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -71,16 +72,30 @@ class Workers:
     batch_size: int = 32
     progress: bool = True
 
-    def share(self, cpus: float, gpus: float) -> tuple[int, dict[str, float], int]:
-        """For a cluster of so many: actors, what Ray reserves for each, and CPU threads of each."""
+    def share(self, cpus: Sequence[float], gpus: float) -> tuple[int, dict[str, float], int]:
+        """Shares a cluster out.
+
+        Args:
+            cpus: of each of its machines.
+            gpus: of all of them.
+
+        Returns:
+            Actors, what Ray reserves for each, and CPU threads of each.
+
+        Raises:
+            ValueError: more workers than there are cores for.
+        """
         if gpus:
             number = self.number or int(gpus)
-            return number, {"num_gpus": min(1.0, gpus / number), "num_cpus": 1}, 1
-        cores = self.cores or max(1, min(CORES, int(cpus // (self.number or 1))))
-        number = self.number or max(1, int(cpus // cores))
-        if number * cores > cpus:
+            return number, {"num_gpus": 1 / math.ceil(number / gpus), "num_cpus": 1}, 1
+        each = CORES if self.number is None else sum(cpus) // self.number
+        cores = self.cores or int(max(1, min(CORES, each, max(cpus))))
+        places = sum(int(there // cores) for there in cpus)
+        number = self.number or places
+        if not 0 < number <= places:
             raise ValueError(
-                f"{number} workers of {cores} cores are more than the cluster's {cpus:g} cores; ask for fewer."
+                f"workers: there is room for {places} workers of {cores} cores on machines of "
+                f"{', '.join(f'{there:g}' for there in cpus)} cores, not for {number}. Ask for fewer."
             )
         return number, {"num_cpus": cores}, cores
 
@@ -121,7 +136,7 @@ def score_on_cluster(
     scorer.processor.scale_id(scale)
     text = prompts if isinstance(prompts, str) else None
     facts = None if prompts is None or text is not None else image_facts(prompts, Path(images), scorer.config)
-    arguments = {"model": str(model), "user": user, "scale": scale, "prompt": text, "device": device}
+    arguments = {"model": _for_actors(model), "user": user, "scale": scale, "prompt": text, "device": device}
     fields = list(scorer.config.metadata)
     made_by = {"base": scorer.identity, "user": getattr(user, "name", user), "scale": scale}
     run = ImageRun(ScoreImages, arguments, workers or Workers(), partial(open_images, images, fields, facts))
@@ -157,7 +172,8 @@ def embed_on_cluster(
     """
     import_ray()
     arguments = {
-        "encoder": encoder.backbone, "revision": encoder.revision, "device": encoder.device, "dtype": encoder.dtype,
+        "encoder": _for_actors(encoder.backbone), "revision": encoder.revision, "device": encoder.device,
+        "dtype": encoder.dtype,
     }  # fmt: skip
     run = ImageRun(EmbedImages, arguments, workers or Workers(), partial(open_images, images))
     suffix = posixpath.splitext(str(output))[1]
@@ -172,6 +188,11 @@ def embed_on_cluster(
     Embeddings(names, features, None, names, **encoder.made_by, source_keys=keys).save(output)
     write_skipped(skipped_path(output), skipped)
     return {"rows": len(names), "skipped": len(skipped), "files": 1}
+
+
+def _for_actors(name: str | Path) -> str:
+    """A folder by its whole path, since an actor's own working folder is another; a Hub id as it is."""
+    return str(Path(name).absolute()) if Path(name).is_dir() else str(name)
 
 
 def import_ray() -> Any:
@@ -207,8 +228,8 @@ class ImageRun:
             ray.init(include_dashboard=False, log_to_driver=False, logging_level="error")
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = context.enable_operator_progress_bars = self.workers.progress
-        there = ray.cluster_resources()
-        number, resources, threads = self.workers.share(there.get("CPU", 1), there.get("GPU", 0))
+        cpus = [node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]]
+        number, resources, threads = self.workers.share(cpus, ray.cluster_resources().get("GPU", 0))
         return self.images(rows_at_once=4 * self.workers.batch_size).map_batches(
             self.actor,
             fn_constructor_kwargs={**self.arguments, "threads": threads},

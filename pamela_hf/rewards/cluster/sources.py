@@ -4,12 +4,14 @@ A row has the columns of [`schema`]: `image`, its name; its bytes in `data`, or 
 why it cannot be read; `prompt` and the model's metadata fields as far as they are known. Rows are what the order of
 files and of rows in them makes them: a block that is lost with its machine is read again and is the same.
 
-- **Folder**: walked as on one machine where it is local (all machines must see it), else listed.
+- **Folder**: walked as on one machine where it is local (all machines must see it), else listed; or a pattern such as
+  `s3://bucket/*.jpg`.
 - **Parquet**: a file or folder with the columns `image` (bytes, a path or URL, or both as `datasets` stores them),
   `image_id` (default: the path), `prompt` and metadata. Paths are relative to the folder of the Parquet files.
-- **WebDataset**: a `.tar`, a folder of them, or a pattern such as `s3://bucket/train-*.tar`. Files of one sample share
-  their name up to the first dot; `.txt` is its prompt, `.json` may hold `prompt` and metadata. A picture is called
-  `TAR/name.suffix`. Source: https://github.com/webdataset/webdataset#the-webdataset-format
+- **WebDataset**: a `.tar`, a folder of them without pictures beside them, or a pattern such as
+  `s3://bucket/train-*.tar`. Files of one sample share their name up to the first dot; `.txt` is its prompt, `.json` may
+  hold `prompt` and metadata. A picture is called `TAR/name.suffix`.
+  Source: https://github.com/webdataset/webdataset#the-webdataset-format
 """
 
 import json
@@ -51,41 +53,56 @@ class Source:
 
     def dataset(self, facts: Mapping[str, Mapping[str, str]] | None, rows_at_once: int) -> Any:
         """The rows as a `ray.data.Dataset`; for the arguments see [`open_images`]."""
-        tars, parquet = self._files(".tar"), self._files(".parquet")
+        files = self._files()
+        parquet = [path for path in files if path.endswith(".parquet")]
+        pictures = [] if parquet else self._pictures(files)
+        tars = [] if parquet or pictures else [path for path in files if path.endswith(".tar")]
         if facts is not None and (tars or parquet):
             raise ValueError(
                 f"prompts: {self.url} holds {'WebDataset tars' if tars else 'Parquet'}, where prompts and metadata "
                 "stand beside the images. Leave the table out."
             )
+        if not (parquet or pictures or tars):
+            raise ValueError(f"{self.url} holds no images, Parquet files or tars.")
         if tars:
             return self._tars(tars)
-        return self._parquet(parquet) if parquet else self._folder(facts or {}, rows_at_once)
+        return self._parquet(parquet) if parquet else self._folder(pictures, facts or {}, rows_at_once)
 
-    def _files(self, suffix: str) -> list[str]:
-        """Files of one kind: the place itself, what its pattern means, or what lies below it."""
+    def _files(self) -> list[str]:
+        """The place itself, what its pattern means, or all files below it but hidden ones and those of folders that are
+        left alone."""
         if "*" in self.root:
-            return sorted(path for path in self.fs.glob(self.root) if path.endswith(suffix))
-        if self.root.endswith(suffix) and self.fs.isfile(self.root):
+            return sorted(self.fs.glob(self.root))
+        if self.fs.isfile(self.root):
             return [self.root]
-        if not self.fs.isdir(self.root):
-            return []
-        return [path for path in self._below() if path.endswith(suffix)]
-
-    def _below(self) -> list[str]:
-        """All files below the place, but for hidden ones and those of folders that are left alone."""
         start = len(self.root.rstrip("/")) + 1
         return [path for path in sorted(self.fs.find(self.root)) if not _is_hidden(path[start:])]
 
-    def _folder(self, facts: Mapping[str, Mapping[str, str]], rows_at_once: int) -> Any:
+    def _pictures(self, files: Sequence[str]) -> list[dict[str, Any]]:
+        """Rows of image files."""
+        if is_local(self.fs) and "*" not in self.root:
+            return self._walked()
+        below = f"{self.root.rstrip('/')}/"
+        return [
+            {"image": writable_name(self._name(path, below)), "path": self.fs.unstrip_protocol(path)}
+            for path in files if has_image_name(path)
+        ]  # fmt: skip
+
+    @staticmethod
+    def _name(path: str, below: str) -> str:
+        return path.removeprefix(below) if path.startswith(below) else posixpath.basename(path)
+
+    def _folder(
+        self, rows: list[dict[str, Any]], facts: Mapping[str, Mapping[str, str]], rows_at_once: int
+    ) -> Any:
         import ray.data
 
-        rows = self._walked() if is_local(self.fs) else self._listed()
+        if missing := set(facts) - {row["image"] for row in rows}:
+            raise ValueError(f"prompts: the table names {min(missing)!r}, which is not an image of {self.url}.")
         tables = [
             self._table({**row, **facts.get(row["image"], {})} for row in rows[start : start + rows_at_once])
             for start in range(0, len(rows), rows_at_once)
         ]
-        if not tables:
-            raise ValueError(f"{self.url} holds no images, Parquet files or tars.")
         return ray.data.from_arrow(tables)
 
     def _walked(self) -> list[dict[str, Any]]:
@@ -93,15 +110,6 @@ class Source:
             {"image": one.name, "problem": f"{one.problem}."} if one.problem else
             {"image": one.name, "path": str(one.path.absolute())}
             for one in walk(self.root)
-        ]  # fmt: skip
-
-    def _listed(self) -> list[dict[str, Any]]:
-        if self.fs.isfile(self.root):
-            return [{"image": posixpath.basename(self.root), "path": self.fs.unstrip_protocol(self.root)}]
-        start = len(self.root.rstrip("/")) + 1
-        return [
-            {"image": writable_name(path[start:]), "path": self.fs.unstrip_protocol(path)}
-            for path in self._below() if has_image_name(path)
         ]  # fmt: skip
 
     def _parquet(self, paths: list[str]) -> Any:
@@ -198,8 +206,7 @@ def _tar_rows(source: Source, table: pa.Table) -> Iterator[pa.Table]:
 
 
 def _tar_samples(source: Source, path: str) -> Iterator[dict[str, Any]]:
-    below = f"{source.root.rstrip('/')}/"
-    tar = path.removeprefix(below) if path.startswith(below) else posixpath.basename(path)
+    tar = source._name(path, f"{source.root.rstrip('/')}/")
     pictures: list[dict[str, Any]] = []  # of the sample that is being read
     known: dict[str, str] = {}
     key = None
