@@ -12,16 +12,16 @@ ROOT = Path(__file__).parent.parent
 
 @pytest.fixture
 def plan(monkeypatch):
-    spec = importlib.util.spec_from_file_location("scale_plan", ROOT / "scripts" / "scale_plan.py")
+    spec = importlib.util.spec_from_file_location("bench_scale", ROOT / "scripts" / "bench_scale.py")
     module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "scale_plan", module)
+    monkeypatch.setitem(sys.modules, "bench_scale", module)
     spec.loader.exec_module(module)
     return module
 
 
 def test_the_documents_figures_are_those_of_the_script(plan):
     text = plan.DOCUMENT.read_text(encoding="utf-8")
-    assert plan.filled(text) == text, "run: python scripts/scale_plan.py --write"
+    assert plan.filled(text) == text, "run: python scripts/bench_scale.py --write"
 
 
 def test_the_figures_follow_from_the_unit_costs(plan, monkeypatch):

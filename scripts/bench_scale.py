@@ -1,7 +1,7 @@
 """What a billion images for ten million people take and cost: the figures of model_card/SCALE.md.
 
-    python scripts/scale_plan.py                 # prints the tables
-    python scripts/scale_plan.py --write         # puts them between the marks of model_card/SCALE.md
+    python scripts/bench_scale.py                 # prints the tables
+    python scripts/bench_scale.py --write         # puts them between the marks of model_card/SCALE.md
 
 Everything follows from the three lists below: what is planned, what a unit of work costs (each with the command that
 measures it, or how it is derived), and prices. Change one and run it again; a test compares the document with it.
