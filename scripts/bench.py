@@ -213,7 +213,7 @@ def benches(args: argparse.Namespace) -> list[Bench]:
         Bench("heads", heads_rows, ("--model", model, "--data", ratings, "--only", "fit,load")),
         Bench("metrics", metrics_rows, ("--loop-draws", "3", "--slope", "1000000"),
               ("--ratings", "3000", "--users", "20", "--images", "400", "--bootstrap", "50", "--slope", "10000")),
-        Bench("hub", hub_rows, (), ("--images", "60")),
+        Bench("hub", hub_rows, (), ("--images", "60", "--encoder", "tiny")),
         Bench("prompt", prompt_rows, ("--model", model, "--only", "overhead")),
         Bench("rewards", server_rows, ("--soak", "300"),
               ("--layers", "1", "--width", "64", "--requests", "40", "--soak", "40")),
