@@ -53,7 +53,7 @@ PLAN = {
 }
 UNIT = {
     "width": Figure(1152, "numbers of an image's features", "SigLIP2 so400m's width", "derived"),
-    "row": Figure(80, "numbers of a person's row", "PamelaConfig().row_size", "derived"),
+    "row": Figure(144, "numbers of a person's row", "PamelaConfig().row_size", "derived"),
     "encoder flop": Figure(
         0.67e12, "FLOP to encode an image", "so400m at 384 pixels: 2 × 428M weights × 729 patches + attention",
         "derived",
