@@ -11,6 +11,7 @@ from typing import IO, Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
@@ -161,6 +162,14 @@ class FrozenEncoder:
         """What the encoder takes of upright RGB PIL images, on the CPU: `pixel_values (B, …)`, and what else it needs.
         Another thread may make it while the encoder is busy."""
         return dict(self.image_processor(list(images), return_tensors="pt"))
+
+    def prepare_image(self, image: Image.Image, name: str) -> dict[str, torch.Tensor]:
+        """[`prepare_images`] of one picture. Raises ImageError, with its `name`, for a shape that is not taken."""
+        try:
+            return self.prepare_images([image])
+        except (ValueError, ArithmeticError) as error:  # 9,000 × 1 pixels
+            size = f"{image.width} × {image.height}"
+            raise ImageError(f"{name}: the encoder does not take a picture of {size} pixels ({error}).") from None
 
     def encode_images(self, images: Sequence[Any]) -> torch.Tensor:
         """Features `(B, D)` float32 of upright RGB PIL images, on the encoder's device."""

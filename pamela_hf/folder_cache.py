@@ -26,7 +26,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from PIL import Image
 from tqdm.auto import tqdm
 
 from .embeddings import EmbeddingError, Embeddings, load_embeddings
@@ -201,6 +200,11 @@ class _Rows:
         )
         self.written += 1
         self.fresh.clear()
+
+
+def content_key(data: bytes) -> str:
+    """What a file's content is known by: the key of an image without a prompt in `compute_embeddings`."""
+    return hashlib.sha256(data + b"\0").hexdigest()
 
 
 def embed_folder(
@@ -439,21 +443,14 @@ class _Reader:
         with open(path, "rb") as file:
             stat = os.fstat(file.fileno())
             data = file.read()
-        key = hashlib.sha256(data + b"\0").hexdigest()  # the key of an image without a prompt in compute_embeddings
+        key = content_key(data)
         entry = [stat.st_size, stat.st_mtime_ns, key]
         known = key in self.rows.rows
         if known and key in self.index.hashes:
             return _Read(name, entry)
         picture = open_image_checked(io.BytesIO(data), name=name)
-        return _Read(name, entry, None if known else self.prepare(name, picture), difference_hash(picture))
-
-    def prepare(self, name: str, picture: Image.Image) -> Any:
-        encoder = self.encoder()
-        try:
-            return encoder.prepare_images([picture])
-        except (ValueError, ArithmeticError) as error:  # of shapes that a processor does not take, 9,000 × 1 pixels
-            size = f"{picture.width} × {picture.height}"
-            raise ImageError(f"{name}: the encoder does not take a picture of {size} pixels ({error}).") from None
+        prepared = None if known else self.encoder().prepare_image(picture, name)
+        return _Read(name, entry, prepared, difference_hash(picture))
 
     def encoder(self) -> Any:
         with self.lock:  # loaded by the first thread that needs it

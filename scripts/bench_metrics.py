@@ -9,6 +9,7 @@ extrapolated.
 """
 
 import argparse
+import json
 import resource
 import time
 from itertools import combinations
@@ -80,6 +81,18 @@ def plain_average_loop(p, r, users, images, draws, rng):
         stats.spearmanr(*means), stats.pearsonr(*means)
 
 
+def growth(largest: int) -> dict[str, float]:
+    """Slope of log time over log ratings, from a thousand on by factors of ten, without draws; 350 a person."""
+    numbers, times = [10**power for power in range(3, 10) if 10**power <= largest], []
+    for n in numbers:
+        p, r, users, images, probs = simulated_ratings(n, max(3, n // 350), max(400, n // 14))
+        start = time.perf_counter()
+        judge(p, r, users, images, probs, np.arange(1, 6), bootstrap=0)
+        times.append(time.perf_counter() - start)
+    slope = np.polyfit(np.log(numbers), np.log(times), 1)[0]
+    return {"ratings_slope": float(slope), "slope_largest": numbers[-1], "slope_largest_seconds": times[-1]}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ratings", type=int, default=70_000)
@@ -87,6 +100,8 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=5_077, help="at least ratings / users")
     parser.add_argument("--bootstrap", type=int, default=1_000)
     parser.add_argument("--loop-draws", type=int, default=10, help="0 leaves the plain loops out")
+    parser.add_argument("--slope", type=int, metavar="N", help="also how time grows, from 1,000 to N ratings")
+    parser.add_argument("--output", help="JSON file to write as well")
     args = parser.parse_args()
     if args.images * args.users < args.ratings:
         parser.error(f"--images {args.images} is fewer than the {args.ratings // args.users} each person rates")
@@ -98,18 +113,28 @@ def main() -> None:
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"{args.ratings:,} ratings, {args.users} people, {args.images:,} images, {args.bootstrap:,} draws:")
     print(f"  all metrics with intervals        {seconds:8.2f} s   peak {memory:,.0f} MB (whole process)")
+    result = {"ratings": args.ratings, "draws": args.bootstrap, "metrics_seconds": seconds, "metrics_peak_mb": memory}
     busy = time.process_time()
     seconds = report_seconds(p, r, users, images, probs, args.bootstrap)
     busy = time.process_time() - busy
     print(f"  whole report, judged three times  {seconds:8.2f} s   {busy:.2f} s of it computing")
+    result |= {"report_seconds": seconds, "report_cpu_seconds": busy}
     if args.loop_draws:
         start = time.perf_counter()
         plain_user_loop(p, r, users)
-        print(f"  plain loop, per-user metrics once {time.perf_counter() - start:8.2f} s")
+        user_loop = time.perf_counter() - start
+        print(f"  plain loop, per-user metrics once {user_loop:8.2f} s")
         start = time.perf_counter()
         plain_average_loop(p, r, users, images, args.loop_draws, np.random.default_rng(0))
         per_draw = (time.perf_counter() - start) / args.loop_draws
         print(f"  plain loop, avg_* draws           {per_draw * args.bootstrap:8.2f} s   (extrapolated)")
+        result |= {"plain_user_loop_seconds": user_loop, "plain_draws_seconds": per_draw * args.bootstrap}
+    if args.slope:
+        result |= growth(args.slope)
+        print(f"  log time over log ratings         {result['ratings_slope']:8.2f}     (1 = in proportion)")
+    if args.output:
+        with open(args.output, "w", encoding="utf-8") as file:
+            json.dump(result, file, indent=1)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,9 @@ model's own participants' rows. Brute force scores every image for every person 
 share of its first hundred that the search finds. Written are means and percentiles over people.
 
 - first: a person's first search, which fits the person's vector;
-- again: another search for the same person;
+- again: another search for the same person.
+
+--probed 0.125,0.06,0.03 also says what looking into so large a part of the clusters gives and costs.
 """
 
 import argparse
@@ -21,7 +23,7 @@ import torch
 
 from pamela_hf import PamelaScorer
 from pamela_hf.embeddings import Embeddings, load_embeddings
-from pamela_hf.retrieval import ImageIndex, PersonalSearch
+from pamela_hf.retrieval import ImageIndex, PersonalSearch, index
 
 BLUR = 0.5
 
@@ -76,6 +78,29 @@ def timed(function, *args, **kwargs) -> tuple[float, float, object]:
     return 1e3 * (time.perf_counter() - start), 1e3 * (time.process_time() - busy), result
 
 
+def probed(
+    path: Path, scorer: PamelaScorer, people: list[Person], best: list[set[str]], parts: list[float]
+) -> dict[str, dict[str, float]]:
+    """Recall and cost of later searches when such parts of the clusters are looked into, the index's own set aside."""
+    found, own = {}, index.PROBED
+    for part in parts:
+        index.PROBED = part
+        search = PersonalSearch(ImageIndex(path), scorer)
+        for person in people:  # their vectors depend on the first candidates, too
+            search.best(person, len(best[0]))
+        taken = [timed(search.best, person, len(best[0])) for person in people]
+        recalls = [len(set(table["image"]) & truth) / len(truth) for (_, _, table), truth in zip(taken, best)]
+        found[f"{part:g}"] = {
+            "recall_at_100": float(np.mean(recalls)),
+            "recall_at_100_worst": min(recalls),
+            "again_ms_median": float(np.median([wall for wall, _, _ in taken])),
+            "again_cpu_ms_median": float(np.median([busy for _, busy, _ in taken])),
+        }
+        print(part, found[f"{part:g}"], flush=True)
+    index.PROBED = own
+    return found
+
+
 def summary(name: str, values: list[float]) -> dict[str, float]:
     return {f"{name}_median": float(np.median(values)), f"{name}_p90": float(np.quantile(values, 0.9))}
 
@@ -88,15 +113,16 @@ def main() -> None:
     parser.add_argument("--people", type=int, default=50)
     parser.add_argument("--judged", type=int, help="people who are also judged by brute force (default: all)")
     parser.add_argument("--output", type=Path, help="JSON file to write as well")
+    parser.add_argument("--probed", default="", help="parts of the clusters to look into as well, such as 0.06,0.03")
     args = parser.parse_args()
     rng, k = np.random.default_rng(0), 100
     scorer = PamelaScorer.from_pretrained(args.model, device="cpu")
     images = simulated_images(load_embeddings(args.features), args.images, rng)
     people = simulated_people(scorer, args.people, rng)
     with tempfile.TemporaryDirectory() as folder:
-        build, build_cpu, index = timed(ImageIndex.create, Path(folder) / "index", images)
-        size = sum(file.stat().st_size for file in index.path.rglob("*") if file.is_file())
-        load, _, search = timed(lambda: PersonalSearch(ImageIndex(index.path), scorer))
+        build, build_cpu, made = timed(ImageIndex.create, Path(folder) / "index", images)
+        size = sum(file.stat().st_size for file in made.path.rglob("*") if file.is_file())
+        load, _, search = timed(lambda: PersonalSearch(ImageIndex(made.path), scorer))
         search.best(None, k)  # the first search of a process opens the index's files
         print(
             f"built in {build / 1e3:.0f} s, {size / images.image_embeds.nbytes:.2f} of the features' size", flush=True
@@ -108,10 +134,12 @@ def main() -> None:
             *taken, table = timed(search.best, person, k)
             again.append(taken)
             found.append(set(table["image"]))
+        print(f"searched: again {np.median([wall for wall, _ in again]):.0f} ms; now brute force", flush=True)
+        judged = people[: args.judged]
+        best, brute = brute_force(scorer, images, judged, k)
+        parts = [float(part) for part in args.probed.split(",") if part]
+        swept = probed(made.path, scorer, judged, best, parts) if parts else {}
     (first, first_cpu), (again, again_cpu) = np.transpose(first), np.transpose(again)
-    print(f"searched: first {np.median(first):.0f} ms, again {np.median(again):.0f} ms; now brute force", flush=True)
-    judged = people[: args.judged]
-    best, brute = brute_force(scorer, images, judged, k)
     recall = [len(one & two) / k for one, two in zip(best, found)]
     result = {
         "images": args.images,
@@ -131,7 +159,8 @@ def main() -> None:
         "index_over_features": size / images.image_embeds.nbytes,
         "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
-    text = json.dumps({key: round(value, 4) for key, value in result.items()}, indent=1)
+    result = {key: round(value, 4) for key, value in result.items()}
+    text = json.dumps({**result, "probed": swept} if swept else result, indent=1)
     print(text)
     if args.output:
         args.output.write_text(text + "\n", encoding="utf-8")

@@ -192,6 +192,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7, help="rounds of the adapters (7)")
     parser.add_argument("--requests", type=int, default=300, help="measured at each load (300)")
     parser.add_argument("--soak", type=int, default=1000, help="requests between the two memory figures (1000)")
+    parser.add_argument("--output", type=Path, help="JSON file to write as well")
     args = parser.parse_args()
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
@@ -201,6 +202,8 @@ def main() -> None:
     figures |= bench_server(scorer, images, args.requests, args.soak)
     for name, value in figures.items():
         print(f"{name:40} {value:10.3f}")
+    if args.output:
+        args.output.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

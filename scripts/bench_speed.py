@@ -1,7 +1,8 @@
 """How fast the reward scores, against what this machine can do: `python scripts/bench_speed.py`.
 
 - score_matrix: 900 images × 210 people, its counted floating-point operations a second as a share of a plain matrix
-  product's rate, both measured in this run; against one pair at a time; and how its time grows with the pairs;
+  product's rate, both measured in this run; against one pair at a time; and how its time grows with the pairs, and
+  with the images of one person (slopes of log time over log number, 1 = in proportion);
 - one image for 200 people against one image for one person, from pixels, with a SigLIP2-base-sized encoder (random
   weights: only its size matters here);
 - what importing the package adds to importing transformers' Auto classes.
@@ -14,7 +15,8 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -52,14 +54,14 @@ def reward(users: int, width: int, text_width: int, encoder: SiglipConfig | None
     return PamelaRewardModel(config).eval()
 
 
-def bench_matrix() -> dict[str, float]:
-    model = reward(210, 1280, 384)
+def bench_matrix(images: int = 900, people: int = 210) -> dict[str, float]:
+    model = reward(people, 1280, 384)
     inputs = {
-        "image_embeds": torch.randn(900, 1280),
-        "text_embeds": torch.randn(900, 384),
-        "user_ids": torch.arange(1, 211),
-        "demographic_ids": torch.randint(0, 3, (210, 2)),
-        "metadata_ids": torch.randint(0, 5, (900, 1)),
+        "image_embeds": torch.randn(images, 1280),
+        "text_embeds": torch.randn(images, 384),
+        "user_ids": torch.arange(1, people + 1),
+        "demographic_ids": torch.randint(0, 3, (people, 2)),
+        "metadata_ids": torch.randint(0, 5, (images, 1)),
     }
     with FlopCounterMode(display=False) as counter:
         model.score_matrix(**inputs)
@@ -70,12 +72,15 @@ def bench_matrix() -> dict[str, float]:
         rate = max(rate, matmul_rate())
     pair = {name: value[:1] for name, value in inputs.items()}
     one = seconds(lambda: model.score_matrix(**pair), 20)
-    flops = counter.get_total_flops()
+    flops, pairs = counter.get_total_flops(), images * people
     return {
+        "score_matrix_images": images,
+        "score_matrix_people": people,
         "score_matrix_seconds": taken,
-        "million_pairs_seconds": taken / (900 * 210) * 1e6,
-        "pairs_over_one_at_a_time": one / (taken / (900 * 210)),
-        "score_matrix_slope": growth(model),
+        "score_matrix_pairs_per_second": pairs / taken,
+        "score_matrix_flop_per_pair": flops / pairs,
+        "million_pairs_seconds": taken / pairs * 1e6,
+        "pairs_over_one_at_a_time": one / (taken / pairs),
         "score_matrix_gflop": flops / 1e9,
         "score_matrix_gflops": flops / taken / 1e9,
         "matmul_gflops": rate / 1e9,
@@ -83,14 +88,28 @@ def bench_matrix() -> dict[str, float]:
     }
 
 
-def growth(model: PamelaRewardModel) -> float:
-    """Slope of log time over log pairs, from a thousand to a hundred thousand; 1 = in proportion."""
-    pairs, times = (1_000, 10_000, 100_000), []
-    for n in pairs:
-        images = torch.randn(n // 100, 1280)
-        people = torch.arange(1, 101)
-        times.append(seconds(lambda images=images, people=people: model.score_matrix(images, user_ids=people), 3, min))
-    return math.log(times[-1] / times[0]) / math.log(pairs[-1] / pairs[0])
+def slope(numbers: Sequence[int], times: Sequence[float]) -> float:
+    """Of a line through log time over log number, by least squares; 1 = in proportion."""
+    x, y = [math.log(n) for n in numbers], [math.log(t) for t in times]
+    return statistics.linear_regression(x, y).slope
+
+
+def growth(largest: int) -> dict[str, float]:
+    """How the time of score_matrix grows with pairs (a hundred people) and with images (one person), by factors of ten
+    from a thousand on."""
+    model, found = reward(100, 256, 0), {}
+    numbers = [10**power for power in range(3, 10) if 10**power <= largest]
+    features = torch.randn(largest, 256)
+    for name, people in (("pairs", 100), ("images", 1)):
+        ids, times = torch.arange(1, people + 1), []
+        for n in numbers:
+            images = features[: n // people]
+            score = partial(model.score_matrix, images, user_ids=ids)
+            times.append(seconds(score, 1 if n >= 10**6 else 3, min))
+        found[f"{name}_slope"] = slope(numbers, times)
+        found[f"{name}_largest"] = numbers[-1]
+        found[f"{name}_largest_seconds"] = times[-1]
+    return found
 
 
 def bench_people() -> dict[str, float]:
@@ -123,11 +142,14 @@ def bench_import() -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, help="CPU threads (default: PyTorch's)")
+    parser.add_argument("--quick", action="store_true", help="small sizes, to see that everything runs")
     parser.add_argument("--output", help="JSON file to write as well")
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
-    result = {"threads": torch.get_num_threads(), **bench_matrix(), **bench_people(), **bench_import()}
+    matrix = bench_matrix(30, 20) if args.quick else bench_matrix()
+    largest = 10_000 if args.quick else 1_000_000
+    result = {"threads": torch.get_num_threads(), **matrix, **growth(largest), **bench_people(), **bench_import()}
     text = json.dumps({k: round(v, 4) for k, v in result.items()}, indent=1)
     print(text)
     if args.output:

@@ -83,6 +83,12 @@ def person_of(args: argparse.Namespace, scorer: "PamelaScorer") -> "str | UserHe
     return args.user
 
 
+def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
+    """Where many images are worked on."""
+    help_text = "local: this process (default); ray: a Ray cluster, images and output at any URL (extra: ray)"
+    parser.add_argument("--engine", choices=("local", "ray"), default="local", help=help_text)
+
+
 def add_library_arguments(parser: argparse.ArgumentParser) -> None:
     """What `taste` and `suggest` say of a photo library."""
     add = parser.add_argument

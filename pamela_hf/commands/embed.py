@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from ._arguments import DEVICE_HELP, positive
+from ._arguments import DEVICE_HELP, add_engine_arguments, positive
 
 HELP = """\
 Run the frozen encoder once over every rated image and prompt, or over a folder of pictures.
@@ -18,6 +18,11 @@ run again after adding images, only these are embedded. Training, evaluation and
 --images walks a folder as `pamela score` does and writes the file that score, taste and suggest take as --embeddings,
 one for each folder: unchanged pictures are not read again, moved ones not encoded again. A picture that cannot be read
 is a row (image,reason) in photos.skipped.csv, beside the file.
+
+  pamela embed --images s3://bucket/photos --output s3://bucket/features --engine ray
+
+--engine ray is as in `pamela score`: folders, Parquet or tars at any URL; an --output without a suffix is a folder of
+Parquet files (image, image_embeds), which `pamela index --images` reads.
 """
 
 
@@ -32,9 +37,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--revision", help="commit or tag of the encoder; pin it for work you publish")
     add("--output", metavar="FILE", help="default: embeddings.safetensors in the --data folder")
     add("--batch-size", type=positive, default=32, help="images a forward pass (32); halved if memory runs out")
-    add("--workers", type=int, metavar="N", help="processes that decode images (default: one a core, at most 8)")
+    workers_help = "processes that decode images (default: one a core, at most 8); of --engine ray, its workers"
+    add("--workers", type=int, metavar="N", help=workers_help)
     add("--fast-decoding", action="store_true", help="JPEGs at a reduced size: faster, features differ a little")
     add("--device", help=DEVICE_HELP)
+    add_engine_arguments(parser)
     add("--dtype", default="float32", choices=("float32", "bfloat16", "float16"), help="precision of the encoder")
 
 
@@ -43,7 +50,9 @@ def run(args: argparse.Namespace) -> None:
     from ..training.config import TrainingConfig
 
     encoder = args.encoder or (TrainingConfig.read(args.config).encoder if args.config else None) or DEFAULT_ENCODER
-    if args.images is None:
+    if args.engine == "ray":
+        _embed_on_cluster(args, encoder)
+    elif args.images is None:
         _embed_ratings(args, encoder)
     else:
         _embed_pictures(args, encoder)
@@ -93,3 +102,15 @@ def _embed_pictures(args: argparse.Namespace, encoder: str) -> None:
     for name, reason in list(made.skipped.items())[:1]:
         where, first = skipped_path(args.output), printable(f"{name}: {reason}", 300)
         print(f"{len(made.skipped):,} could not be read, listed in {where}; the first: {first}")
+
+
+def _embed_on_cluster(args: argparse.Namespace, encoder: str) -> None:
+    from ..folder_cache import EncoderSource
+    from ..rewards.cluster import Workers, embed_on_cluster
+
+    if args.images is None or args.output is None:
+        raise ValueError("--engine ray takes --images and --output; ratings (--data) are embedded on one machine.")
+    source = EncoderSource(encoder, args.revision, args.device, args.dtype)
+    workers = Workers(args.workers, batch_size=args.batch_size)
+    done = embed_on_cluster(source, args.images, args.output, workers=workers)
+    print(f"{done['rows']:,} images embedded, in {args.output}; {done['skipped']:,} could not be read")

@@ -34,6 +34,9 @@ class GridScoringMixin:
     ) -> PamelaRewardOutput:
         r"""Scores every one of N images for every one of U people; each image is encoded once.
 
+        The result takes 12 bytes a pair. One larger than memory is made in parts: call it with some thousand images at
+        a time, as the scores of an image do not depend on the others.
+
         Args:
             image_embeds: as in `forward`, N rows.
             text_embeds: as in `forward`, N rows.

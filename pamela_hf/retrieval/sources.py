@@ -1,6 +1,7 @@
 """Where an index's images come from: a folder of pictures, a Parquet file, or features that are there already."""
 
 import io
+import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -141,7 +142,9 @@ def _parquet(path: Path) -> ImageSource:
     prompts = [text if isinstance(text, str) and text.strip() else None for text in texts]
     if "image_embeds" in names:
         features = {name: _matrix(data, name) for name in _FEATURES if name in names}
-        return ImageSource(ids, prompts, table, features=Embeddings(ids, **features))
+        made_by = json.loads((data.schema.metadata or {}).get(b"pamela", b"{}"))  # as `pamela embed` writes it
+        encoder = {name: made_by.get(name) for name in ("backbone", "revision", "preprocessing")}
+        return ImageSource(ids, prompts, table, features=Embeddings(ids, **features, **encoder))
     return ImageSource(ids, prompts, table, open=_Rows(data, ids))
 
 

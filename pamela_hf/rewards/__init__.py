@@ -4,6 +4,7 @@ One adapter a file, found by its name: callable, flow_factory, flow_grpo, imscor
 `build(reward, **options)` that returns what its framework calls; all of them score with one [`PersonalReward`] and
 share its [`RewardOptions`]: whom to score for, on which scale, how cautiously.
 serving/: the same over HTTP and MCP.  comfyui/: as nodes.  hub/: as a transformers pipeline and an endpoint.
+cluster/: many images on many machines, with Ray Data.
 
 May import: scoring, heads and all below them.
 """

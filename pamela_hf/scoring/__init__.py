@@ -11,7 +11,8 @@ from ..exports import exports
 __getattr__, __all__ = exports(
     __name__,
     arrays=["ChoiceArrays", "RatingArrays", "encode_choices", "encode_ratings"],
-    folder=["score_folder", "skipped_path", "write_skipped"],
+    folder=["best_first", "image_facts", "readable", "score_batch", "score_folder", "skipped_path", "staged_scores",
+            "write_scores", "write_skipped"],
     mode=["scoring_mode"],
     predictions=["Predictions", "Scorer", "choice_credit"],
     scorer=["Head", "PamelaScorer", "ScoreResult", "SingleScore"],

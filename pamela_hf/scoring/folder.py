@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -73,9 +73,9 @@ def score_folder(
         raise ValueError(f"output {output} must end in .csv or .parquet.")
     scorer.encode_people(1, user)
     scorer.processor.scale_id(scale)
-    facts = None if prompts is None or isinstance(prompts, str) else _image_facts(prompts, folder, scorer.config)
+    facts = None if prompts is None or isinstance(prompts, str) else image_facts(prompts, folder, scorer.config)
     total = _count_images(folder, facts, prompts)
-    with _staged(output) as part:
+    with staged_scores(output) as part:
         names: list[str] = []
         scores: list[np.ndarray] = []
         skipped: list[tuple[str, str]] = []
@@ -85,27 +85,53 @@ def score_folder(
         else:
             batches = _cached_batches(scorer, folder, embeddings, batch_size, skipped, bar)
         for of_batch, what in batches:
-            of = [facts.get(name, {}) for name in of_batch] if facts is not None else None
-            result = scorer.score(
-                prompts=prompts if of is None else [row.get("prompt") for row in of],
-                user=user,
-                metadata=None if of is None else [{k: v for k, v in row.items() if k != "prompt"} for row in of],
-                scale=scale,
-                batch_size=max(batch_size, len(of_batch)),
-                **what,
-            )
+            of = [facts.get(name, {}) if facts is not None else {"prompt": prompts} for name in of_batch]
             names += of_batch
-            scores.append(np.stack([result.scores, result.std]))
+            scores.append(score_batch(scorer, of, user, scale, **what))
         bar.close()
         if not names:
             raise ValueError(f"{folder}: none of {total} images can be read: {skipped[0][0]}: {skipped[0][1]}")
         score, std = np.concatenate(scores, 1)
-        table = pd.DataFrame({"image": names, "score": score, "std": std})
-        table = table.sort_values("score", ascending=False, kind="stable", ignore_index=True)
+        table = best_first(pd.DataFrame({"image": names, "score": score, "std": std}))
         if part is not None:
-            _write_scores(table, skipped, output, part)
+            write_scores(table, skipped, output, part)
     table.attrs["skipped"] = skipped
     return table
+
+
+def score_batch(
+    scorer: PamelaScorer,
+    facts: Sequence[Mapping[str, str | None]],
+    user: str | Head | None = None,
+    scale: str | None = None,
+    **what: Any,
+) -> np.ndarray:
+    """Scores n images for one person: what every run over many images does with each of its batches.
+
+    Args:
+        scorer: the model.
+        facts: n of what is known of an image: `prompt`, and values of the model's metadata fields; others are unknown.
+        user: a trained participant or a head; `None` = everyone's taste.
+        scale: rating scale of the scores; default: the model's.
+        what: `images` (opened) or `image_embeds`, as [`PamelaScorer.score`] takes them.
+
+    Returns:
+        `(2, n)`: scores, and their standard deviations in rating units.
+    """
+    result = scorer.score(
+        prompts=[fact.get("prompt") for fact in facts],
+        user=user,
+        metadata=[{k: v for k, v in fact.items() if k != "prompt"} for fact in facts],
+        scale=scale,
+        batch_size=len(facts),
+        **what,
+    )
+    return np.stack([result.scores, result.std])
+
+
+def best_first(table: pd.DataFrame) -> pd.DataFrame:
+    """A table of scores in the order that it is written in; of equal scores, in the order that it has."""
+    return table.sort_values("score", ascending=False, kind="stable", ignore_index=True)
 
 
 def skipped_path(output: str | os.PathLike) -> Path:
@@ -113,8 +139,8 @@ def skipped_path(output: str | os.PathLike) -> Path:
     return Path(output).with_suffix(".skipped.csv")
 
 
-def _image_facts(table: Any, folder: Path, config: PamelaConfig) -> dict[str, dict[str, str]]:
-    """Image's name in a walk of `folder` → what a table tells of it: `prompt` and metadata."""
+def image_facts(table: Any, folder: Path, config: PamelaConfig) -> dict[str, dict[str, str]]:
+    """Image's name in a walk of `folder` → what a table (see [`score_folder`]) tells of it: `prompt` and metadata."""
     known = ("prompt", *config.metadata)
     opened = open_table(table, [("image", fact) for fact in known], known)
     finder = NameFinder(folder.parent if folder.is_file() else folder)
@@ -157,14 +183,30 @@ def _opened_batches(
 
     for batch in open_in_batches(walk(folder), batch_size, open_one=open_found):
         bar.update(len(batch))
-        good = [(found, image) for found, image in batch if not isinstance(image, ImageError)]
-        skipped += [
-            (found.name, str(error).removeprefix(f"{found.name}: "))
-            for found, error in batch
-            if isinstance(error, ImageError)
-        ]
-        if good:
-            yield [found.name for found, _ in good], {"images": [image for _, image in good]}
+        found, opened = readable(batch, skipped)
+        if found:
+            yield [one.name for one in found], {"images": opened}
+
+
+def readable(
+    batch: Iterable[tuple[Any, Image.Image | ImageError]], skipped: list[tuple[str, str]]
+) -> tuple[list[Any], list[Image.Image]]:
+    """What of a batch of [`pamela_hf.files.images.open_in_batches`] could be opened.
+
+    Args:
+        batch: pictures as given, each with a `name`, and opened.
+        skipped: the names of the others are added to it, with the reasons.
+
+    Returns:
+        The pictures as given, and opened.
+    """
+    good = [(given, opened) for given, opened in batch if not isinstance(opened, ImageError)]
+    skipped += [
+        (given.name, str(error).removeprefix(f"{given.name}: "))
+        for given, error in batch
+        if isinstance(error, ImageError)
+    ]
+    return [given for given, _ in good], [opened for _, opened in good]
 
 
 def _cached_batches(
@@ -203,7 +245,7 @@ class _OwnEncoder:
 
 
 @contextmanager
-def _staged(output: Path | None) -> Iterator[Path | None]:
+def staged_scores(output: Path | None) -> Iterator[Path | None]:
     """Where to write what `output` becomes when all went well; a place that cannot be written to is known at once."""
     if output is None:
         yield None
@@ -228,7 +270,8 @@ def write_skipped(path: str | os.PathLike, skipped: Iterable[tuple[str, str]]) -
         Path(path).unlink(missing_ok=True)
 
 
-def _write_scores(table: pd.DataFrame, skipped: list[tuple[str, str]], output: Path, part: Path) -> None:
+def write_scores(table: pd.DataFrame, skipped: list[tuple[str, str]], output: Path, part: Path) -> None:
+    """Writes scores to `part`, staged for `output`, and beside that the list of images that were left out."""
     write_skipped(skipped_path(output), skipped)
     if output.suffix == ".parquet":
         table.to_parquet(part)

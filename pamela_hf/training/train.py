@@ -1,4 +1,7 @@
-"""Training of the reward with Accelerate: joint over sources, resumable, the same on any number of processes."""
+"""Training of the reward with Accelerate: joint over sources, resumable, the same on any number of processes.
+
+But for rounding, and the network's own dropout, which each process draws for its share.
+"""
 
 import dataclasses
 import os

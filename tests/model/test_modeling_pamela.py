@@ -4,6 +4,7 @@ import sys
 
 import pytest
 import torch
+from processes import peak_of
 from safetensors.torch import load_file, save_file
 from toys import tiny_config, with_encoder
 from transformers import AutoConfig, AutoModel, AutoProcessor
@@ -94,6 +95,31 @@ def test_a_person_is_a_row_whatever_way_it_comes(model, features):
         model(**features, user_embeds=torch.zeros(5, 8))
     with pytest.raises(ValueError, match=r"0\.\.3"):
         model(**features, user_ids=torch.tensor([4, 0, 0, 0, 0]))
+
+
+def test_a_grid_larger_than_memory_is_scored_in_parts():
+    """Two million pairs, whose whole result would be 24 MB: the child's peak hardly grows when only the best are kept,
+    and the parts are the whole's."""
+    code = """
+import torch
+from pamela_hf import PamelaConfig, PamelaRewardModel
+torch.set_num_threads(1)
+torch.manual_seed(0)
+small = dict(hidden_size=8, num_attention_heads=2, num_fusion_members=1, intermediate_size=8, interaction_rank=2)
+config = PamelaConfig(image_embed_dim=8, users=["ann"], rating_scales={"r": [1, 2, 3]}, **small)
+model = PamelaRewardModel(config).eval()
+images, people = torch.randn(2000, 8), torch.randn(1000, model.config.row_size)
+with torch.inference_mode():
+    model.score_matrix(images[:50], user_embeds=people)
+    start, best = peak(), torch.full((1000,), -1.0)
+    for low in range(0, len(images), 50):
+        best = torch.maximum(best, model.score_matrix(images[low : low + 50], user_embeds=people).scores.amax(0))
+    in_parts = peak() - start
+    whole = model.score_matrix(images, user_embeds=people).scores.amax(0)
+print(in_parts, peak() - start, float((whole - best).abs().max()))
+"""
+    in_parts, whole, difference = peak_of(code)
+    assert in_parts < 8 < 20 < whole and difference < 1e-5, (in_parts, whole, difference)
 
 
 def test_score_matrix_equals_pairs(model, features):
