@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
@@ -14,7 +15,6 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import pandas as pd
 import torch
-from PIL import Image
 from tqdm.auto import tqdm
 from transformers.utils import logging
 
@@ -22,8 +22,8 @@ from .embeddings import Embeddings, check_encoder
 from .encoder import FrozenEncoder, usable_device
 from .files.csv import open_table
 from .files.escaping import csv_cell, writable_name
-from .files.folders import Found, NameFinder, walk
-from .files.images import IMAGE_SUFFIXES, ImageError, each_image, is_single, open_image, open_in_batches
+from .files.folders import NameFinder, walk
+from .files.images import IMAGE_SUFFIXES, ImageError, each_image, is_single, open_image
 from .files.locations import folder_or_repository
 from .files.writing import replacing_file, write_text
 from .folder_cache import embed_folder
@@ -254,7 +254,9 @@ class PamelaScorer:
             device: where it runs; default: CUDA, MPS or CPU.
             dtype: in what precision; default: float32.
             torch_dtype: the older name of `dtype`.
-            kwargs: for both `from_pretrained` calls: `revision`, `token`, `cache_dir`, `local_files_only`, `subfolder`.
+            kwargs: for both `from_pretrained` calls: `revision`, `token`, `cache_dir`, `local_files_only`, `subfolder`;
+                `encoder_token` (a token, or True for the login saved on this machine; default: none), if the encoder
+                lies in a private or gated repository of its own.
 
         Raises:
             OSError: no such folder or repository.
@@ -397,14 +399,9 @@ class PamelaScorer:
         return ScoreResult(scores, std)
 
     def _image_features(self, images: Sequence[Any]) -> torch.Tensor:
-        """Features of images, of which no more are open at a time than [`open_in_batches`] allows."""
-        features = []
-        for batch in open_in_batches(images, len(images)):
-            for _, opened in batch:
-                if isinstance(opened, ImageError):
-                    raise opened
-            features.append(self.encoder.encode_images([opened for _, opened in batch]))
-        return torch.cat(features)
+        """Features of images. One picture is open at a time, whatever their sizes: what the encoder takes is small."""
+        encoder = self.encoder
+        return encoder.encode_prepared([encoder.prepare_images([open_image(image)]) for image in images])
 
     def _text_features(self, prompts: Sequence[str | None]) -> torch.Tensor | None:
         """Features `(n, text_embed_dim)` of prompts, zeros for a missing one; each distinct prompt is encoded once.
@@ -673,7 +670,7 @@ def score_folder(
     """Scores every image of a folder for one person.
 
     What can be checked is checked before the first score. An image that cannot be read never ends the run: it is left
-    out, with its reason. At most `batch_size` images and 64 megapixels (or one larger image) are in memory at a time.
+    out, with its reason. One picture is decoded at a time, whatever their number and sizes.
 
     Args:
         scorer: the model.
@@ -713,7 +710,7 @@ def score_folder(
         skipped: list[tuple[str, str]] = []
         bar = tqdm(total=total, desc="scoring images", disable=not progress)
         if embeddings is None:
-            batches = _opened_batches(folder, batch_size, skipped, bar)
+            batches = _encoded_batches(scorer, folder, batch_size, skipped, bar)
         else:
             batches = _cached_batches(scorer, folder, embeddings, batch_size, skipped, bar)
         for of_batch, what in batches:
@@ -776,27 +773,30 @@ def _count_images(folder: Path, facts: Mapping[str, Any] | None, table: Any) -> 
     return total
 
 
-def _opened_batches(
-    folder: Path, batch_size: int, skipped: list[tuple[str, str]], bar: tqdm
+def _encoded_batches(
+    scorer: PamelaScorer, folder: Path, batch_size: int, skipped: list[tuple[str, str]], bar: tqdm
 ) -> Iterator[tuple[list[str], dict[str, Any]]]:
-    """Names and opened images of a walk, a batch at a time, the images as [`PamelaScorer.score`] takes them; those that
-    cannot be read go to `skipped` with their reasons."""
+    """Names and features of a walk's images, a batch at a time, the features as [`PamelaScorer.score`] takes them;
+    images that cannot be read go to `skipped` with their reasons."""
+    encoder, readable = scorer.encoder, _prepared_images(scorer.encoder, folder, skipped, bar)
+    while batch := list(islice(readable, batch_size)):
+        with scoring_mode(scorer.model):
+            features = encoder.encode_prepared([prepared for _, prepared in batch])
+        yield [name for name, _ in batch], {"image_embeds": features}
 
-    def open_found(found: Found) -> Image.Image:
-        if found.problem is not None:
-            raise ImageError(f"{found.name}: {found.problem}.")
-        return open_image(found.path, found.name)
 
-    for batch in open_in_batches(walk(folder), batch_size, open_one=open_found):
-        bar.update(len(batch))
-        good = [(found, image) for found, image in batch if not isinstance(image, ImageError)]
-        skipped += [
-            (found.name, str(error).removeprefix(f"{found.name}: "))
-            for found, error in batch
-            if isinstance(error, ImageError)
-        ]
-        if good:
-            yield [found.name for found, _ in good], {"images": [image for _, image in good]}
+def _prepared_images(
+    encoder: FrozenEncoder, folder: Path, skipped: list[tuple[str, str]], bar: tqdm
+) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
+    """Name of each readable image of a walk, and what the encoder takes of it."""
+    for found in walk(folder):
+        bar.update()
+        try:
+            if found.problem is not None:
+                raise ImageError(f"{found.name}: {found.problem}.")
+            yield found.name, encoder.prepare_images([open_image(found.path, found.name)])
+        except ImageError as error:
+            skipped.append((found.name, str(error).removeprefix(f"{found.name}: ")))
 
 
 def _cached_batches(
@@ -807,7 +807,7 @@ def _cached_batches(
     skipped: list[tuple[str, str]],
     bar: tqdm,
 ) -> Iterator[tuple[list[str], dict[str, Any]]]:
-    """As [`_opened_batches`], with features of a file in place of the images."""
+    """As [`_encoded_batches`], with features that a file keeps."""
     found = embed_folder(folder, embeddings, _OwnEncoder(scorer), batch_size=batch_size, progress=not bar.disable)
     skipped += found.skipped.items()
     bar.update(len(found.skipped))

@@ -25,6 +25,7 @@ from .encoder_pamela import (
     LOADING,
     NO_ADAPTER,
     TOKEN_INPUTS,
+    asked_without_token,
     encode_images,
     encode_prompts,
     encoder_place,
@@ -173,13 +174,21 @@ class PamelaRewardModel(RatingScalesMixin, PreTrainedModel):
             with LOADING:
                 if self.backbone is None:
                     name, where = encoder_place(self.config, self.name_or_path, self._where)
-                    self.set_backbone(load_encoder(name, **{"dtype": self.dtype, **where, **kwargs}))
+                    where = {"dtype": self.dtype, **where, **kwargs}
+                    with asked_without_token(name, where):
+                        self.set_backbone(load_encoder(name, **where))
         return self.backbone
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> "PamelaRewardModel":
         """As in transformers, but whole, unchanged and alone: from safetensors only (a pickle can run code when
         loaded), and without any adapter that lies beside the weights.
+
+        Args:
+            pretrained_model_name_or_path: folder or Hub id.
+            args: as in transformers.
+            kwargs: as in transformers. `token` is for this repository alone; `encoder_token` (a token, or True for the
+                login saved on this machine; default: none) is for the repository of the encoder that its config names.
 
         Raises:
             ValueError: the weights lack some of this model's tensors (transformers would fill them with random
@@ -190,6 +199,7 @@ class PamelaRewardModel(RatingScalesMixin, PreTrainedModel):
         asked = kwargs.pop("output_loading_info", False)
         keep = ("cache_dir", "local_files_only", "token", "revision", "subfolder")
         where = {k: v for k, v in kwargs.items() if k in keep and v is not None}
+        encoder_token = kwargs.pop("encoder_token", None)
         kwargs["adapter_kwargs"] = NO_ADAPTER
         try:
             model, info = super().from_pretrained(
@@ -206,7 +216,7 @@ class PamelaRewardModel(RatingScalesMixin, PreTrainedModel):
                 f"({', '.join(missing[:3])}…). They are damaged or of another version of pamela_hf; train or download "
                 "the model again."
             )
-        model._where = where
+        model._where = where if encoder_token is None else {**where, "encoder_token": encoder_token}
         # other variants of the weights are saved beside those that the config speaks of
         if pretrained_model_name_or_path is not None and model.config.weights_sha256 and not kwargs.get("variant"):
             if checkpoint_hash(pretrained_model_name_or_path, **where) != model.config.weights_sha256:
