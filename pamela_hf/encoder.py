@@ -160,8 +160,16 @@ class FrozenEncoder:
         return self.encode_batch(self.prepare_images(images)).cpu().numpy()
 
     def prepare_images(self, images: Sequence[Any]) -> dict[str, torch.Tensor]:
-        """What the encoder takes of upright RGB PIL images, on the CPU: `pixel_values (B, …)`, and what else it needs.
-        Another thread may make it while the encoder is busy."""
+        """What the encoder takes of images, on the CPU: `pixel_values (B, …)`, and what else it needs. Another thread
+        may make it while the encoder is busy.
+
+        Args:
+            images: B upright RGB PIL images, or arrays `(H, W, 3)` uint8 of their pixels: of a large picture the array
+                alone, the PIL image let go, costs a third less memory.
+        """
+        if any(isinstance(image, np.ndarray) for image in images):
+            arrays = [np.asarray(image) for image in images]
+            return dict(self.image_processor(arrays, input_data_format="channels_last", return_tensors="pt"))
         return dict(self.image_processor(list(images), return_tensors="pt"))
 
     def encode_images(self, images: Sequence[Any]) -> torch.Tensor:

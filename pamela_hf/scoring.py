@@ -401,7 +401,7 @@ class PamelaScorer:
     def _image_features(self, images: Sequence[Any]) -> torch.Tensor:
         """Features of images. One picture is open at a time, whatever their sizes: what the encoder takes is small."""
         encoder = self.encoder
-        return encoder.encode_prepared([encoder.prepare_images([open_image(image)]) for image in images])
+        return encoder.encode_prepared([encoder.prepare_images([np.asarray(open_image(image))]) for image in images])
 
     def _text_features(self, prompts: Sequence[str | None]) -> torch.Tensor | None:
         """Features `(n, text_embed_dim)` of prompts, zeros for a missing one; each distinct prompt is encoded once.
@@ -794,7 +794,7 @@ def _prepared_images(
         try:
             if found.problem is not None:
                 raise ImageError(f"{found.name}: {found.problem}.")
-            yield found.name, encoder.prepare_images([open_image(found.path, found.name)])
+            yield found.name, encoder.prepare_images([np.asarray(open_image(found.path, found.name))])
         except ImageError as error:
             skipped.append((found.name, str(error).removeprefix(f"{found.name}: ")))
 

@@ -15,7 +15,7 @@ from pamela_hf.cli import main
 from pamela_hf.heads.answers import collect
 from pamela_hf.scoring import PamelaScorer, score_folder
 
-MOST_MEGABYTES = 900  # one decoded picture of 64 megapixels, and the copies that an image processor makes of it
+MOST_MEGABYTES = 700  # one picture of 64 megapixels at three bytes each, and the copies that a processor makes of it
 
 
 @pytest.fixture(scope="module")

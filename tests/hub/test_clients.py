@@ -108,6 +108,7 @@ def test_a_pushed_head_carries_nothing_of_50_canaries_and_peft_loads_it(
     files = hub_server.files("me/newcomer")
     assert sorted(files) == HEAD_FILES and hub_server.repos["model", "me/newcomer"].private
     assert hits([*words, str(tmp_path)], files) == []
+    print(f"{len(words)} canaries: none is in the {sum(map(len, files.values())):,} pushed bytes")
 
 
 PRIVATE_ENCODER = """
@@ -180,6 +181,7 @@ print(runs)
 def test_a_pushed_pipeline_is_one_commit_whatever_fails(small_pipeline, fresh_process):
     """PROMISES 14 for a pipeline: every request × {500, 503, timeout, cut}."""
     runs = int(fresh_process(PUSH_PIPELINE_UNDER_FAULTS, small_pipeline, json.dumps(FAULTS), seconds=900))
+    print(f"{runs} failing pushes of a pipeline: one commit each")
     assert runs >= 9 * 4
 
 
@@ -267,7 +269,7 @@ def test_no_client_gets_something_wrong_from_a_failing_hub(
         "kinds": ["503", "cut", "half", "500", "timeout"], "most": 40,
     }  # fmt: skip
     done = json.loads(fresh_process(PULLS_UNDER_FAULTS, tmp_path, json.dumps(asked), seconds=1200).splitlines()[-1])
-    print(done)
+    print(f"{sum(sum(counts.values()) for counts in done.values())} failing downloads of five clients: {done}")
     assert set(done) == {"model", "peft", "head", "ratings", "pipeline"}
     assert all(sum(counts.values()) >= 10 and set(counts) <= {"right", "refused"} for counts in done.values())
     assert set(done["head"]) == {"right"}  # ours tries again
