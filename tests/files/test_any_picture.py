@@ -3,6 +3,7 @@
 import base64
 import http.server
 import io
+import socket
 import sys
 import threading
 import unicodedata
@@ -14,6 +15,7 @@ import torch
 from pictures import encoded, huge_png, picture
 from PIL import Image, ImageCms
 
+from pamela_hf.files import downloads
 from pamela_hf.files import images as images_module
 from pamela_hf.files.images import ImageError, each_image, open_image, open_image_checked, verify_image
 
@@ -226,6 +228,12 @@ def server():
                 self.send_header("Location", "/a.png")
                 self.end_headers()
                 return
+            if kind.startswith("/elsewhere-"):
+                self.send_response(302)
+                port = self.server.server_port
+                self.send_header("Location", f"{kind.partition('-')[2]}://rebinding.example:{port}/a.png")
+                self.end_headers()
+                return
             if kind == "/file":
                 self.send_response(302)
                 self.send_header("Location", "file:///etc/passwd")
@@ -269,3 +277,37 @@ def test_an_address_is_read_within_bounds(server, monkeypatch):
     assert "SECRET" not in str(refused.value)
     with pytest.raises(ImageError, match="cannot be downloaded"):
         open_image("http://127.0.0.1:9/a.png")
+
+
+def test_a_name_that_changes_its_address_leads_to_no_private_one(server, monkeypatch):
+    """A redirect to a name that is public when it is checked and private afterwards: it is looked up once."""
+    real, asked, connected = socket.getaddrinfo, [], []
+    port = int(server.rpartition(":")[2])
+
+    def lookup(host, *more, **how):
+        if host != "rebinding.example":
+            return real(host, *more, **how)
+        asked.append(host)
+        address = "93.184.215.14" if len(asked) == 1 else "127.0.0.1"
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))]
+
+    def connect(address, *more, **how):
+        connected.append(address[0])
+        if address[0] == "127.0.0.1" and len(connected) == 1:  # the server that redirects
+            return plain(address, *more, **how)
+        raise OSError("not reached in a test")
+
+    plain = socket.create_connection
+    monkeypatch.setattr(socket, "getaddrinfo", lookup)
+    monkeypatch.setattr(socket, "create_connection", connect)
+    monkeypatch.setenv("no_proxy", "*")
+    for scheme in ("http", "https"):
+        asked.clear(), connected.clear()
+        with pytest.raises(ImageError, match="cannot be downloaded"):
+            open_image(f"{server}/elsewhere-{scheme}")
+        assert asked == ["rebinding.example"] and connected == ["127.0.0.1", "93.184.215.14"]
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "10.0.0.1", "169.254.169.254", "::1", "::ffff:127.0.0.1", "fe80::1"])
+def test_private_addresses_are_known_in_every_form(address):
+    assert not downloads._is_public(address) and downloads._is_public("93.184.215.14")
