@@ -464,7 +464,9 @@ def _raw_preview(data: bytes, name: str) -> Image.Image:
     except (rawpy.LibRawNoThumbnailError, rawpy.LibRawUnsupportedThumbnailError):
         raise ImageError(f"{name}: a raw file without a preview. Develop it to JPEG or TIFF.") from None
     except rawpy.LibRawError as error:
-        raise ImageError(f"{name}: damaged or unknown raw file ({str(error)[:100]}). Develop it to JPEG.") from None
+        why = error.args[0] if error.args else "no reason given"
+        why = why.decode(errors="replace") if isinstance(why, bytes) else str(why)
+        raise ImageError(f"{name}: damaged or unknown raw file ({why[:100]}). Develop it to JPEG.") from None
     if preview.format == rawpy.ThumbFormat.BITMAP:
         image = Image.fromarray(preview.data)
     else:

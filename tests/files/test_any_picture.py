@@ -12,7 +12,7 @@ from itertools import islice
 import numpy as np
 import pytest
 import torch
-from pictures import encoded, huge_png, picture
+from pictures import dng, encoded, huge_png, picture
 from PIL import Image, ImageCms
 
 from pamela_hf.files import downloads
@@ -311,3 +311,19 @@ def test_a_name_that_changes_its_address_leads_to_no_private_one(server, monkeyp
 @pytest.mark.parametrize("address", ["127.0.0.1", "10.0.0.1", "169.254.169.254", "::1", "::ffff:127.0.0.1", "fe80::1"])
 def test_private_addresses_are_known_in_every_form(address):
     assert not downloads._is_public(address) and downloads._is_public("93.184.215.14")
+
+
+@pytest.mark.parametrize(("orientation", "turned"), [(1, 0), (3, 180), (6, -90), (8, 90)])
+def test_a_raw_files_preview_is_read_upright(tmp_path, orientation, turned):
+    """With LibRaw itself, from a DNG whose preview a camera would have stored as its sensor saw it."""
+    pytest.importorskip("rawpy")
+    preview = picture(size=(96, 64))
+    (tmp_path / "a.dng").write_bytes(dng(preview, orientation))
+    opened, expected = open_image(tmp_path / "a.dng"), preview.rotate(turned, expand=True)
+    assert opened.size == expected.size
+    difference = np.asarray(opened, np.int16) - np.asarray(expected.convert("RGB"), np.int16)
+    assert np.abs(difference).mean() < 6  # what JPEG loses
+    for cut in (40, 2000):
+        (tmp_path / "cut.dng").write_bytes(dng(preview, orientation)[:cut])
+        with pytest.raises(ImageError, match=r"cut\.dng: "):
+            open_image(tmp_path / "cut.dng")
