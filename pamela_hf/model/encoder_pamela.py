@@ -13,7 +13,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer, PreTrainedConfig
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedConfig
+
+# from its own module: transformers before 5.18 gives a placeholder that asks for torchvision in its place
+from transformers.models.auto.image_processing_auto import AutoImageProcessor
 from transformers.utils import logging
 
 from .configuration_pamela import LOCAL_ENCODER, PamelaConfig, check_encoder_kind, check_encoder_size
