@@ -4,8 +4,8 @@
 
 The promises and their proofs are those of `promises.py`. The proofs of a file run in one pytest process; those of load
 run last and alone. A proof holds if all of it passes and it compared as many cases as it has to. `OUTPUT/report.md`
-and `OUTPUT/report.json` get what each counted and how long it took; `--write` puts the table between the marks of
-SECURITY.md.
+and `OUTPUT/report.json` get what each counted and how long it took, beside what an earlier run there found of the
+proofs that this one leaves out; `--write` puts the table between the marks of SECURITY.md.
 """
 
 import argparse
@@ -118,6 +118,14 @@ def table(outcomes: dict[str, Outcome]) -> str:
     return "\n".join(rows) + "\n"
 
 
+def earlier(report: Path) -> dict[str, Outcome]:
+    """What a report says of each proof; nothing where there is none."""
+    if not report.exists():
+        return {}
+    found = [Outcome(**proof) for proof in json.loads(report.read_text(encoding="utf-8"))["proofs"]]
+    return {outcome.test: outcome for outcome in found}
+
+
 def write_between_marks(file: Path, text: str) -> None:
     """Replaces what stands between the two marks of a file."""
     whole = file.read_text(encoding="utf-8")
@@ -136,6 +144,8 @@ def main() -> None:
     parser.add_argument("--promise", metavar="N", type=int, nargs="*", help="these promises alone")
     args = parser.parse_args()
     args.output.mkdir(parents=True, exist_ok=True)
+    if args.write and not all(mark in args.write.read_text(encoding="utf-8") for mark in MARKS):
+        raise SystemExit(f"error: {args.write} lacks the marks {MARKS[0]} and {MARKS[1]}. Put them into it.")
     by_file: dict[str, list[Proof]] = {}
     for promise in PROMISES:
         for proof in promise.proofs:
@@ -156,12 +166,13 @@ def main() -> None:
                     print(f"{held} {outcome.seconds:6.0f} s  {outcome.test}  {outcome.words[:200]}", flush=True)
     failed = sum(not outcome.holds for outcome in outcomes.values())
     used, minutes = sum(os.times()[2:4]) / 60, (time.monotonic() - start) / 60
-    (args.output / "report.md").write_text(table(outcomes), encoding="utf-8")
-    report = {"minutes": minutes, "processor_minutes": used, "proofs": [asdict(o) for o in outcomes.values()]}
+    held = f"{len(outcomes) - failed} of {len(outcomes)} proofs hold"
+    known = earlier(args.output / "report.json") | outcomes
+    (args.output / "report.md").write_text(table(known), encoding="utf-8")
+    report = {"minutes": minutes, "processor_minutes": used, "proofs": [asdict(o) for o in known.values()]}
     (args.output / "report.json").write_text(json.dumps(report, indent=1, ensure_ascii=False), encoding="utf-8")
     if args.write:
-        write_between_marks(args.write, table(outcomes))
-    held = f"{len(outcomes) - failed} of {len(outcomes)} proofs hold"
+        write_between_marks(args.write, table(known))
     print(f"{held}; {minutes:.1f} minutes, {used:.1f} of processor time; {args.output / 'report.md'}")
     if failed:
         raise SystemExit(1)
