@@ -1,6 +1,6 @@
 """Personal taste in images. Importing this package registers PAMELA with the Auto classes of transformers.
 
-The data's way: ratings/ → embeddings.py (features, by encoder.py) → training/ → model/ → scoring.py → evaluation/,
+The data's way: ratings/ → embeddings.py (features, by encoder.py) → training/ → model/ → scoring/ → evaluation/,
 heads/, prompts/. Each folder's `__init__` says what is in it and what it may import.
 """
 

@@ -184,7 +184,7 @@ def _checked_header(path: Path) -> tuple[dict[str, str], set[str]]:
     Source: https://github.com/huggingface/safetensors#format (8 bytes of length, JSON, tensors).
 
     Raises:
-        ParseError: its header is no JSON, or of lies. EmbeddingError: it holds something else than features.
+        ParseError: its header is not JSON, or of lies. EmbeddingError: it holds something else than features.
     """
     size = path.stat().st_size
     with open(path, "rb") as file:
@@ -193,11 +193,11 @@ def _checked_header(path: Path) -> tuple[dict[str, str], set[str]]:
             raise ParseError(f"its header would have {length:,} bytes")
         header = read_json(file.read(length), max_bytes=MAX_HEADER, max_depth=3)
     if not isinstance(header, dict):
-        raise ParseError("its header is no object")
-    said = header.pop("__metadata__", {})
-    if not isinstance(said, dict) or not all(isinstance(value, str) for value in said.values()):
-        raise ParseError("its __metadata__ is no object of texts")
-    if "image_embeds" not in header or "image_ids" not in said:
+        raise ParseError("its header is not an object")
+    metadata = header.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise ParseError("its __metadata__ is not an object of texts")
+    if "image_embeds" not in header or "image_ids" not in metadata:
         names = ", ".join(map(printable, sorted(header)[:5]))
         raise EmbeddingError(f"it lacks image_embeds or the header's image_ids; it holds {names or 'nothing'}.")
     if extra := sorted(set(header) - {"image_embeds", "text_embeds"}):
@@ -205,11 +205,11 @@ def _checked_header(path: Path) -> tuple[dict[str, str], set[str]]:
             f"it holds a tensor {printable(extra[0], 60)!r}; image_embeds and text_embeds are allowed."
         )
     for name in ("backbone", "revision", "preprocessing"):
-        if len(said.get(name, "")) > MAX_ID or not said.get(name, "").isprintable():
-            raise EmbeddingError(f"{name} in its header is no name of at most {MAX_ID} printable letters.")
+        if len(metadata.get(name, "")) > MAX_ID or not metadata.get(name, "").isprintable():
+            raise EmbeddingError(f"{name} in its header is not a name of at most {MAX_ID} printable letters.")
     for name, tensor in header.items():
         _check_tensor(name, tensor, size - 8 - length)
-    return said, set(header)
+    return metadata, set(header)
 
 
 def _check_tensor(name: str, tensor: Any, most: int) -> None:
@@ -233,7 +233,7 @@ def _ids(header: dict[str, str], key: str) -> list[str]:
     """A header's JSON list of ids: texts, or whole numbers as some clients write them."""
     values = read_json(header.get(key, "[]"), max_bytes=MAX_HEADER, max_depth=1)
     if not isinstance(values, list) or any(type(value) not in (str, int) for value in values):
-        raise EmbeddingError(f"{key} in its header is no JSON list of texts.")
+        raise EmbeddingError(f"{key} in its header is not a JSON list of texts.")
     ids = [str(value) for value in values]
     if (long := next((i for i in ids if not 1 <= len(i) <= MAX_ID), None)) is not None:
         raise EmbeddingError(

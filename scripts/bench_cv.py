@@ -64,8 +64,8 @@ def chosen(kind: str, rated: Answers, rng: np.random.Generator) -> Answers:
     n, at_random = len(rated.image), kind.endswith("random")
     if "ratings" in kind:
         kept = rng.permutation(n)[:100]
-        told = rated.subset(np.isin(np.arange(n), kept))
-        return dataclasses.replace(told, level=rng.integers(0, rated.cutpoints.shape[1] + 1, len(told.level)))
+        part = rated.subset(np.isin(np.arange(n), kept))
+        return dataclasses.replace(part, level=rng.integers(0, rated.cutpoints.shape[1] + 1, len(part.level)))
     if kind.startswith("all"):
         images = rng.permutation(n)[:30]
         pairs = images[np.column_stack(np.triu_indices(len(images), 1))]
@@ -93,12 +93,12 @@ def main() -> None:
     data = load_ratings(args.data)
     embeddings = load_embeddings(data.embeddings)
     config = TrainingConfig.read(args.config, args.overrides)
-    told = with_metadata(embeddings, data)
+    enriched = with_metadata(embeddings, data)
     names = ["pamela", *filter(None, args.rivals.split(","))]
     values: dict[str, dict[str, list[pd.Series]]] = {name: {column: [] for column in COLUMNS} for name in names}
     for fitted, seen, unseen, support in folds(data.splits["train"]):
         for name in names:
-            features = embeddings if name == "pamela" else told
+            features = embeddings if name == "pamela" else enriched
             few_shot = FewShotFits(support, features, [10, 100], progress=False)
             if name == "pamela":
                 with tempfile.TemporaryDirectory() as folder:
@@ -112,7 +112,7 @@ def main() -> None:
                 found[column].append(srocc(asked, scorer.predict(known, features).scores))
             knows_people = name != "pamela" or "user" not in config.without
             for column, draws in few_shot(scorer, "unseen", unseen).items() if knows_people else ():
-                found[column] += [srocc(unseen.iloc[rows], said.scores) for rows, said in draws]
+                found[column] += [srocc(unseen.iloc[rows], predicted.scores) for rows, predicted in draws]
             if args.choices and name == "pamela":
                 covariance, rng = prior_of(scorer.model), np.random.default_rng(0)
                 rows: dict[str, dict[str, np.ndarray]] = {kind: {} for kind in CHOICES}
@@ -121,8 +121,8 @@ def main() -> None:
                     for kind in CHOICES:
                         rows[kind][str(person)] = fit_row(chosen(kind, rated, rng), covariance).row
                 for kind in CHOICES:
-                    said = scorer.predict(unseen, embeddings, rows=rows[kind])
-                    found.setdefault(kind, []).append(srocc(unseen, said.scores))
+                    predicted = scorer.predict(unseen, embeddings, rows=rows[kind])
+                    found.setdefault(kind, []).append(srocc(unseen, predicted.scores))
     people = {name: {c: by_person(v) for c, v in found.items() if v} for name, found in values.items()}
     result: dict[str, dict] = {name: {c: float(v.mean()) for c, v in row.items()} for name, row in people.items()}
     columns = [*COLUMNS, *(CHOICES if args.choices else ())]

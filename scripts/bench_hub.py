@@ -179,8 +179,8 @@ def bench_loading(place: Path, server, size: str) -> dict[str, float]:
     for _ in range(4):  # the first run fills the cache
         for which in ("encoder_alone", "reward_alone", "both"):
             arguments = [which, "me/encoder", revision, "me/reward", commit]
-            said = process(TIME_LOADING, *arguments, server=server, home=home)
-            for kind, value in json.loads(said).items():
+            printed = process(TIME_LOADING, *arguments, server=server, home=home)
+            for kind, value in json.loads(printed).items():
                 seen.setdefault(f"{which}_{kind}seconds", []).append(value)
     seconds = {name: sorted(values[1:])[1] for name, values in seen.items()}
     return {

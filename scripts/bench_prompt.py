@@ -162,19 +162,19 @@ class Bench:
 def independent(bench: Bench, options: dict, people: int = 6, runs: int = 5) -> dict[str, list[float]]:
     """Are the winners of a person's independent runs (other seeds) more alike than those of different people?"""
     names = bench.names[:people]
-    told = []
+    stabilities = []
     for k, prompt in enumerate(bench.prompts):
         seeds = [7_000_000 + 1_000 * (k * runs + r) for r in range(runs)]
         made = [[bench.pipe(prompt, n, generator=torch.Generator().manual_seed(s), **options) for s in seeds]
                 for n in names]  # fmt: skip
-        told.append(stability(bench.pipe, made))
+        stabilities.append(stability(bench.pipe, made))
         points = [[_traits(out.prompts[0]) for out in of] for of in made]
         for p, own in enumerate(points):
             apart = [np.abs(a - b).mean() for a, b in combinations(own, 2)]
             others = [np.abs(a - b).mean() for r, a in enumerate(own) for q in range(people) for s, b in
                       enumerate(points[q]) if q != p and s != r]  # fmt: skip
-            told[-1][p] |= {"apart": float(np.mean(apart)), "apart_others": float(np.mean(others))}
-    cells = {name: np.array([[of[p][name] for of in told] for p in range(people)]) for name in
+            stabilities[-1][p] |= {"apart": float(np.mean(apart)), "apart_others": float(np.mean(others))}
+    cells = {name: np.array([[of[p][name] for of in stabilities] for p in range(people)]) for name in
              ("winners", "others", "unoptimized", "shared", "shared_others", "apart", "apart_others")}  # fmt: skip
     cells["winners - others"] = cells["winners"] - cells["others"]
     cells["shared - others"] = cells["shared"] - cells["shared_others"]

@@ -107,8 +107,9 @@ def compared(args: argparse.Namespace, folder: str, models: Path) -> dict[str, d
         raise SystemExit(f"{args.data} has no embeddings.safetensors. Make it once: pamela embed --data {args.data}")
     embeddings = load_embeddings(data.embeddings)
     ks = [int(k) for k in args.few_shot.split(",") if k]
-    told = with_metadata(embeddings, data)
-    few_shot, few_shot_told = (FewShotFits(data.splits.get("support_unseen"), one, ks) for one in (embeddings, told))
+    enriched = with_metadata(embeddings, data)
+    tables = (embeddings, enriched)
+    few_shot, few_shot_enriched = (FewShotFits(data.splits.get("support_unseen"), one, ks) for one in tables)
     splits = args.splits.split(",") if args.splits else [s for s in ("val_seen", "val_unseen") if s in data.splits]
     if missing := [split for split in splits if split not in data.splits]:
         raise SystemExit(f"--splits names {missing[0]}; {args.data} has {', '.join(data.splits)}.")
@@ -122,10 +123,10 @@ def compared(args: argparse.Namespace, folder: str, models: Path) -> dict[str, d
     found = {split: {"pamela": {s: mean([one[s] for one in seeds]) for s in seeds[0]}} for split, seeds in ours.items()}
     for name in filter(None, args.rivals.split(",")):
         start = time.perf_counter()
-        scorer = load_baseline(name).fit(data.splits["train"], told, level_values=data.level_values, data=data)
+        scorer = load_baseline(name).fit(data.splits["train"], enriched, level_values=data.level_values, data=data)
         print(f"{name}: fitted in {time.perf_counter() - start:.0f} s", flush=True)
         for split in splits:
-            found[split][name] = judged(scorer, split, data, told, few_shot_told)
+            found[split][name] = judged(scorer, split, data, enriched, few_shot_enriched)
     return found
 
 

@@ -167,7 +167,7 @@ PROMISES = (
     Promise(
         17,
         "images: allowed formats, bounded, upright",
-        "`files/images.py`; one picture decoded at a time (`scoring.py`)",
+        "`files/images.py`; one picture decoded at a time (`scoring/scorer.py`)",
         (
             Proof("files/test_images.py::test_every_truncation_is_named", 400),
             Proof("files/test_images.py::test_a_400_megapixel_png_costs_no_memory", 1),

@@ -62,6 +62,15 @@ def test_every_room_has_a_place_and_says_what_is_in_it():
         assert 1 <= len((ast.get_docstring(ast.parse(room.read_text())) or "").splitlines()) <= 24, room
 
 
+@pytest.mark.parametrize("room", sorted(p.parent.name for p in PACKAGE.glob("*/__init__.py")))
+def test_a_room_names_its_files(room):
+    """Rooms whose files are found by name need no list, nor do files that other ones of the room share."""
+    if room not in ("baselines", "commands", "refiners"):
+        words = re.findall(r"\w+", ast.get_docstring(ast.parse((PACKAGE / room / "__init__.py").read_text())))
+        files = {p.stem for p in (PACKAGE / room).glob("*.py") if not p.stem.startswith("_")}
+        assert files <= set(words), f"{room}/__init__.py does not name {', '.join(sorted(files - set(words)))}"
+
+
 def test_the_model_imports_its_own_folder_only():
     """What transformers copies to the Hub beside the weights: files of one folder."""
     for path in (PACKAGE / "model").glob("*.py"):

@@ -155,10 +155,10 @@ def test_the_last_of_several_scorers_gives_the_mode_back():
 
 
 def test_the_encoder_is_loaded_once(reward_folder, monkeypatch):
-    from pamela_hf.model import modeling_pamela
+    from pamela_hf.model import backbone_pamela
 
-    calls, load = [], modeling_pamela.load_encoder
-    monkeypatch.setattr(modeling_pamela, "load_encoder", lambda *a, **k: calls.append(a) or load(*a, **k))
+    calls, load = [], backbone_pamela.load_encoder
+    monkeypatch.setattr(backbone_pamela, "load_encoder", lambda *a, **k: calls.append(a) or load(*a, **k))
     scorer = PamelaScorer.from_pretrained(reward_folder, device="cpu")
     found: list = []
     threads = [threading.Thread(target=lambda: found.append(scorer.encoder.model)) for _ in range(8)]

@@ -106,7 +106,8 @@ def write_ratings(folder: Path, people: int = 10, images: int = 60, levels: int 
 
 TINY_MODEL = {
     "hidden_size": 16, "num_fusion_members": 2, "num_attention_heads": 2, "intermediate_size": 24,
-    "interaction_rank": 8, "image_dropout": 0.0,
+    "interaction_rank": 8, "image_dropout": 0.0, "linear_share": 0.5, "taste_share": 0.5, "text_share": 0.2,
+    "metadata_share": 0.0, "taste_axes": 8,
 }  # fmt: skip
 
 
@@ -131,7 +132,7 @@ def tiny_config(**changes) -> PamelaConfig:
     values = {
         "image_embed_dim": 12, "text_embed_dim": 6, "hidden_size": 8, "num_attention_heads": 2,
         "num_fusion_members": 2, "intermediate_size": 16, "interaction_rank": 3, "num_fusion_layers": 2,
-        "linear_share": 0.5, "taste_factors": 3, "factor_penalty": 0.1, "metadata_share": 0.3,
+        "linear_share": 0.5, "taste_factors": 3, "taste_axes": 2, "factor_penalty": 0.1, "metadata_share": 0.3,
     }  # fmt: skip
     return PamelaConfig(**{**values, **VOCABULARIES, **changes})
 

@@ -3,6 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -216,10 +217,34 @@ class Similarity(EncoderScorer):
         return (normalized(image_embeds) * normalized(text_embeds)).sum(1)
 
 
-def fit_similarity(
-    module: str, origin: Origin, embeddings: Embeddings, variant: str | None, data: RatingData | None
-) -> Similarity:
-    """The `fit` of a text-similarity rival, `module` its `__name__`; variant: Hub id or folder of another encoder."""
-    name = variant_name(module, variant)
-    encoder, open_image = encoder_or_cache(name, variant or origin.weights, origin, embeddings, data)
-    return Similarity(name, encoder, open_image, variant, origin)
+def similarity_fit(module: str, origin: Origin) -> Callable[..., Similarity]:
+    """The `fit` of a text-similarity rival.
+
+    Args:
+        module: its `__name__`.
+        origin: its weights, unless others are named.
+    """
+
+    def fit(
+        train: pd.DataFrame,
+        embeddings: Embeddings,
+        *,
+        seed: int = 0,
+        variant: str | None = None,
+        data: RatingData | None = None,
+        **context: Any,
+    ) -> Similarity:
+        """Loads the encoder, unless the cached features are its own; `train` and `seed` change nothing.
+
+        Args:
+            variant: Hub id or folder of another encoder; default: the weights of `ORIGIN`.
+            data: the ratings, with their images.
+
+        Raises:
+            ValueError: ratings without images, where features have to be made. OSError: the weights cannot be loaded.
+        """
+        name = variant_name(module, variant)
+        encoder, open_image = encoder_or_cache(name, variant or origin.weights, origin, embeddings, data)
+        return Similarity(name, encoder, open_image, variant, origin)
+
+    return fit

@@ -8,12 +8,16 @@ import weakref
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from PIL import Image
 
+from ..embeddings import Embeddings
 from ..hub.scan import environment_without_secrets
-from ._pixels import Origin, PixelScorer
+from ..ratings.table import RatingData
+from ._pixels import Origin, PixelScorer, images_of
 
 WORKER = Path(__file__).with_name("_worker.py")
 
@@ -95,3 +99,29 @@ def _stop(process: subprocess.Popen) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+
+
+def isolated_fit(name: str, origin: Origin, install: str) -> Callable[..., IsolatedScorer]:
+    """The `fit` of a rival in a Python of its own; arguments as of [`IsolatedScorer`]."""
+
+    def fit(
+        train: pd.DataFrame,
+        embeddings: Embeddings,
+        *,
+        seed: int = 0,
+        variant: str | None = None,
+        data: RatingData | None = None,
+        **context: Any,
+    ) -> IsolatedScorer:
+        """Starts the environment's Python, which loads the weights; `train` and `seed` change nothing.
+
+        Args:
+            variant: the Python of an environment that has the package.
+            data: the ratings, with their images.
+
+        Raises:
+            ValueError: ratings without images. RuntimeError: no such Python, no package or no weights there.
+        """
+        return IsolatedScorer(name, origin, variant, images_of(data, name), install)
+
+    return fit

@@ -9,14 +9,8 @@ requirements below were tried with a tiny Qwen2-VL of random weights on a CPU; t
 tensorboard without naming them.
 """
 
-from typing import Any
-
-import pandas as pd
-
-from ..embeddings import Embeddings
-from ..ratings.table import RatingData
-from ._isolated import IsolatedScorer
-from ._pixels import Origin, images_of
+from ._isolated import isolated_fit
+from ._pixels import Origin
 
 ORIGIN = Origin(
     weights="MizzenAI/HPSv3",
@@ -27,23 +21,4 @@ ORIGIN = Origin(
 )
 INSTALL = "hpsv3==1.0.0 matplotlib tensorboard"
 
-
-def fit(
-    train: pd.DataFrame,
-    embeddings: Embeddings,
-    *,
-    seed: int = 0,
-    variant: str | None = None,
-    data: RatingData | None = None,
-    **context: Any,
-) -> IsolatedScorer:
-    """Starts the environment's Python, which loads the weights; `train` and `seed` change nothing.
-
-    Args:
-        variant: path of the Python of an environment that has the package.
-        data: the ratings, with their images.
-
-    Raises:
-        ValueError: ratings without images. RuntimeError: no such Python, no package or no weights there.
-    """
-    return IsolatedScorer("hpsv3", ORIGIN, variant, images_of(data, "hpsv3"), INSTALL)
+fit = isolated_fit("hpsv3", ORIGIN, INSTALL)

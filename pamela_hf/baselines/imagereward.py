@@ -11,14 +11,8 @@ commit of `bert-base-uncased`'s tokenizer. The requirements below were tried wit
 ones: `openai-clip` is one that the package does not name, the other pins make its imports work.
 """
 
-from typing import Any
-
-import pandas as pd
-
-from ..embeddings import Embeddings
-from ..ratings.table import RatingData
-from ._isolated import IsolatedScorer
-from ._pixels import Origin, images_of
+from ._isolated import isolated_fit
+from ._pixels import Origin
 
 ORIGIN = Origin(
     weights="THUDM/ImageReward",
@@ -29,23 +23,4 @@ ORIGIN = Origin(
 )
 INSTALL = "image-reward==1.5 'transformers<4.41' diffusers==0.31.0 openai-clip 'setuptools<81'"
 
-
-def fit(
-    train: pd.DataFrame,
-    embeddings: Embeddings,
-    *,
-    seed: int = 0,
-    variant: str | None = None,
-    data: RatingData | None = None,
-    **context: Any,
-) -> IsolatedScorer:
-    """Starts the environment's Python, which loads the weights; `train` and `seed` change nothing.
-
-    Args:
-        variant: the Python of an environment that has the package.
-        data: the ratings, with their images.
-
-    Raises:
-        ValueError: ratings without images. RuntimeError: no such Python, no package or no weights there.
-    """
-    return IsolatedScorer("imagereward", ORIGIN, variant, images_of(data, "imagereward"), INSTALL)
+fit = isolated_fit("imagereward", ORIGIN, INSTALL)

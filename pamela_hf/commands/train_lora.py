@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> None:
     if not name:
         raise ValueError("--pipeline is missing: name it on the command line or in --config.")
     if unknown := sorted(set(values) - set(LoraTraining.__dataclass_fields__)):
-        raise ValueError(f"{unknown[0]!r} is no setting; there are {', '.join(LoraTraining.__dataclass_fields__)}.")
+        raise ValueError(f"{unknown[0]!r} is not a setting; there are {', '.join(LoraTraining.__dataclass_fields__)}.")
     config = LoraTraining(**values)
     options = {"adherence_floor": args.adherence_floor, "device": args.device}
     reward = load_reward("imscore", args.reward, args.user, head=args.head, **options)

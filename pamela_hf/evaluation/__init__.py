@@ -1,7 +1,7 @@
 """How well a scorer predicts people's own ratings, person by person.
 
-evaluate: the run.  few_shot: newcomers.  calibration, disagreement, groups, noise_ceiling, paper: further tables.
-page, group_charts: report.html.  table: the console.
+evaluate: the run.  few_shot: newcomers.  choices: choices between two images.  calibration, disagreement, groups,
+noise_ceiling, paper: further tables.  page, group_charts: report.html.  table: the console.
 
 May import: baselines, heads, reports and all below them.
 """

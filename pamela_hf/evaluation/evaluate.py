@@ -482,7 +482,7 @@ def _pairs(names: list[str], reference: str) -> list[tuple[str, str]]:
         rival, _, few = name.partition("@k=")
         fitted = f"{reference}@k={few}"
         if few not in ("", "0") and rival != reference and fitted in names:
-            # both after the same ratings: against a reference without them it would be no comparison
+            # both after the same ratings: against a reference without them it would not be a comparison
             pairs[pairs.index((reference, name))] = (fitted, name)
     for name in (name.removesuffix("@no_user") for name in names if name.endswith("@no_user")):
         controls = [name, f"{name}@no_user", f"{name}@wrong_user"]

@@ -36,8 +36,8 @@ def image_of_array(array: Any) -> Image.Image:
     """The RGB image that an array shows; grey becomes RGB, alpha is laid on white.
 
     Raises:
-        ArrayError: a shape that is no image's or that can be read both ways (3 × N × 3), a type of number that does not
-            say its range, a float outside 0–1 or not finite, a batch of several.
+        ArrayError: a shape that is not an image's or that can be read both ways (3 × N × 3), a type of number that does
+            not say its range, a float outside 0–1 or not finite, a batch of several.
     """
     if array.ndim == 4 and len(array) == 1:
         array = array[0]

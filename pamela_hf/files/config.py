@@ -25,7 +25,7 @@ NumberLoader.add_implicit_resolver(
 
 
 class ParseError(ValueError):
-    """A text that is no JSON or YAML, or more than a file here may hold; the message is one short printable line."""
+    """A text that is not JSON or YAML, or more than a file here may hold; the message is one short printable line."""
 
 
 def read_json(text: bytes | str, *, max_bytes: int, max_depth: int = MAX_DEPTH) -> Any:
@@ -49,7 +49,7 @@ def read_json(text: bytes | str, *, max_bytes: int, max_depth: int = MAX_DEPTH) 
             decoded, object_pairs_hook=_object, parse_constant=_no_number, parse_int=_integer, parse_float=_float
         )
         if "\\u" in decoded:
-            json.dumps(value, ensure_ascii=False).encode("utf-8")  # half of a surrogate pair is no text
+            json.dumps(value, ensure_ascii=False).encode("utf-8")  # half of a surrogate pair is not a text
     except ParseError:
         raise
     except (ValueError, RecursionError) as error:

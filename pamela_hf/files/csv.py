@@ -86,6 +86,7 @@ def open_table(
     optional: Iterable[str] = (),
     error: type[ValueError] = ValueError,
     enforce: bool = True,
+    fallback: str | None = None,
 ) -> Table:
     """Opens a table and finds its columns.
 
@@ -95,6 +96,8 @@ def open_table(
         optional: names of further columns that are looked for under their synonyms, too.
         error: what is raised.
         enforce: refuse a table that lacks a needed column; False: the caller says what is missing.
+        fallback: encoding of a CSV file that is not UTF-8 from its first byte to its last, such as "latin-1"; default:
+            it is refused.
 
     Raises:
         ValueError: as `error`: not such a file, a needed column is missing, or one could be either of two. OSError: the
@@ -110,6 +113,8 @@ def open_table(
     if head.startswith(b"PK\x03\x04"):
         return _workbook_table(label, choices, wanted, error)
     encoding = _encoding(head, label, error)
+    if fallback is not None and not _decodes(label, encoding):
+        encoding = fallback
     lines, separator = _header_lines(label, encoding, error)
     skipped = 1 if separator else 0
     readings = {}
@@ -199,6 +204,16 @@ def _encoding(head: bytes, label: str, error: type[ValueError]) -> str:
     if head.startswith((b"\xff\xfe\0\0", b"\0\0\xfe\xff")):
         raise error(f"{label} is not UTF-8 text (it is UTF-32). Save it as 'CSV UTF-8'.")
     return "utf-16" if head.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
+
+
+def _decodes(label: str, encoding: str) -> bool:
+    with open(label, encoding=encoding) as stream:
+        try:
+            while stream.read(1 << 20):
+                pass
+        except UnicodeError:
+            return False
+    return True
 
 
 def _header_lines(label: str, encoding: str, error: type[ValueError]) -> tuple[list[str], str | None]:

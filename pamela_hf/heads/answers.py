@@ -18,9 +18,10 @@ from scipy.stats import rankdata
 
 from ..embeddings import Embeddings, check_encoder
 from ..files.csv import open_table
+from ..files.images import open_image
 from ..model.losses import CUTPOINT_PAD
 from ..model.processing_pamela import is_missing
-from ..scoring import PamelaScorer, encode_ratings, open_image
+from ..scoring import PamelaScorer, encode_ratings
 from .fitting import Answers, linearize
 from .folder import HeadError
 

@@ -365,12 +365,12 @@ class UserHead:
 def prior_of(model: PamelaRewardModel) -> np.ndarray:
     """`(H, H)` covariance around row 0 of what people's rows are like.
 
-    Networks and linear taste each tell all of a person's taste; as their average is what counts and they are taken for
-    independent, both get a prior wide enough that the average is as wide as either alone; and [`PRIOR_WIDTH`] as wide.
+    Networks and linear taste each tell all of a person's taste; as their weighted sum is what counts and they are taken
+    for independent, both get a prior wide enough that the sum is as wide as either alone; and [`PRIOR_WIDTH`] as wide.
     """
-    config, share = model.config, model.config.linear_share
-    factors = np.eye(config.taste_factors)  # what the factors were fitted with
-    width = PRIOR_WIDTH / (share**2 + (1 - share) ** 2)
+    config = model.config
+    factors = np.eye(config.tastes)  # what the factors were fitted with
+    width = PRIOR_WIDTH / (config.taste_share**2 + (1 - config.linear_share) ** 2)
     if config.blank:  # no networks: the numbers beside the factors are the person's use of the scale
         return block_diag(np.diag(USE_STD[: config.hidden_size] ** 2), factors * width)
     rows = model.user_embedding.weight[1:, : config.hidden_size].detach().cpu().double().numpy()

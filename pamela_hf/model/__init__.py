@@ -4,8 +4,11 @@ Files here import one another by `from .name import …` and nothing else of thi
 such files beside the weights, so that `AutoModel.from_pretrained(…, trust_remote_code=True)` works without it.
 
 configuration_pamela, modeling_pamela, processing_pamela: the three that the Auto classes know.
-fusion_pamela: the networks.  features_pamela, factors_pamela: linear taste.  losses: the ordinal link, pairs.
-scales_pamela: rating scales.  encoder_pamela: the frozen encoder.  pixels_pamela: its preprocessing, differentiable.
+backbone_pamela, checkpoint_pamela, matrix_pamela, scales_pamela: parts of the model's class: its encoder, its folder,
+every image for every person, rating scales and scores.
+fusion_pamela: the networks.  grid_pamela: the same, faster, for grids.  features_pamela, factors_pamela: linear taste.
+losses: the ordinal link, pairs.
+encoder_pamela: the frozen encoder.  pixels_pamela: its preprocessing, differentiable.
 weights_pamela: what weights are known by.
 """
 

@@ -30,13 +30,14 @@ def check_encoder_kind(model_type: str | None, name: str = "backbone_config") ->
 _MOST = {
     "image_embed_dim": 65_536, "text_embed_dim": 65_536, "hidden_size": 8192, "num_fusion_members": 256,
     "num_fusion_layers": 64, "num_attention_heads": 256, "intermediate_size": 65_536, "interaction_rank": 4096,
-    "linear_axes": 65_536, "taste_factors": 4096,
+    "linear_axes": 65_536, "taste_factors": 4096, "taste_axes": 4096,
 }  # fmt: skip
 _NUMBERS = (
-    "unknown_width", "linear_share", "linear_penalty", "factor_penalty", "text_share", "metadata_share",
+    "unknown_width", "linear_share", "taste_share", "linear_penalty", "factor_penalty", "text_share", "metadata_share",
     "image_dropout", "text_dropout", "fusion_dropout", "initializer_range",
 )  # fmt: skip
 _TEXTS = ("backbone", "backbone_revision", "preprocessing", "default_scale", "base_identity", "weights_sha256")
+MOST_TASTE_SHARE = 4
 _MOST_PARAMETERS = 2_000_000_000
 _MOST_PEOPLE = 10_000_000
 _MOST_ENTRIES = 10_000  # of any other vocabulary, and of rating scales
@@ -96,13 +97,17 @@ class PamelaConfig(PreTrainedConfig):
         interaction_rank (`int`): factors of each member's multiplicative user × image term; 0 = off.
         unknown_width (`float`): length of the networks' part of a row within which a person counts as hardly known:
             predictions there are as uncertain as for row 0, beyond it as for trained people.
-        linear_share (`float`): share of linear taste in the utility, beside the fusion networks; 0 = off.
+        linear_share (`float`): share of everyone's linear taste in the utility, beside the fusion networks; 0 = off.
+        taste_share (`float`): weight in the utility of what is linear in a person's own taste; 0 = off.
         linear_axes (`int`): principal axes of the features on which everyone's linear taste is fitted, by ridge
             regression of the images' mean ratings.
         linear_penalty (`float`): penalty of that ridge regression.
         taste_factors (`int`): directions of the features along which people's linear tastes differ from it; how much a
-            person likes each is the rest of the row. 0 = off.
+            person likes each stands in the row. 0 = off.
         factor_penalty (`float`): ridge penalty of the directions, in ratings an image.
+        taste_axes (`int`): principal axes of the features along which a person's taste may lie, too, beside the
+            directions that people share. What a few ratings say of them is little; a hundred say more than the
+            directions can hold. 0 = off.
         text_share (`float`): share of the prompt in the variance of the features that linear taste is about.
         metadata_share (`float`): share that what the features mean among images of one kind, by their metadata, has in
             the variance of those that taste factors are directions of; 0 = taste factors are the same for all kinds.
@@ -128,6 +133,8 @@ class PamelaConfig(PreTrainedConfig):
         releases (`dict[str, dict[str, str]]`, *optional*): prefix of participants' ids ("" or `source/`) → license, url
             and citation of the published ratings they are known from. All other participants are somebody's own raters
             and get pseudonyms when the model is published.
+        chosen (`dict[str, dict[str, float]]`, *optional*): settings that training chose itself → `value`, and `low` and
+            `high`, between which it would have been as good (see [`pamela_hf.training.settings`]).
         initializer_range (`float`): standard deviation of the embedding tables at the start.
 
     Raises:
@@ -153,10 +160,12 @@ class PamelaConfig(PreTrainedConfig):
     interaction_rank: int = 16
     unknown_width: float = 0.15
     linear_share: float = 0.5
+    taste_share: float = 0.5
     linear_axes: int = 112
     linear_penalty: float = 0.3
     taste_factors: int = 16
     factor_penalty: float = 12.0
+    taste_axes: int = 64
     text_share: float = 0.2
     metadata_share: float = 0.0
     normalize_embeds: bool = True
@@ -175,6 +184,7 @@ class PamelaConfig(PreTrainedConfig):
     choices: bool = False
     blank: bool = False
     releases: dict[str, dict[str, str]] | None = None
+    chosen: dict[str, dict[str, float]] | None = None
     initializer_range: float = 0.02
 
     def __post_init__(self, **kwargs: Any) -> None:
@@ -199,8 +209,13 @@ class PamelaConfig(PreTrainedConfig):
 
     @property
     def row_size(self) -> int:
-        """Numbers in a person's row: `hidden_size` for the networks, then `taste_factors`."""
-        return self.hidden_size + self.taste_factors
+        """Numbers in a person's row: `hidden_size` for the networks, then `tastes`."""
+        return self.hidden_size + self.tastes
+
+    @property
+    def tastes(self) -> int:
+        """Directions of linear taste that people differ in: `taste_factors`, then `taste_axes`."""
+        return self.taste_factors + self.taste_axes
 
     def to_diff_dict(self) -> dict[str, Any]:
         """All values, defaults too: the difference to the defaults is taken against a default encoder's configuration,
@@ -226,7 +241,7 @@ class PamelaConfig(PreTrainedConfig):
                 raise ValueError(f"{name}={_shown(getattr(self, name))} must be true or false.")
         _check_names("users", self.users, _MOST_PEOPLE)
         _check_names("cast_identities", self.cast_identities, 16)
-        for name in ("demographics", "metadata", "rating_scales", "releases"):
+        for name in ("demographics", "metadata", "rating_scales", "releases", "chosen"):
             fields = getattr(self, name)
             if fields is None:
                 continue
@@ -264,7 +279,7 @@ class PamelaConfig(PreTrainedConfig):
             raise ValueError(
                 f"hidden_size={self.hidden_size} must be a multiple of num_attention_heads={self.num_attention_heads}."
             )
-        for name in ("text_embed_dim", "interaction_rank", "taste_factors"):
+        for name in ("text_embed_dim", "interaction_rank", "taste_factors", "taste_axes"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}={getattr(self, name)} must be 0 (off) or more.")
         if self.unknown_width <= 0:
@@ -273,6 +288,8 @@ class PamelaConfig(PreTrainedConfig):
         for name in ("image_dropout", "text_dropout", "fusion_dropout", *shares):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must lie in [0, 1).")
+        if self.taste_share > MOST_TASTE_SHARE:
+            raise ValueError(f"taste_share={self.taste_share} must lie in [0, {MOST_TASTE_SHARE}].")
         if self.default_scale not in self.rating_scales:
             known = list(self.rating_scales)
             raise ValueError(f"default_scale={self.default_scale!r} is not among rating_scales: {known}.")
@@ -315,6 +332,10 @@ def _check_entry(name: str, key: Any, values: Any) -> None:
     if name == "releases":
         if not isinstance(values, dict) or len(values) > 8 or not all(map(_is_name, values.values())):
             raise ValueError(f"releases[{_shown(key)}]={_shown(values)} must be a mapping of at most 8 texts.")
+    elif name == "chosen":
+        numbers = values.values() if isinstance(values, dict) and len(values) <= 8 else [None]
+        if any(isinstance(v, bool) or not isinstance(v, Real) for v in numbers):
+            raise ValueError(f"chosen[{_shown(key)}]={_shown(values)} must be a mapping to at most 8 numbers.")
     elif name == "rating_scales":
         numbers = isinstance(values, (list, tuple)) and len(values) <= _MOST_ENTRIES
         if not numbers or any(isinstance(v, bool) or not isinstance(v, Real) for v in values):

@@ -55,9 +55,17 @@ class TasteFactors:
 
     def tastes(self, x: Tensor, ratings: Ratings, who: Tensor | None = None) -> Tensor:
         """Posterior means `(U, r)` of people about whom `who (U, F)` is known, given their ratings of images `x`."""
-        prior = x.new_zeros(ratings.people, len(self.directions)) if who is None else who @ self.known
-        _, moved, factor = self._posterior(x, ratings, prior, ratings.counted(len(x)))
-        return prior + torch.cholesky_solve(moved[:, :, None], factor)[:, :, 0]
+        along, everyone = x @ self.directions.T, self.everyone(x)
+        found = x.new_zeros(ratings.people, len(self.directions)) if who is None else who @ self.known
+        order = torch.argsort(ratings.person)
+        counts = torch.bincount(ratings.person, minlength=ratings.people).tolist()
+        # person by person: the products of all images' readings at once would not fit where there are many
+        for taste, of_person in zip(found, order.split(counts)):
+            seen = along[ratings.image[of_person]]
+            left = ratings.value[of_person] - everyone[ratings.image[of_person]] - seen @ taste
+            noise = self.noise * torch.eye(len(taste), dtype=x.dtype, device=x.device)
+            taste += torch.linalg.solve(seen.T @ seen + noise, seen.T @ left)
+        return found
 
     def _posterior(self, x: Tensor, ratings: Ratings, prior: Tensor, counted: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Residuals `(n,)`, their products with the directions `(U, r)`, and the Cholesky factor of the posterior

@@ -1,13 +1,16 @@
 """What the encoder's features go through before the networks: a common scale, and directions of linear taste."""
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .configuration_pamela import PamelaConfig
-from .factors_pamela import Ratings, factorize
+
+if TYPE_CHECKING:
+    from .factors_pamela import Ratings
 
 MAX_GAIN = 100.0  # it is about 4 where people agree on something
 # Cross-validated on OASIS: on the first 4 people's tastes within kinds of images gained as much, on the first 20 less.
@@ -16,13 +19,19 @@ METADATA_AXES = 10
 # val: how much of a taste lies along a principal axis of the features goes with the axis' variance to this power. At 1,
 # ridge regression, SROCC was .17, .23, .28; at 1.5 .19, .25, .31; at 2 and at 2.5 .19, .26, .34.
 BLANK_POWER = 2.0
+# The same power of the axes beside taste factors, and the variance of tastes along all of them, in that of ratings.
+# Cross-validated over themes and people of train (`bench_cv.py`), without → with 64 axes: a hundred of a newcomer
+# .551 → .551 on OASIS, .583 → .610 in the simulated world (.614 → .641 with twice its linear share), trained people
+# .531 → .531 and .606 → .609. Of closed forms alone .537 → .542 and .569 → .611; flat from .05 to .2 and from 1 to 2.
+AXES_POWER, AXES_VARIANCE = 1.5, 0.1
 
 
 class PamelaFeatures(nn.Module):
     """Standardized features of images and prompts, and `read`ings of them: directions along which utility is linear.
 
     The first `taste_factors` readings are directions along which people differ, weighed by each person's row (see
-    [`factorize`]). The last is everyone's taste: ridge regression of the images' mean standardized ratings on the first
+    [`factorize`]); `taste_axes` principal axes of the features follow, for what of a taste is a person's own. The last
+    is everyone's taste: ridge regression of the images' mean standardized ratings on the first
     `linear_axes` principal axes of the joint features (image and prompt, the prompt with `text_share` of the variance).
     All are in closed form or nearly, from the ratings alone. They know few interactions, so they err elsewhere than the
     fusion networks do, which is what averaging the two lives from.
@@ -35,11 +44,11 @@ class PamelaFeatures(nn.Module):
     def __init__(self, config: PamelaConfig):
         super().__init__()
         self.config = config
-        self.readings = config.taste_factors + 1
+        self.readings = config.tastes + 1
         self.dims = {
             name: dim for name, dim in (("image", config.image_embed_dim), ("text", config.text_embed_dim)) if dim
         }
-        kinds = config.metadata.values() if config.metadata_share and config.taste_factors else ()
+        kinds = config.metadata.values() if config.metadata_share and config.tastes else ()
         self.kinds = [len(values) + 1 for values in kinds]
         self.first_kind = [1 + sum(self.kinds[:i]) for i in range(len(self.kinds))]
         for name, dim in self.dims.items():
@@ -56,13 +65,13 @@ class PamelaFeatures(nn.Module):
         return ((value - mean) / scale).to(mean.dtype)
 
     def read(self, image: Tensor, text: Tensor | None, has_prompt: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Readings of standardized images as any kind of image, `(N, kinds × (taste_factors + 1))`, and what their
+        """Readings of standardized images as any kind of image, `(N, kinds × (tastes + 1))`, and what their
         prompts add, if any."""
         seen = image @ self.image_readings
         return seen, None if text is None else (text @ self.text_readings) * has_prompt.unsqueeze(-1)
 
     def of_kind(self, seen: Tensor, metadata_ids: Tensor) -> Tensor:
-        """Readings `(N, taste_factors + 1)` of images with these metadata `(N, fields)`, of those of [`read`]."""
+        """Readings `(N, tastes + 1)` of images with these metadata `(N, fields)`, of those of [`read`]."""
         if not self.kinds:
             return seen
         seen = seen.unflatten(-1, (-1, self.readings))
@@ -74,7 +83,7 @@ class PamelaFeatures(nn.Module):
         self,
         image_embeds: Tensor,
         text_embeds: Tensor | None = None,
-        ratings: Ratings | None = None,
+        ratings: "Ratings | None" = None,
         metadata_ids: Tensor | None = None,
         seed: int = 0,
     ) -> Tensor | None:
@@ -88,8 +97,10 @@ class PamelaFeatures(nn.Module):
             seed: seed of the factors' start; default: 0.
 
         Returns:
-            `(U, taste_factors)` how much each rater likes each factor, where there are ratings and factors.
+            `(U, tastes)` how much each rater likes each factor and axis, where there are ratings and any of them.
         """
+        from .factors_pamela import factorize  # for training only
+
         joint, weights = self._standardize_all(image_embeds, text_embeds)
         axes = torch.linalg.svd(joint, full_matrices=False).Vh.T
         # all is fitted to the images' coordinates on their principal axes, which are fewer than the features
@@ -100,10 +111,13 @@ class PamelaFeatures(nn.Module):
             linear = z[:, : self.config.linear_axes]
             weight = ridge(linear, *ratings.likings(len(z)), self.config.linear_penalty)
             readings[:, 0, -1] = (axes[:, : self.config.linear_axes].double() @ weight).float()
-            if rank := self.config.taste_factors:
+            if self.config.tastes:
                 x, fields = self._within_kinds(z, metadata_ids)
-                factors = factorize(x, ratings, rank=rank, penalty=self.config.factor_penalty, seed=seed)
-                readings[..., :rank] = self._readings_of(factors.directions, axes.double(), fields).float()
+                rank, penalty = self.config.taste_factors, self.config.factor_penalty
+                factors = factorize(x, ratings, rank=rank, penalty=penalty, seed=seed)
+                own = AXES_VARIANCE**0.5 * principal_directions(x, self.config.taste_axes, AXES_POWER)
+                factors.directions = torch.cat([factors.directions, own])
+                readings[..., :-1] = self._readings_of(factors.directions, axes.double(), fields).float()
                 tastes = factors.tastes(x, ratings).float()
         readings = readings.flatten(1)
         for name, part in zip(weights, readings.split([self.dims[name] for name in weights])):
@@ -121,16 +135,10 @@ class PamelaFeatures(nn.Module):
             ValueError: fewer than two different images.
         """
         joint, weights = self._standardize_all(image_embeds, text_embeds)
-        variance, axes = torch.linalg.eigh(joint.double().T @ joint.double() / len(joint))
-        # of the smallest first; what is left of rounding errors is no axis
-        variance, axes = variance.flip(0).clamp_min(0), axes.flip(1)
-        if not len(joint) or variance[0] <= 1e-12:
+        if len(joint) < 2 or joint.square().mean() <= 1e-14:
             raise ValueError("features hold fewer than two different images; a blank base needs some to differ in.")
-        rank = min(self.config.taste_factors, len(variance))
-        power = torch.where(variance > 1e-9 * variance[0], variance, 0.0)[:rank].pow(BLANK_POWER)
-        along = (power / power.sum() / variance[:rank].clamp_min(1e-300)).sqrt()
         readings = joint.new_zeros(joint.shape[1], self.readings)
-        readings[:, :rank] = (axes[:, :rank] * along).float()
+        readings[:, :-1] = principal_directions(joint.double(), self.readings - 1, BLANK_POWER).T.float()
         for name, part in zip(weights, readings.split([self.dims[name] for name in weights])):
             getattr(self, f"{name}_readings").copy_(part * weights[name])
 
@@ -193,6 +201,27 @@ class PamelaFeatures(nn.Module):
         for name in self.dims:
             getattr(self, f"{name}_readings").mul_(gain)
         self.linear_offset.copy_(utility.mean() - gain * linear.mean())
+
+
+def principal_directions(x: Tensor, count: int, power: float) -> Tensor:
+    """`(count, D)` principal axes of features `x (I, D)`; directions of 0 where there are fewer.
+
+    They are scaled so that a taste drawn from N(0, 1) along each gives the images a variance that goes with the axis'
+    own to the `power`, and of 1 in all.
+    """
+    x = x - x.mean(0)
+    if len(x) > x.shape[1]:  # of many images, the covariance is the smaller matrix
+        variance, axes = torch.linalg.eigh(x.T @ x / len(x))
+        variance, axes = variance.flip(0).clamp_min(0), axes.flip(1).T
+    else:
+        _, spread, axes = torch.linalg.svd(x, full_matrices=False)
+        variance = spread.square() / len(x)
+    there = variance[:count] > 1e-9 * variance[:1]  # what is left of rounding errors is no axis
+    share = torch.where(there, variance[:count].clamp_min(1e-300), 0.0).pow(power)
+    along = torch.where(there, share / share.sum().clamp_min(1e-300) / variance[:count].clamp_min(1e-300), 0.0).sqrt()
+    out = x.new_zeros(count, x.shape[1])
+    out[: len(along)] = along[:, None] * axes[:count]
+    return out
 
 
 def ridge(z: Tensor, target: Tensor, weight: Tensor, penalty: float) -> Tensor:

@@ -1,6 +1,7 @@
 """Members of the reward: each a shallow transformer over a pair's tokens plus a multiplicative user × image term."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from .configuration_pamela import PamelaConfig
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class PairTokens:
     """One kind of token of B pairs: distinct tokens `(n, hidden_size)` and which of them each pair has, `(B,)`.
 
@@ -27,7 +28,7 @@ class PairTokens:
         return value if self.index is None else value[self.index]
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class ImageSide:
     """What one member makes of N images and of their prompts: tokens `(N, hidden_size)`, and factors of the
     multiplicative term `(N, interaction_rank)`; `None` = there are no prompts, or no such term."""
@@ -43,7 +44,30 @@ class ImageSide:
         return ImageSide(*(None if value is None else value[low:high] for value in values))
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
+class ReadImages:
+    """What the model makes of N images before it looks at people.
+
+    Attributes:
+        sides: of each member, to be gone through once unless it is a list.
+        readings: `(N, kinds × (tastes + 1))` of [`PamelaFeatures.read`].
+        prompt_readings: what the images' prompts add to them; `None` = no prompts.
+        has_prompt: `(N,)` bool; `None` = no prompts.
+    """
+
+    sides: Iterable[ImageSide]
+    readings: Tensor
+    prompt_readings: Tensor | None
+    has_prompt: Tensor | None
+
+    def part(self, low: int, high: int) -> "ReadImages":
+        """The same of images `low` to `high`."""
+        values = (self.readings, self.prompt_readings, self.has_prompt)
+        cut = (None if value is None else value[low:high] for value in values)
+        return ReadImages([side.part(low, high) for side in self.sides], *cut)
+
+
+@dataclass(eq=False, repr=False)
 class Pairs:
     """B pairs of an image and a person.
 

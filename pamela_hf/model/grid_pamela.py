@@ -1,4 +1,4 @@
-"""Every one of N images for every one of U people: what [`PamelaRewardModel.score_matrix`] is made of.
+"""Every one of N images for every one of U people: what `score_matrix` is made of.
 
 A pair's utility is that of [`PamelaFusion`], arranged so that what does not depend on the pair is computed once. With
 one block and one query, softmax attention is a ratio of two sums over tokens, and each token belongs to the image, to
@@ -19,7 +19,7 @@ _GELU_LINEAR = (2 / torch.pi) ** 0.5
 _GELU_CUBIC = 0.044715 * _GELU_LINEAR
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class GridPeople:
     """U people of a grid.
 
@@ -38,7 +38,7 @@ class GridPeople:
         return GridPeople(self.rows[low:high], self.demographic_ids[low:high], self.scale)
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class GridSide:
     """What one member makes of n images, or of n people.
 

@@ -96,7 +96,7 @@ def preference_probability(utility_a: Tensor, utility_b: Tensor) -> Tensor:
     return torch.sigmoid(utility_a - utility_b)
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class RatingTargets:
     """Ratings of B pairs, and how their loss is taken.
 
@@ -172,7 +172,7 @@ def choice_log_probs(margin: Tensor, log_nu: Tensor) -> Tensor:
     return torch.logaddexp(log_probs + math.log1p(-CHOICE_LAPSE), lapse)
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class ChoiceTargets:
     """C choices between two of B scored pairs of an image and a person, and how their loss is taken.
 

@@ -22,7 +22,6 @@ from .encoder_pamela import (
     load_preprocessors,
     tokenize_prompts,
 )
-from .pixels_pamela import preprocess_pixels
 
 logger = logging.get_logger(__name__)
 
@@ -179,8 +178,8 @@ class PamelaProcessor(ProcessorMixin):
         r"""Inputs of one batch of (image, person) pairs, aligned: one of each for every image, or one for all.
 
         Args:
-            images: upright RGB PIL images or arrays `(H, W, 3)` uint8, as `pamela_hf.scoring.open_image` makes them of
-                anything; or give `image_embeds` `(B, image_embed_dim)` instead.
+            images: upright RGB PIL images or arrays `(H, W, 3)` uint8, as [`pamela_hf.files.images.open_image`] makes
+                them of anything; or give `image_embeds` `(B, image_embed_dim)` instead.
             prompts: what an image was made from; a missing value ([`is_missing`]) = unknown.
             user: trained participants' ids; a missing value = a person the model has not met.
             demographics: `{"age": 34, "gender": "female", …}` (fields: `config.demographics`; `age` in years finds
@@ -246,6 +245,8 @@ class PamelaProcessor(ProcessorMixin):
         model(**processor.preprocess_tensor(pixels), user_ids=torch.tensor([1])).scores.sum().backward()
         ```
         """
+        from .pixels_pamela import preprocess_pixels  # for gradients only
+
         return BatchFeature(preprocess_pixels(self.image_processor, pixels))
 
     def encode_people(self, n: int, user: Any = None, demographics: Any = None) -> dict[str, torch.Tensor]:

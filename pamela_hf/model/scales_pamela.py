@@ -1,14 +1,37 @@
-"""Rating scales of the reward: their cutpoints, and the ordinal link from a utility to a scale's levels."""
+"""Rating scales of the reward: their cutpoints, and the ordinal link from a utility to a scale's levels and scores."""
 
 import math
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers.utils import ModelOutput
 
 from .configuration_pamela import PamelaConfig
 from .fusion_pamela import PairTokens
 from .losses import CUTPOINT_PAD, MAX_STRETCH, ordinal_log_probs, ordinal_moments
+
+
+@dataclass
+class PamelaRewardOutput(ModelOutput):
+    """Scores of B pairs of an image and a person; K is the number of levels of the longest rating scale.
+
+    Attributes:
+        loss: scalar, when `labels` were given.
+        utility: `(B,)`, unbounded, higher = liked more; differences are log-odds of preference for one person.
+        scores: `(B,)` expected rating on the asked scale, within that scale's lowest and highest level.
+        std: `(B,)` standard deviation of that rating, in rating units.
+        probs: `(B, K)` probability of each level, 0 beyond a scale's own.
+        level_values: `(B, K)` the levels' ratings, NaN beyond a scale's own.
+    """
+
+    loss: Tensor | None = None
+    utility: Tensor | None = None
+    scores: Tensor | None = None
+    std: Tensor | None = None
+    probs: Tensor | None = None
+    level_values: Tensor | None = None
 
 
 class RatingScalesMixin:
@@ -120,6 +143,21 @@ class RatingScalesMixin:
         known = rows.float().square().sum(-1, keepdim=True) / (2 * self.config.unknown_width**2)
         width = (self.unknown_stretch.float() * (-known).exp()).exp()
         return torch.cat([shift, stretch.clamp(-MAX_STRETCH, MAX_STRETCH)], dim=-1), width
+
+
+def summarize(utilities: Tensor, log_probs: Tensor, levels: Tensor) -> PamelaRewardOutput:
+    """Mean and spread of what the members expect of B pairs.
+
+    Args:
+        utilities: `(members, B)`.
+        log_probs: `(members, B, K)`.
+        levels: `(B, K)` ratings, NaN beyond a scale's own.
+    """
+    probs = log_probs.exp().mean(0)
+    values = levels.nan_to_num(0.0)
+    mean = (probs * values).sum(-1)
+    std = (probs * (values - mean.unsqueeze(-1)).pow(2)).sum(-1).clamp_min(0).sqrt()
+    return PamelaRewardOutput(utility=utilities.mean(0), scores=mean, std=std, probs=probs, level_values=levels)
 
 
 def _raw_cutpoints(points: Tensor) -> Tensor:

@@ -304,7 +304,7 @@ class PromptSearch:
             if isinstance(answer, str):
                 answer = [answer]
             elif not isinstance(answer, Iterable) or isinstance(answer, Mapping):
-                answer = []  # anything but a list of prompts is no answer
+                answer = []  # anything but a list of prompts is not an answer
             for text in islice(answer, 10 * wanted):
                 prompt = clean_prompt(text)
                 if prompt and prompt_key(prompt) not in seen and len(found[k]) < shares[k]:

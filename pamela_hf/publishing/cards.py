@@ -37,13 +37,12 @@ def model_card(
     splits = [split for split in REPORTED if report and "pamela" in report["splits"].get(split, {})]
     tested = [split for split in splits if split.startswith("test")] or splits
     simulated = config.simulated or bool(report and report["meta"].get("simulated"))
-    hub_encoder = config.backbone not in (None, LOCAL_ENCODER)
     releases = config.releases or {}
     only = next(iter(releases.values())) if len(releases) == 1 else None
     data = ModelCardData(
         library_name=LIBRARY,
         **license_fields(license, f"https://huggingface.co/{repo_id}", only),
-        **({"base_model": config.backbone, "base_model_relation": "adapter"} if hub_encoder else {}),
+        **_base_model(config),
         datasets=list(datasets) or None,
         metrics=sorted({"spearmanr", "pearsonr", "accuracy"}) if tested else None,
         tags=["pamela", "personalization", "reward-model", "image-preference", *(["simulated"] if simulated else [])],
@@ -61,15 +60,10 @@ def model_card(
     return render_card(
         "model_card/template.md",
         data,
-        name=repo_id.rpartition("/")[2],
-        repo_id=repo_id,
-        n_people=len(config.users),
-        example_user=repr(config.users[0]) if config.users else None,
+        **_about(config, repo_id),
         simulated=simulated,
         scales=config.rating_scales,
         default_scale=config.default_scale,
-        encoder=config.backbone,
-        encoder_revision=config.backbone_revision,
         image_embed_dim=config.image_embed_dim,
         text_embed_dim=config.text_embed_dim,
         demographics=config.demographics,
@@ -93,29 +87,42 @@ def pipeline_card(config: PamelaConfig, repo_id: str, *, license: str, renderer:
         renderer: class of the text-to-image pipeline.
         index: what model_index.json says.
     """
-    hub_encoder = config.backbone not in (None, LOCAL_ENCODER)
     data = ModelCardData(
         library_name="diffusers",
         pipeline_tag="text-to-image",
         **license_fields(license, f"https://huggingface.co/{repo_id}"),
-        **({"base_model": config.backbone, "base_model_relation": "adapter"} if hub_encoder else {}),
+        **_base_model(config),
         tags=["pamela", "personalization", "prompt-optimization", *(["simulated"] if config.simulated else [])],
     )
     parts = {k: v[1] for k, v in sorted(index.items()) if k[0] != "_" and isinstance(v, list) and v[1]}
     return render_card(
         "model_card/pipeline.md",
         data,
-        name=repo_id.rpartition("/")[2],
-        repo_id=repo_id,
-        n_people=len(config.users),
-        example_user=repr(config.users[0]) if config.users else None,
+        **_about(config, repo_id),
         simulated=config.simulated,
         renderer=renderer,
         parts=parts,
-        encoder=config.backbone,
-        encoder_revision=config.backbone_revision,
         license=license,
     )
+
+
+def _base_model(config: PamelaConfig) -> dict[str, str]:
+    """The encoder as the Hub links to it; nothing where it lies in the model's own folder."""
+    if config.backbone in (None, LOCAL_ENCODER):
+        return {}
+    return {"base_model": config.backbone, "base_model_relation": "adapter"}
+
+
+def _about(config: PamelaConfig, repo_id: str) -> dict[str, Any]:
+    """What both cards say of a model."""
+    return {
+        "name": repo_id.rpartition("/")[2],
+        "repo_id": repo_id,
+        "n_people": len(config.users),
+        "example_user": repr(config.users[0]) if config.users else None,
+        "encoder": config.backbone,
+        "encoder_revision": config.backbone_revision,
+    }
 
 
 def _eval_results(report: Mapping[str, Any] | None, splits: Sequence[str], datasets: Sequence[str]) -> list[EvalResult]:

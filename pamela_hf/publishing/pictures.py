@@ -123,7 +123,7 @@ def _clean_png(data: bytes) -> bytes:
 
 
 def _png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """(type, content) of each chunk to the end mark; what lies behind it is no part of the picture."""
+    """(type, content) of each chunk to the end mark; what lies behind it is not part of the picture."""
     place = len(_PNG)
     while place + 12 <= len(data):
         (length,), kind = struct.unpack_from(">I", data, place), data[place + 4 : place + 8]

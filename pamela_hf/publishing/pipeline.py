@@ -7,20 +7,19 @@
 import json
 import os
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..files.writing import scratch_folder
 from ..hub.cards import DATASET_TEMPLATE, MODEL_TEMPLATES, card_template
-from ..hub.transfer import REFUSED_SUFFIXES, HubError, PushResult, check_links, push_folder
+from ..hub.transfer import REFUSED_SUFFIXES, HubError, PushResult, check_links
 from ..model.modeling_pamela import PamelaRewardModel
 from ..model.processing_pamela import PamelaProcessor
 from ..prompts.pipeline_pamela import OWN_MODULES
 from .cards import pipeline_card
 from .pipeline_entry import CODE
 from .pseudonyms import Pseudonyms
-from .repositories import MODEL_FILES, forget_places, link_or_copy, make_publishable
+from .repositories import MODEL_FILES, forget_places, link_or_copy, make_publishable, push_staged
 
 ENTRY = "pipeline_entry"  # the module that model_index.json names
 INDEX = "model_index.json"
@@ -99,18 +98,9 @@ def push_pipeline(
         forget_places(staged)
         renderer = json.loads((staged / "pipeline" / INDEX).read_text(encoding="utf-8"))["_class_name"]
         card = pipeline_card(model.config, repo_id, license=license or "other", renderer=renderer, index=index)
-        (staged / "README.md").write_text(card, encoding="utf-8")
-        result = push_folder(
-            staged,
-            repo_id,
-            allow=PIPELINE_FILES,
-            private=private,
-            message=f"Upload {repo_id.rpartition('/')[2]}",
-            dry_run=dry_run,
-            token=token,
-            private_values=people.private_values,
+        return push_staged(
+            staged, repo_id, card, people, allow=PIPELINE_FILES, private=private, dry_run=dry_run, token=token
         )
-        return replace(result, participants=people.counts)
 
 
 def _index(folder: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -114,18 +114,9 @@ def push_model(
             datasets=list(trained_on),
             groups=groups,
         )
-        (staged / "README.md").write_text(card, encoding="utf-8")
-        result = push_folder(
-            staged,
-            repo_id,
-            allow=MODEL_FILES,
-            private=private,
-            message=f"Upload {repo_id.rpartition('/')[2]}",
-            dry_run=dry_run,
-            token=token,
-            private_values=people.private_values,
+        return push_staged(
+            staged, repo_id, card, people, allow=MODEL_FILES, private=private, dry_run=dry_run, token=token
         )
-        return replace(result, participants=people.counts)
 
 
 @dataclass(frozen=True)
@@ -168,6 +159,27 @@ def make_publishable(
     mapping = (pseudonyms or Pseudonyms(taken=public)).assign(names, save=not dry_run)
     _rename_users(model, mapping)
     return PublishedPeople(counts, _distinctive(names, mapping.values()))
+
+
+def push_staged(
+    staged: Path, repo_id: str, card: str, people: PublishedPeople, *, allow: Sequence[str], **options: Any
+) -> PushResult:
+    """Pushes what was staged of a model or a pipeline, with its card.
+
+    Args:
+        staged: the folder.
+        repo_id: where it will lie.
+        card: becomes README.md.
+        people: under which names they are in it.
+        allow: patterns of the files that go.
+        options: `private`, `dry_run` and `token` of [`pamela_hf.hub.transfer.push_folder`].
+    """
+    (staged / "README.md").write_text(card, encoding="utf-8")
+    message = f"Upload {repo_id.rpartition('/')[2]}"
+    result = push_folder(
+        staged, repo_id, allow=allow, message=message, private_values=people.private_values, **options
+    )
+    return replace(result, participants=people.counts)
 
 
 def _release_of(values: Mapping[str, Any]) -> Release:

@@ -2,6 +2,7 @@
 
 table: the columns, and what holds of them.  sources/: one module a layout, found by its name.  builder: reads, checks,
 `datasets` splits.  splits, near_duplicates: dividing what comes undivided.  preparation: the Parquet folder.
+card: its README.md.
 
 May import: files, metrics, model, embeddings, hub.
 """

@@ -222,7 +222,7 @@ class RatingSource:
         labels: column → what the file calls it, for error messages.
         level_values: the levels, ascending, if the source knows them; otherwise they are read from train.
         scales: the same by name, for rows that name their ``rating_scale`` themselves.
-        slider: a score between the levels' ends that is no level is moved to the nearest (binned sliders).
+        slider: a score between the levels' ends that is not a level is moved to the nearest (binned sliders).
         locate: (image_id, image_path or None) → where the image is, in whatever form `open_image` takes;
             raises ValueError, saying what is wrong, if it is missing. `None` if there is nothing to check against.
         open_image: what `locate` returned → stream of the image file's bytes.

@@ -1,7 +1,8 @@
 """A simulated world, for the offline demo and for tests: always labelled, never a claim about real people.
 
-world: images, people, ratings.  raters: what simulated people like.  vocabulary, traits, shapes, images: the drawings.
-encoder: a tiny image–text encoder.  pipeline: a text-to-image pipeline without a diffusion model.
+world: images, people, ratings.  raters, tastes: what simulated people like.
+vocabulary, traits, shapes, images: the drawings.  encoder: a tiny image–text encoder.
+pipeline: a text-to-image pipeline without a diffusion model.
 
 May import: model, files.
 """

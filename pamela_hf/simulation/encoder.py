@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,9 @@ from .vocabulary import FAMILIES, GROUPS, STYLE_FAMILY
 from .world import world_prompt
 
 if TYPE_CHECKING:
+    import torch
     from PIL import Image
+    from transformers import SiglipModel
 
 DEFAULT_STEPS = 1_300
 """Training steps of 32 pairs where the epochs are left open: under a minute on one free core."""
@@ -118,9 +121,6 @@ def train_tiny_encoder(
         ValueError: `images` and `prompts` differ in number, or are too few.
     """
     import torch
-    from PIL import Image
-    from torch.nn import functional
-    from transformers import SiglipConfig, SiglipImageProcessorPil, SiglipModel
 
     out_dir = Path(out_dir)
     if out_dir.exists() and (not out_dir.is_dir() or any(out_dir.iterdir())):
@@ -128,84 +128,19 @@ def train_tiny_encoder(
     if len(images) != len(prompts) or len(images) < batch_size:
         raise ValueError(f"{len(images)} images and {len(prompts)} prompts: as many of each, at least {batch_size}")
     tokenizer = _tokenizer(prompts)
-    image_processor = SiglipImageProcessorPil(
-        size={"height": size, "width": size},
-        image_mean=[0.5] * 3,
-        image_std=[0.5] * 3,
-        resample=Image.Resampling.BICUBIC,
-    )
-    # One wide layer learns more in a minute than two narrow ones.
-    shared = {"hidden_size": hidden_size, "num_attention_heads": 4, "num_hidden_layers": 1}
-    config = SiglipConfig(
-        vision_config={
-            **shared, "intermediate_size": 4 * hidden_size, "image_size": size, "patch_size": size // 8,
-        },
-        text_config={
-            **shared, "intermediate_size": 2 * hidden_size, "vocab_size": len(tokenizer),
-            "max_position_embeddings": TEXT_LENGTH, "projection_size": hidden_size,
-            "pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 2,
-        },
-    )  # fmt: skip
-    values, mask = (torch.from_numpy(a) for a in _targets(prompts))
-    weight = torch.ones(values.shape[1])
-    weight[len(SCALARS) :] = 0.5
-    weight[SCALARS.index("density")] = 2.5  # the hardest to see
-
+    image_processor = _image_processor(size)
     epochs = epochs if epochs is not None else max(1, round(DEFAULT_STEPS / (len(images) // batch_size)))
     started = time.perf_counter()
-    pixels = torch.cat([_pixels(images[k : k + 256], image_processor) for k in range(0, len(images), 256)])
-    ids = torch.tensor(
-        tokenizer(list(prompts), padding="max_length", max_length=TEXT_LENGTH, truncation=True)["input_ids"]
-    )
+    pairs = _read_pairs(images, prompts, tokenizer, image_processor)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = SiglipModel(config)
-        _warm_start(model.vision_model.embeddings, pixels)
-        # SigLIP's initial scale and bias (log 10, -10) presume large batches and long training.
-        with torch.no_grad():
-            model.logit_bias.fill_(-float(np.log(batch_size)))
-            model.logit_scale.fill_(float(np.log(10.0)))
-        heads = torch.nn.ModuleList([torch.nn.Linear(hidden_size, values.shape[1]) for _ in range(2)])
-        parameters = [*model.parameters(), *heads.parameters()]
-        steps = epochs * (len(images) // batch_size)
-        optimizer = torch.optim.AdamW(parameters, lr=4e-3, weight_decay=0.02, betas=(0.9, 0.98))
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=4e-3, total_steps=steps, pct_start=0.15)
-
-        def read(predicted: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-            scale = mask[rows] * weight
-            return ((predicted - values[rows]) ** 2 * scale).sum() / scale.sum()
-
-        model.train()
-        for epoch in range(epochs):
-            order, losses = torch.randperm(len(images)), []
-            for start in range(0, len(images) - batch_size + 1, batch_size):
-                rows = order[start : start + batch_size]
-                view = pixels[rows]
-                down, right = torch.randint(-2, 3, (2,)).tolist()
-                view = torch.roll(view, (down, right), dims=(-2, -1))
-                image = model.get_image_features(pixel_values=view).pooler_output
-                loss = read(heads[0](image), rows)
-                # The text tower learns faster than the image tower: every other step is enough for it.
-                if start // batch_size % 2 == 0:
-                    text = model.get_text_features(input_ids=ids[rows]).pooler_output
-                    similarity = functional.normalize(text, dim=-1) @ functional.normalize(image, dim=-1).T
-                    logits = similarity * model.logit_scale.exp() + model.logit_bias
-                    sign = 2.0 * torch.eye(len(rows)) - 1.0
-                    contrastive = -functional.logsigmoid(sign * logits).sum() / len(rows)
-                    loss = loss + read(heads[1](text), rows) + 0.2 * contrastive
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-                optimizer.step()
-                schedule.step()
-                losses.append(float(loss.detach()))
-            if progress:
-                print(f"tiny encoder: epoch {epoch + 1}/{epochs}, loss {np.mean(losses):.3f}", flush=True)
+        model = _new_model(pairs.pixels, hidden_size, len(tokenizer), batch_size)
+        loss = _fit(model, pairs, epochs, batch_size, progress)
     model.eval()
     report = {
         "seconds": time.perf_counter() - started,
         "epochs": epochs,
-        "loss": float(np.mean(losses)),
+        "loss": loss,
         "pairs": len(images),
         "parameters": sum(p.numel() for p in model.parameters()),
     }
@@ -215,6 +150,121 @@ def train_tiny_encoder(
         image_processor.save_pretrained(staged)
         (staged / "README.md").write_text(_README.format(size=size, seed=seed, **report), encoding="utf-8")
     return report
+
+
+def _image_processor(size: int):
+    from PIL import Image
+    from transformers import SiglipImageProcessorPil
+
+    return SiglipImageProcessorPil(
+        size={"height": size, "width": size},
+        image_mean=[0.5] * 3,
+        image_std=[0.5] * 3,
+        resample=Image.Resampling.BICUBIC,
+    )
+
+
+@dataclass
+class _Pairs:
+    """N (image, prompt) pairs, as the encoder takes them, and what their prompts name."""
+
+    pixels: torch.Tensor  # (N, 3, size, size)
+    ids: torch.Tensor  # (N, TEXT_LENGTH)
+    values: torch.Tensor  # (N, scalars + groups + families)
+    weights: torch.Tensor  # the same shape, of each value in the loss; 0 = the prompt leaves it open
+
+
+def _read_pairs(images: Sequence, prompts: Sequence[str], tokenizer, image_processor) -> _Pairs:
+    import torch
+
+    values, mask = (torch.from_numpy(a) for a in _targets(prompts))
+    weight = torch.ones(values.shape[1])
+    weight[len(SCALARS) :] = 0.5
+    weight[SCALARS.index("density")] = 2.5  # the hardest to see
+    pixels = torch.cat([_pixels(images[k : k + 256], image_processor) for k in range(0, len(images), 256)])
+    ids = torch.tensor(
+        tokenizer(list(prompts), padding="max_length", max_length=TEXT_LENGTH, truncation=True)["input_ids"]
+    )
+    return _Pairs(pixels, ids, values, mask * weight)
+
+
+def _new_model(pixels: torch.Tensor, hidden_size: int, vocabulary: int, batch_size: int) -> SiglipModel:
+    """A `SiglipModel` for images such as `pixels`, `vocabulary` tokens and batches of `batch_size`, to be trained."""
+    import torch
+    from transformers import SiglipConfig, SiglipModel
+
+    size = pixels.shape[-1]
+    # One wide layer learns more in a minute than two narrow ones.
+    shared = {"hidden_size": hidden_size, "num_attention_heads": 4, "num_hidden_layers": 1}
+    config = SiglipConfig(
+        vision_config={
+            **shared, "intermediate_size": 4 * hidden_size, "image_size": size, "patch_size": size // 8,
+        },
+        text_config={
+            **shared, "intermediate_size": 2 * hidden_size, "vocab_size": vocabulary,
+            "max_position_embeddings": TEXT_LENGTH, "projection_size": hidden_size,
+            "pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 2,
+        },
+    )  # fmt: skip
+    model = SiglipModel(config)
+    _warm_start(model.vision_model.embeddings, pixels)
+    # SigLIP's initial scale and bias (log 10, -10) presume large batches and long training.
+    with torch.no_grad():
+        model.logit_bias.fill_(-float(np.log(batch_size)))
+        model.logit_scale.fill_(float(np.log(10.0)))
+    return model
+
+
+def _fit(model: SiglipModel, pairs: _Pairs, epochs: int, batch_size: int, progress: bool) -> float:
+    """Trains the model; the last epoch's mean loss."""
+    import torch
+
+    count, hidden_size = len(pairs.ids), model.config.vision_config.hidden_size
+    heads = torch.nn.ModuleList([torch.nn.Linear(hidden_size, pairs.values.shape[1]) for _ in range(2)])
+    parameters = [*model.parameters(), *heads.parameters()]
+    steps = epochs * (count // batch_size)
+    optimizer = torch.optim.AdamW(parameters, lr=4e-3, weight_decay=0.02, betas=(0.9, 0.98))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=4e-3, total_steps=steps, pct_start=0.15)
+    model.train()
+    for epoch in range(epochs):
+        order, losses = torch.randperm(count), []
+        for start in range(0, count - batch_size + 1, batch_size):
+            # The text tower learns faster than the image tower: every other step is enough for it.
+            loss = _loss(model, heads, pairs, order[start : start + batch_size], start // batch_size % 2 == 0)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+            optimizer.step()
+            schedule.step()
+            losses.append(float(loss.detach()))
+        if progress:
+            print(f"tiny encoder: epoch {epoch + 1}/{epochs}, loss {np.mean(losses):.3f}", flush=True)
+    return float(np.mean(losses))
+
+
+def _loss(
+    model: SiglipModel, heads: torch.nn.ModuleList, pairs: _Pairs, rows: torch.Tensor, with_text: bool
+) -> torch.Tensor:
+    """Loss of a batch: what the heads read of its images and, `with_text`, of its prompts, and SigLIP's own."""
+    import torch
+    from torch.nn import functional
+
+    def read(predicted: torch.Tensor) -> torch.Tensor:
+        scale = pairs.weights[rows]
+        return ((predicted - pairs.values[rows]) ** 2 * scale).sum() / scale.sum()
+
+    down, right = torch.randint(-2, 3, (2,)).tolist()
+    view = torch.roll(pairs.pixels[rows], (down, right), dims=(-2, -1))
+    image = model.get_image_features(pixel_values=view).pooler_output
+    loss = read(heads[0](image))
+    if not with_text:
+        return loss
+    text = model.get_text_features(input_ids=pairs.ids[rows]).pooler_output
+    similarity = functional.normalize(text, dim=-1) @ functional.normalize(image, dim=-1).T
+    logits = similarity * model.logit_scale.exp() + model.logit_bias
+    sign = 2.0 * torch.eye(len(rows)) - 1.0
+    contrastive = -functional.logsigmoid(sign * logits).sum() / len(rows)
+    return loss + read(heads[1](text)) + 0.2 * contrastive
 
 
 def _warm_start(embeddings, pixels) -> None:

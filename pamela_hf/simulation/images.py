@@ -7,6 +7,7 @@ pixels.
 from __future__ import annotations
 
 import itertools
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -197,19 +198,73 @@ def _wall(draw: ImageDraw.ImageDraw, pattern: str, horizon: float, side: int, pa
             draw.ellipse((x - 3 * thin, -3 * thin, x + 3 * thin, 3 * thin), fill=palette["l"])
 
 
+@dataclass
+class _View:
+    """Where things stand on a canvas of `side` x `side` pixels, in pixels."""
+
+    side: int
+    horizon: float
+    middle: float  # of the subject
+    light: tuple[float, float]  # in [0, 1]
+    near: float  # all grows as the camera comes close
+    squash: float  # of discs, seen from above
+    scale: float  # the subject's height
+    base: float  # where the subject stands
+
+    @classmethod
+    def of(cls, traits: Traits, side: int) -> _View:
+        horizon = side * (0.9 - 0.84 * traits.elevation)
+        # An asymmetrical picture has its subject to the right and its light to the left, as many painters place
+        # them.
+        aside = 1.0 - traits.symmetry
+        scale = side * (0.16 + 0.94 * traits.closeness**1.2)
+        base = horizon + (side - horizon) * (0.35 + 0.3 * traits.closeness) + 0.3 * scale * traits.closeness
+        return cls(
+            side=side,
+            horizon=horizon,
+            middle=side * (0.5 + 0.27 * max(aside - 0.06, 0.0)),
+            light=(0.5 - 0.42 * aside, max(0.08, horizon / side * (0.12 + 0.5 * (1 - traits.brightness)))),
+            near=0.55 + 0.9 * traits.closeness,
+            squash=0.35 + 0.6 * traits.elevation,
+            scale=scale,
+            base=max(min(base, side * (0.96 + 0.2 * traits.closeness)), side * (0.5 + 0.25 * traits.closeness)),
+        )
+
+
 def _compose(traits: Traits, rng: np.random.Generator, side: int) -> tuple[Image.Image, tuple[float, float]]:
     """Backdrop, crowd and subject on a `side` x `side` canvas; and the light's place, x and y in [0, 1]."""
     palette = _palette(traits, rng)
+    view = _View.of(traits, side)
+    canvas, floor = _backdrop(traits, rng, view, palette)
+    draw = ImageDraw.Draw(canvas)
+    shapes, prop = SHAPES[traits.group], PROPS[traits.group]
+    places = _crowd(traits, rng, side)
+    for depth, x, mirror in places:
+        if depth <= 0.8:
+            y = view.horizon + (side - view.horizon) * (0.05 + 0.75 * depth)
+            _stamp(draw, prop, x, y, side * (0.15 + 0.14 * depth) * view.near, palette, mirror, view.squash)
+    # What fills the air of a crowded picture: birds, petals, sparks, behind its subject.
+    specks = rng.random((round(190 * max(traits.density - 0.15, 0.0)), 3)) * (side, side, 3)
+    reach = max(1.0, side / 58)
+    for x, y, role in specks.tolist():
+        draw.ellipse((x - reach, y - reach, x + reach, y + reach), fill=palette["blc"[int(role)]])
+    middle, base, scale = view.middle, view.base, view.scale
+    stretch = (0.5 + 0.35 * traits.contrast) * scale
+    offset = -(view.light[0] - 0.5) * scale * 0.6
+    shadow = (middle - stretch + offset, base - scale * 0.07, middle + stretch + offset, base + scale * 0.06)
+    draw.ellipse(shadow, fill=_mix(floor, palette["d"], 0.65))
+    _stamp(draw, shapes[int(rng.integers(len(shapes)))], middle, base, scale, palette, False, view.squash)
+    for depth, x, mirror in places:
+        if depth > 0.8:
+            _stamp(draw, prop, x, side * 1.02, side * 0.26 * view.near, palette, mirror, view.squash)
+    return canvas, view.light
+
+
+def _backdrop(traits: Traits, rng: np.random.Generator, view: _View, palette: dict) -> tuple[Image.Image, tuple]:
+    """A canvas with wall and ground, and the floor's colour."""
     (top, low, floor), wall, ground = BACKDROPS[traits.group]
     top, low, floor = (_mix(palette[a], palette[b], t) for a, b, t in (top, low, floor))
-    horizon = side * (0.9 - 0.84 * traits.elevation)
-    near = 0.55 + 0.9 * traits.closeness  # all grows as the camera comes close
-    # An asymmetrical picture has its subject to the right and its light to the left, as many painters place
-    # them.
-    aside = 1.0 - traits.symmetry
-    middle = side * (0.5 + 0.27 * max(aside - 0.06, 0.0))
-    light_x, light_y = 0.5 - 0.42 * aside, max(0.08, horizon / side * (0.12 + 0.5 * (1 - traits.brightness)))
-
+    side, horizon = view.side, view.horizon
     rows = np.linspace(0.0, side, side)[:, None]
     above = np.clip(rows / max(horizon, 1.0), 0, 1) ** 1.4
     below = np.clip((rows - horizon) / max(side - horizon, 1.0), 0, 1)
@@ -221,8 +276,8 @@ def _compose(traits: Traits, rng: np.random.Generator, side: int) -> tuple[Image
     canvas = Image.fromarray(np.repeat(column[:, None, :].astype(np.uint8), side, axis=1))
     draw = ImageDraw.Draw(canvas)
     if wall == "sky":
-        radius = side * (0.05 + 0.04 * traits.contrast) * near
-        cx, cy = light_x * side, light_y * side
+        radius = side * (0.05 + 0.04 * traits.contrast) * view.near
+        cx, cy = view.light[0] * side, view.light[1] * side
         disc = _mix(palette["haze"], (255, 250, 230), 0.7)
         around = tuple(column[int(min(max(cy, 0), side - 1))])
         for k, t in ((1.9, 0.22), (1.4, 0.45), (1.0, 1.0)):
@@ -234,24 +289,19 @@ def _compose(traits: Traits, rng: np.random.Generator, side: int) -> tuple[Image
             fx, fw = side * (k / 5.0), side * (0.12 + 0.1 * rng.random())
             fh = side * (0.03 + 0.06 * rng.random()) * (0.3 + 1.4 * traits.density)
             draw.pieslice((fx - fw, horizon - fh, fx + fw, horizon + fh), 180, 360, fill=_mix(palette["far"], low, 0.4))
-    if wall == "stars" or (wall == "sky" and traits.brightness < 0.3):
-        _wall(draw, "stars", horizon, side, palette)
-    else:
-        _wall(draw, wall, horizon, side, palette)
+    starry = wall == "sky" and traits.brightness < 0.3
+    _wall(draw, "stars" if starry else wall, horizon, side, palette)
     # A minimal picture has a plain floor.
-    ink, light = (
-        _mix(floor, palette["d"], 0.05 + 0.5 * traits.density),
-        _mix(floor, palette["l"], 0.1 + 0.7 * traits.density),
-    )
-    _ground(draw, ground, horizon, middle, side, ink, light)
+    ink = _mix(floor, palette["d"], 0.05 + 0.5 * traits.density)
+    light = _mix(floor, palette["l"], 0.1 + 0.7 * traits.density)
+    _ground(draw, ground, horizon, view.middle, side, ink, light)
     draw.line([(0, horizon), (side, horizon)], fill=_mix(floor, palette["d"], 0.6), width=max(1, side // 64))
+    return canvas, floor
 
-    squash = 0.35 + 0.6 * traits.elevation
-    shapes, prop = SHAPES[traits.group], PROPS[traits.group]
-    scale = side * (0.16 + 0.94 * traits.closeness**1.2)
-    base = horizon + (side - horizon) * (0.35 + 0.3 * traits.closeness) + 0.3 * scale * traits.closeness
-    base = max(min(base, side * (0.96 + 0.2 * traits.closeness)), side * (0.5 + 0.25 * traits.closeness))
 
+def _crowd(traits: Traits, rng: np.random.Generator, side: int) -> list[tuple[float, float, bool]]:
+    """What stands around the subject, from far to near: depth in [0, 1], x in pixels, whether it is mirrored."""
+    aside = 1.0 - traits.symmetry
     places = []
     for _ in range(round(21 * max(traits.density - 0.1, 0.0))):
         depth, reach = rng.random() ** 0.8, rng.uniform(0.1, 0.5)
@@ -260,25 +310,7 @@ def _compose(traits: Traits, rng: np.random.Generator, side: int) -> tuple[Image
         left = side * (0.5 - reach - aside * rng.uniform(-0.3, 0.3))
         places.append((0.3 * drop if traits.group == "cinematic" else drop, left, True))
     places.sort()
-    for depth, x, mirror in places:
-        if depth <= 0.8:
-            y = horizon + (side - horizon) * (0.05 + 0.75 * depth)
-            _stamp(draw, prop, x, y, side * (0.15 + 0.14 * depth) * near, palette, mirror, squash)
-
-    # What fills the air of a crowded picture: birds, petals, sparks, behind its subject.
-    specks = rng.random((round(190 * max(traits.density - 0.15, 0.0)), 3)) * (side, side, 3)
-    reach = max(1.0, side / 58)
-    for x, y, role in specks.tolist():
-        draw.ellipse((x - reach, y - reach, x + reach, y + reach), fill=palette["blc"[int(role)]])
-    stretch = (0.5 + 0.35 * traits.contrast) * scale
-    offset = -(light_x - 0.5) * scale * 0.6
-    shadow = (middle - stretch + offset, base - scale * 0.07, middle + stretch + offset, base + scale * 0.06)
-    draw.ellipse(shadow, fill=_mix(floor, palette["d"], 0.65))
-    _stamp(draw, shapes[int(rng.integers(len(shapes)))], middle, base, scale, palette, False, squash)
-    for depth, x, mirror in places:
-        if depth > 0.8:
-            _stamp(draw, prop, x, side * 1.02, side * 0.26 * near, palette, mirror, squash)
-    return canvas, (light_x, light_y)
+    return places
 
 
 def _displace(pixels: np.ndarray, dx: np.ndarray, dy: np.ndarray) -> np.ndarray:

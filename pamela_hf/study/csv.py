@@ -6,7 +6,7 @@ One row a comparison. Columns, in either form:
 |---|---|
 | participant | who chose |
 | left, right, choice | conditions of the two images (self, other, none, consensus, hpsv3, …); left, right or tie |
-| winner, loser, tie | the same said otherwise; tie (optional) is yes or no, and if yes the order means nothing |
+| winner, loser, tie | another form of the same; tie (optional) is yes or no, and if yes the order means nothing |
 | prompt | optional: what both images were made from |
 | left_image, right_image (winner_image, loser_image) | optional: ids of the images |
 | pair | optional: rows of one pair show the same two images; a second row of one person is a retest |

@@ -198,7 +198,7 @@ def _cards(report: Mapping[str, Any]) -> list[Card]:
         ),
         Card(
             "How often the first is chosen over the second",
-            "Share of their direct comparisons, a tie counting half. .5 is no preference.",
+            "Share of their direct comparisons, a tie counting half. .5 means no preference.",
             rows_chart("win rates", rates, 0.5, "dot", (0.45, 0.55)),
         ),
     ]

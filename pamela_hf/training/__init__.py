@@ -1,6 +1,7 @@
 """Training a reward from ratings and their features.
 
-train: the run.  config: its settings.  batches: what a step sees.  checkpoints: exact resume.
+train: the whole.  run: its steps.  config: its settings.  settings: those it chooses itself.  batches: what a step
+sees.  checkpoints: exact resume.  choice_scores: what choices say of single images.
 
 May import: scoring and all below it.
 """

@@ -139,7 +139,7 @@ def _verify(path: Path) -> str | None:
     try:
         manifest = _read(path / "manifest.json")
         if not all(isinstance(digest, str) and _SHA256.fullmatch(digest) for digest in manifest.values()):
-            raise ParseError("it is no list of hashes")
+            raise ParseError("it is not a list of hashes")
     except (OSError, ParseError) as error:
         return f"manifest.json is missing or damaged ({printable(str(error), 100)})"
     present = {str(p.relative_to(path)) for p in path.rglob("*") if p.is_file()} - {"manifest.json"}

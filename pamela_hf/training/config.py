@@ -12,6 +12,10 @@ from typing import Any
 from ..files.config import ParseError, read_yaml
 from ..model.configuration_pamela import PamelaConfig
 
+AUTO = "auto"
+"""In place of a number: training chooses, see [`pamela_hf.training.settings`]."""
+CHOSEN = ("text_share", "metadata_share", "linear_share", "taste_share")
+"""Fields of [`PamelaConfig`] that training chooses unless a number is given."""
 PIECES = (
     "user", "demographics", "metadata", "prompt", "multiplicative", "taste_factors", "linear", "pairwise", "ordinal",
 )  # fmt: skip
@@ -32,7 +36,7 @@ class TrainingConfig:
         warmup_fraction: share of the steps in which the learning rates rise from 0, 0..1.
         weight_decay: AdamW's, of the matrices; 0 = off.
         row_prior_std: standard deviation of the Gaussian prior that holds people's rows near 0, everyone's taste;
-            `null` = off.
+            "auto" = as far as the ratings say that people differ, `null` = off.
         max_grad_norm: gradients are clipped to this norm; 0 = off.
         pairwise_weight: λ of the within-person pairwise loss; 0 = off.
         user_dropout: how often the user is replaced by "unknown" in training, so that it may be missing later;
@@ -56,7 +60,8 @@ class TrainingConfig:
         mixed_precision: "no" or "bf16".
         log_with: a tracker of Accelerate by name (tensorboard, wandb, …) or `null`.
         seed: of everything random.
-        model: fields of [`PamelaConfig`].
+        model: fields of [`PamelaConfig`]; "auto", which is also what it is without the field, for `text_share`,
+            `metadata_share`, `linear_share` and `taste_share`: chosen within the training ratings.
     """
 
     encoder: str | None = None
@@ -67,7 +72,7 @@ class TrainingConfig:
     user_learning_rate: float = 0.03
     warmup_fraction: float = 0.05
     weight_decay: float = 0.3
-    row_prior_std: float | None = 0.15
+    row_prior_std: float | str | None = AUTO
     max_grad_norm: float = 1.0
     pairwise_weight: float = 0.2
     user_dropout: float = 0.2
@@ -94,7 +99,7 @@ class TrainingConfig:
         for name in ("learning_rate", "user_learning_rate", "weight_decay", "max_grad_norm"):
             self._number(name, float, 0)
         self._number("pairwise_weight", float, 0)
-        if self.row_prior_std is not None:
+        if self.row_prior_std not in (None, AUTO):
             self._number("row_prior_std", float, 1e-6)
         self._number("choice_weight", float, 1e-6)
         for name in ("user", "demographics", "metadata", "prompt"):
@@ -115,6 +120,12 @@ class TrainingConfig:
         for key in self.model:
             if key not in known:
                 raise ValueError(f"model.{key} is not a field of PamelaConfig{_did_you_mean(key, known)}.")
+            if self.model[key] == AUTO and key not in CHOSEN:
+                raise ValueError(f"model.{key}={AUTO!r}: training chooses {', '.join(CHOSEN)} only; give a number.")
+
+    def is_auto(self, name: str) -> bool:
+        """Whether training chooses `name`, "row_prior_std" or one of [`CHOSEN`], itself."""
+        return (self.model.get(name, AUTO) if name in CHOSEN else getattr(self, name)) == AUTO
 
     def _number(self, name: str, kind: type, low: float, high: float = math.inf) -> None:
         value = getattr(self, name)
@@ -147,7 +158,7 @@ class TrainingConfig:
             for parent in parents:
                 target = target.setdefault(parent, {})
             if not isinstance(target, dict):
-                raise ValueError(f"{item!r}: {'.'.join(parents)} is no mapping.")
+                raise ValueError(f"{item!r}: {'.'.join(parents)} is not a mapping.")
             target[last] = _read(text, repr(item))
         for key in values:
             if key not in known:

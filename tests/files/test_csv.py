@@ -177,3 +177,14 @@ def test_a_workbook_and_a_table_in_memory_are_read_as_a_csv_is(tmp_path):
 def test_cells_that_were_escaped_for_spreadsheets_come_back(tmp_path):
     (tmp_path / "mine.csv").write_text("image,score\n'=a.png,4\n'-b.png,2\n'c.png,1\n")
     assert [path.name for path, _ in read_ratings_csv(tmp_path / "mine.csv")[0]] == ["=a.png", "-b.png", "'c.png"]
+
+
+def test_a_file_that_is_not_utf_8_is_read_in_the_fallback_encoding_or_refused(tmp_path):
+    path = tmp_path / "old.csv"
+    path.write_bytes("image,score\nCézanne.jpg,4\n".encode("latin-1"))
+    rows = list(open_table(path, ("image", "score"), fallback="latin-1").rows())
+    assert rows == [(2, {"image": "Cézanne.jpg", "score": "4"})]
+    with pytest.raises(ValueError, match="UTF-8"):
+        list(open_table(path, ("image", "score")).rows())
+    path.write_text("image,score\nCézanne.jpg,4\n", encoding="utf-8")
+    assert list(open_table(path, ("image", "score"), fallback="latin-1").rows()) == rows

@@ -257,7 +257,7 @@ def test_a_head_does_not_depend_on_demographics_unless_asked(scorer, features, r
     asked = UserHead.fit(scorer, ratings, name="n", embeddings=features, demographics={"gender": "female"})
     assert np.array_equal(again.row, head.row) and not np.array_equal(asked.row, head.row)
     told = []
-    monkeypatch.setattr("pamela_hf.scoring.logger.warning_once", told.append)
+    monkeypatch.setattr("pamela_hf.scoring.scorer.logger.warning_once", told.append)
     image = torch.from_numpy(features.image_embeds[:1])
     scorer.score(image_embeds=image, users=[asked, head], demographics=[{"gender": "female"}, None])
     scorer.score(image_embeds=image, user=head)

@@ -90,7 +90,7 @@ def test_a_person_is_a_row_whatever_way_it_comes(model, features):
     by_id = model(**features, user_ids=ids)
     by_row = model(**features, user_embeds=model.user_embedding.weight[ids])
     torch.testing.assert_close(by_id.scores, by_row.scores)
-    with pytest.raises(ValueError, match=r"has 11\s+numbers"):
+    with pytest.raises(ValueError, match=r"has 13\s+numbers"):
         model(**features, user_embeds=torch.zeros(5, 8))
     with pytest.raises(ValueError, match=r"0\.\.3"):
         model(**features, user_ids=torch.tensor([4, 0, 0, 0, 0]))
@@ -128,7 +128,7 @@ def test_score_matrix_equals_pairs(model, features):
     ],
 )
 def test_a_grid_of_any_shape_equals_pairs(changes, monkeypatch):
-    monkeypatch.setattr("pamela_hf.model.modeling_pamela.IMAGES_AT_ONCE", 3)
+    monkeypatch.setattr("pamela_hf.model.matrix_pamela.IMAGES_AT_ONCE", 3)
     torch.manual_seed(3)
     model = PamelaRewardModel(tiny_config(**changes)).eval()
     for tensor in (*model.parameters(), *model.features.buffers()):

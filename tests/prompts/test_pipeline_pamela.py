@@ -197,7 +197,7 @@ def test_a_head_can_judge_and_a_judge_without_an_answer_is_told_apart(pipe, tmp_
     pipe(PROMPT, "ann", **SMALL, judge=no_number, adherence=lambda images, p: [np.inf] * len(images), output=tmp_path)
 
     def refuse(token):
-        raise AssertionError(f"{token} is no JSON")
+        raise AssertionError(f"{token} is not JSON")
 
     result = json.loads((tmp_path / "result.json").read_text(), parse_constant=refuse)
     assert result["best"]["judge"] == [None] and (tmp_path / "report.html").exists()

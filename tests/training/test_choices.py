@@ -21,7 +21,8 @@ from pamela_hf.scoring import PamelaScorer, choice_credit, encode_choices
 from pamela_hf.training.batches import epoch_batches, make_batch
 from pamela_hf.training.choice_scores import choice_scores
 from pamela_hf.training.config import TrainingConfig
-from pamela_hf.training.train import _answers, _start, build_config, train
+from pamela_hf.training.run import build_config, start, training_answers
+from pamela_hf.training.train import train
 
 ROOT = Path(__file__).parents[2]
 
@@ -107,7 +108,7 @@ def test_ratings_alone_train_the_very_model_that_they_did(world, tmp_path):
 def prepared(world, config=None):
     config = config or small_config()
     model_config = build_config(config, world.both, world.embeddings)
-    return config, _answers(config, world.both, model_config, world.embeddings)
+    return config, training_answers(config, world.both, model_config, world.embeddings)
 
 
 def test_an_epoch_holds_each_answer_once_and_parts_are_one_persons(world):
@@ -156,7 +157,7 @@ def test_a_choice_loses_what_is_unknown_of_both_images_together(world):
 def test_killed_between_checkpoints_and_resumed_gives_the_same_weights(world, tmp_path, monkeypatch):
     config = small_config(epochs=2, checkpoint_every=3)
     train(config, world.both, world.embeddings, tmp_path / "whole", progress=False)
-    from pamela_hf.training import train as training
+    from pamela_hf.training import run as training
 
     steps, clean = [], training.make_batch
 
@@ -182,7 +183,7 @@ def test_each_source_has_its_weight(world, tmp_path):
 
     embeddings = join_embeddings({"toy": world.embeddings, "other": world.embeddings})
     config = small_config(source_weights={"other": 0.25}, choice_weight=2.0)
-    answers = _answers(config, joined, build_config(config, joined, embeddings), embeddings)
+    answers = training_answers(config, joined, build_config(config, joined, embeddings), embeddings)
     n, m = len(answers.arrays), len(world.both.choices["train"])
     assert set(answers.weights[:n]) == {1.0} and set(answers.weights[n : n + m]) == {2.0}
     assert set(answers.weights[n + m :]) == {0.5}
@@ -238,7 +239,7 @@ def test_unknown_people_and_images_are_named(world):
 def test_every_parameter_of_choices_moves(world, tmp_path):
     from accelerate import Accelerator
 
-    run = _start(small_config(), world.both, world.embeddings, Accelerator(), tmp_path, keep_backbone=False)
+    run = start(small_config(), world.both, world.embeddings, Accelerator(), tmp_path, keep_backbone=False)
     before = run.model.choice_link.detach().clone()
     for step, parts in enumerate(epoch_batches(run.ratings.arrays, run.config, 0, run.ratings.choices)[:3]):
         run.take_step(parts, 0, step)

@@ -23,13 +23,17 @@ from pamela_hf.scoring import PamelaScorer, encode_ratings
 from pamela_hf.training.batches import TrainingRatings, epoch_batches, make_batch
 from pamela_hf.training.checkpoints import CheckpointError, latest_checkpoint
 from pamela_hf.training.config import TrainingConfig
-from pamela_hf.training.train import _Run, build_config, load_sources, train
+from pamela_hf.training.run import Run, build_config
+from pamela_hf.training.train import load_sources, train
 
 ROOT = Path(__file__).parents[2]
 
 
 def small_config(**changes) -> TrainingConfig:
-    values = {"epochs": 2, "users_per_batch": 4, "images_per_user": 8, "learning_rate": 1e-2, "model": TINY_MODEL}
+    values = {
+        "epochs": 2, "users_per_batch": 4, "images_per_user": 8, "learning_rate": 1e-2, "row_prior_std": 0.15,
+        "model": TINY_MODEL,
+    }  # fmt: skip
     return TrainingConfig(**{**values, **changes})
 
 
@@ -386,7 +390,7 @@ def test_a_handful_of_ratings_train(people, images, sources, tmp_path):
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_step_and_names_the_batch(sources, tmp_path, monkeypatch):
-    from pamela_hf.training import train as training
+    from pamela_hf.training import run as training
 
     steps = []
     clean = training.make_batch
@@ -410,10 +414,10 @@ def test_a_loss_that_is_not_finite_stops_before_the_step_and_names_the_batch(sou
 def check_poisoned(sources, tmp_path, monkeypatch, positions) -> int:
     """A loss that is not finite at each of `positions`: the run stops there, naming the batch, with the weights that it
     had before that step. Returns at how many places weights were compared."""
-    from pamela_hf.training import train as training
+    from pamela_hf.training import run as training
 
     config = small_config(epochs=1, users_per_batch=1, images_per_user=2, checkpoint_every=10**6)
-    clean, take_step = training.make_batch, _Run.take_step
+    clean, take_step = training.make_batch, Run.take_step
     hashes: list[str] = []
     poison = -1
 
@@ -433,7 +437,7 @@ def check_poisoned(sources, tmp_path, monkeypatch, positions) -> int:
             raise
 
     monkeypatch.setattr(training, "make_batch", poisoned)
-    monkeypatch.setattr(_Run, "take_step", watched)
+    monkeypatch.setattr(Run, "take_step", watched)
     train(config, *sources, tmp_path / "whole", progress=False)
     reference, compared = list(hashes), 0
     assert len(set(reference)) == len(reference) > max(positions)  # every step changes the weights
@@ -483,7 +487,7 @@ def test_an_early_stopped_run_that_is_resumed_stays_stopped(sources, tmp_path):
     """Killed after the last checkpoint and before the model was written; and resumed although it is finished."""
     data, embeddings = sources
     worse = dataclasses.replace(data, splits={s: data.splits[s] for s in ("train", "val_unseen")})
-    config = small_config(epochs=12, learning_rate=0.2, early_stopping="val_unseen/user_srocc", patience=1)
+    config = small_config(epochs=12, learning_rate=0.1, early_stopping="val_unseen/user_srocc", patience=1)
     train(config, worse, embeddings, tmp_path / "run", progress=False)
     log, whole = (tmp_path / "run" / "metrics.jsonl").read_text(), weights_of(tmp_path / "run")
     assert json.loads(log.splitlines()[-1])["epoch"] < 11, "it was to stop early"
@@ -499,7 +503,7 @@ def test_a_run_killed_before_its_first_checkpoint_logs_each_step_once(sources, t
     config = small_config(users_per_batch=1)
     train(config, *sources, tmp_path / "whole", progress=False)
     with monkeypatch.context() as killed:
-        killed.setattr(_Run, "checkpoint", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+        killed.setattr(Run, "checkpoint", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             train(config, *sources, tmp_path / "run", progress=False)
     assert (tmp_path / "run" / "metrics.jsonl").stat().st_size

@@ -27,10 +27,10 @@ def inner_path(name: str) -> str:
     """`name` without ``./``, as a path inside the set.
 
     Raises:
-        ValueError: it is absolute, climbs out with ``..``, or is no portable name.
+        ValueError: it is absolute, climbs out with ``..``, or is not a portable name.
     """
     if not name or "\\" in name or any(ord(letter) < 32 for letter in name) or len(name) > 1024:
-        raise ValueError(f"{name[:80]!r} is no usable file name (relative, with forward slashes)")
+        raise ValueError(f"{name[:80]!r} is not a usable file name (relative, with forward slashes)")
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or (name[1:2] == ":" and name[0].isalpha()):
         raise ValueError(f"{name[:80]!r} leads out of its folder (relative names without '..' are allowed)")
@@ -158,7 +158,7 @@ def embedded_ids(embeddings: Path) -> set[str]:
         with safe_open(str(embeddings), framework="numpy") as file:
             image_ids = read_json((file.metadata() or {})["image_ids"], max_bytes=MAX_HEADER, max_depth=1)
         if not isinstance(image_ids, list):
-            raise ValueError("it is no list")
+            raise ValueError("it is not a list")
         return {str(image_id) for image_id in image_ids}
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise RatingError(
@@ -183,7 +183,7 @@ def _check_directory(path: Path) -> None:
         tail = stream.read(_END_REGION)
         end = tail.rfind(b"PK\x05\x06")
         if end < 0 or len(tail) < end + 22:
-            return  # zipfile says that this is no archive
+            return  # zipfile says that this is not an archive
         claimed, length = struct.unpack_from("<H", tail, end + 10)[0], struct.unpack_from("<L", tail, end + 12)[0]
         stop = start + end
         large = tail.rfind(b"PK\x06\x06", 0, end)

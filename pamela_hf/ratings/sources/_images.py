@@ -24,7 +24,7 @@ class ImageFolder:
         option: what messages call it.
 
     Raises:
-        RatingError: it is no folder.
+        RatingError: it is not a folder.
     """
 
     def __init__(self, folder: Path, option: str):

@@ -14,7 +14,7 @@ BATCH = 10_000  # rows held as Python objects at a time
 
 
 def opened(file: Path) -> pq.ParquetFile:
-    """An opened file. Raises RatingError: it is no readable Parquet file."""
+    """An opened file. Raises RatingError: it is not a readable Parquet file."""
     try:
         return pq.ParquetFile(file)
     except (pa.ArrowException, OSError) as error:

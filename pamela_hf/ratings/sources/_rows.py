@@ -394,7 +394,7 @@ _TEXT_COLUMNS = ("prompt", *DEMOGRAPHIC_FIELDS, *METADATA_FIELDS)
 _KNOWN_KEYS = frozenset(RATING_COLUMNS) | {"image_path"}
 _CHOICE_TEXTS = ("prompt", *CHOICE_COLUMNS[6:])
 _KNOWN_CHOICE_KEYS = frozenset(CHOICE_COLUMNS) | {f"{side}_path" for side in SIDES}
-_NUMBERS = {"score": "f", "age": "i", "tie": "b"}  # columns that are no texts, and how they are stored
+_NUMBERS = {"score": "f", "age": "i", "tie": "b"}  # columns that are not texts, and how they are stored
 _SAME_VALUES = {"preferred_id": "image_id", "other_id": "image_id"}  # columns that share their categories
 
 

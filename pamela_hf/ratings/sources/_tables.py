@@ -1,64 +1,36 @@
 """What sources made of CSV tables and image folders have in common."""
 
-import csv
 import logging
-import re
 from collections.abc import Callable, Container, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from ...files.csv import open_table, read_number
 from ..table import RatingError, RatingSource, RawRow, Release, digest_files
 from ._files import Files, inner_path
 
 logger = logging.getLogger(__name__)
 
-NUMBER = re.compile(r"[+-]?\d{1,18}(\.\d{0,18})?([eE][+-]?\d{1,3})?", re.ASCII)
-
-
-def encoding_of(path: Path) -> str:
-    """UTF-8 if all of the file is, else Latin-1, in which every byte is a letter."""
-    with open(path, encoding="utf-8-sig") as stream:
-        try:
-            while stream.read(1 << 20):
-                pass
-        except UnicodeDecodeError:
-            return "latin-1"
-    return "utf-8-sig"
-
 
 def table_rows(path: Path, needed: Mapping[str, str], numbers: Container[str] = ("score", "age")) -> Iterator[RawRow]:
-    """Rows of a CSV file as dicts, with columns renamed; row numbers are a spreadsheet's (the header is row 1).
+    """Rows of a release's CSV file, which is UTF-8 or else Latin-1, as dicts with columns renamed.
 
     Args:
-        path: the file; its header's names may have spaces around them.
-        needed: name in the file → name in the dict; other columns keep their names.
+        path: the file.
+        needed: name in the file → name in the dict; other columns keep their names, in lower case.
         numbers: columns (by their names in the dict) whose texts become numbers where they are such.
 
     Raises:
-        RatingError: no header with the needed columns, text that is no CSV, or no row.
+        RatingError: no header with the needed columns, text that is not CSV, or no row.
     """
-    label, number, found = str(path), 0, False
-    try:
-        with open(path, encoding=encoding_of(path), newline="") as stream:
-            reader = csv.reader(stream)
-            header = [name.strip() for name in next(reader, [])]
-            if missing := [name for name in needed if name not in header]:
-                raise RatingError(f"{label}, row 1: the header {header} lacks {', '.join(missing)}. Download it again.")
-            columns = [needed.get(name, name) for name in header]
-            for number, fields in enumerate(reader, 2):
-                if not any(fields):
-                    continue
-                row: dict[Any, Any] = {column: field.strip() or None for column, field in zip(columns, fields)}
-                if len(fields) != len(columns):
-                    row[None] = f"{len(fields)} fields; the header has {len(columns)}."
-                for column in numbers:
-                    if (text := row.get(column)) is not None and NUMBER.fullmatch(text):
-                        value = float(text)
-                        row[column] = int(value) if value.is_integer() else value
-                found = True
-                yield label, number, row
-    except csv.Error as error:
-        raise RatingError(f"{label}, row {number + 1}: not readable as CSV ({error}). Download it again.") from None
+    label, found = str(path), False
+    for number, cells in open_table(path, tuple(needed), error=RatingError, fallback="latin-1").rows():
+        row: dict[Any, Any] = {needed.get(name, name): cell or None for name, cell in cells.items()}
+        for column in numbers:
+            if (value := read_number(row.get(column))) is not None:
+                row[column] = value
+        found = True
+        yield label, number, row
     if not found:
         raise RatingError(f"{label}: holds no rows below its header; at least one rating is needed.")
 
@@ -159,7 +131,7 @@ def embeddings_beside(path: Path, embeddings: str | Path | None) -> Path | None:
     """
     if embeddings is not None:
         if not Path(embeddings).is_file():
-            raise RatingError(f"embeddings={str(embeddings)!r} is no file. Give an embeddings.safetensors.")
+            raise RatingError(f"embeddings={str(embeddings)!r} is not a file. Give an embeddings.safetensors.")
         return Path(embeddings)
     beside = (path if path.is_dir() else path.parent) / "embeddings.safetensors"
     return beside if beside.is_file() else None

@@ -64,7 +64,7 @@ def open_source(
         trusted: only ratings of users whom the Horde trusts.
 
     Raises:
-        RatingError: an unknown `score` or value of `trusted`, `images` is no folder, or not such a file.
+        RatingError: an unknown `score` or value of `trusted`, `images` is not a folder, or not such a file.
     """
     if score not in ENDS:
         raise RatingError(f"score is {score!r}; it is one of {', '.join(ENDS)}.")

@@ -67,7 +67,7 @@ def open_source(
         embeddings: file of the images' features; default: embeddings.safetensors in `path`.
 
     Raises:
-        RatingError: a table that is missing or lacks a column, or `images` is no folder.
+        RatingError: a table that is missing or lacks a column, or `images` is not a folder.
     """
     folder = Path(images) if images is not None else path / "images"
     store = ImageFolder(folder, "images") if images is not None or folder.is_dir() else None

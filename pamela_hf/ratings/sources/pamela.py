@@ -180,7 +180,7 @@ def _rows(files: Files, name: str, columns: Mapping[str, str]) -> Iterator[RawRo
 
 
 def _flat(row: dict, columns: Mapping[str, str]) -> dict[str, Any]:
-    """The row by column name; keys that are no column keep theirs, dotted."""
+    """The row by column name; keys that are not columns keep theirs, dotted."""
     flat: dict[Any, Any] = {}
     for key, value in row.items():
         if key in NESTED and isinstance(value, dict):
@@ -200,7 +200,7 @@ def read_json_list(stream: BinaryIO, label: str, max_row: int = MAX_ROW) -> Iter
     """(row number from 1, value) of each element of a JSON list, of at most `max_row` characters, a chunk at a time.
 
     Raises:
-        RatingError: the file, named by `label`, is no JSON list, is cut off, or is not UTF-8.
+        RatingError: the file, named by `label`, is not a JSON list, is cut off, or is not UTF-8.
     """
     decode = codecs.getincrementaldecoder("utf-8-sig")().decode
     scan = json.JSONDecoder().raw_decode

@@ -66,7 +66,7 @@ def open_source(
         embeddings: file of the images' features; default: embeddings.safetensors in `path`.
 
     Raises:
-        RatingError: no Parquet file with the release's columns, one of an unknown split, or `images` is no folder.
+        RatingError: no Parquet file with the release's columns, one of an unknown split, or `images` is not a folder.
     """
     by_split = _by_split(path)
     files = [file for of_split in by_split.values() for file in of_split]

@@ -69,7 +69,7 @@ def open_source(
         embeddings: file of the images' features; default: embeddings.safetensors beside the SQLite file.
 
     Raises:
-        RatingError: no SQLite database with these tables, or `images` is no folder.
+        RatingError: no SQLite database with these tables, or `images` is not a folder.
     """
     database = _database(path)
     if database is None:

@@ -6,9 +6,9 @@ CSV or XLSX. What such a file may look like (separators, encodings, decimal comm
     beach.jpg, 5,   ,    4              p01,         5,         2
     street.jpg,2,   3,   NA             p02,         ,          3
 
-An empty cell, or one of `MISSING`, is no rating. With ``rows=images`` columns named ``prompt``, ``group``, ``style``
+An empty cell, or one of `MISSING`, is not a rating. With ``rows=images`` columns named ``prompt``, ``group``, ``style``
 and ``type`` are the image's; with ``rows=people`` columns ``age``, ``age_binned``, ``gender`` and ``nationality`` are
-the person's; other columns that are no ratings are named with ``ignore``. Any CSV may be such a table, so it is read
+the person's; other columns that are not ratings are named with ``ignore``. Any CSV may be such a table, so it is read
 when asked for: ``--source wide``. One's own raters: published under pseudonyms only.
 """
 
@@ -62,7 +62,7 @@ def open_source(
         rating_max: highest rating of the scale; default: the largest rating in the table.
         rows: ``images`` or ``people``: what a row is; the columns are the others.
         column: name of the column that names the rows; default: ``image`` or ``participant``, or a synonym.
-        ignore: names of columns that are no ratings, separated by commas.
+        ignore: names of columns that are not ratings, separated by commas.
         images: folder that images' names start from; default: the table's, if there are images of these names.
         embeddings: file of the images' features; default: embeddings.safetensors beside the table.
         slider: a rating between two levels is moved to the nearer one.
@@ -147,7 +147,7 @@ class _Layout:
                     row[None] = cells[None]
                 yield label, number, row
                 if None in cells:
-                    break  # said once
+                    break  # reported once
         if not number:
             raise RatingError(f"{label}: holds no rows below its header; at least one is needed.")
 
@@ -164,7 +164,7 @@ def _is_file(files: Files, name: str) -> bool:
 
 
 def _found(image: str, finder: NameFinder | None) -> str:
-    """An image's name below the folder, however it is written; one that is no file, or an id, stays as it is."""
+    """An image's name below the folder, however it is written; one that is not a file, or an id, stays as it is."""
     if finder is None or not image:
         return image
     try:

@@ -1,0 +1,324 @@
+"""Settings that training chooses itself: the shares of prompts, metadata and linear taste, and how far people differ.
+
+Most are chosen by evidence: people's ratings, less what others say of the same images, are taken for Gaussian processes
+with a linear kernel for each kind of feature, and the shares of the kernels, their variance and the noise maximize the
+marginal likelihood (Rasmussen & Williams 2006, *Gaussian Processes for Machine Learning*, 5.4). So is the part of
+everyone's taste that is linear, beside a squared-exponential kernel. What a person's own linear taste is worth beside
+the networks has no closed form: it is the weight that ranks best on images that a pilot, a shorter training without
+them, has not seen.
+"""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+from scipy.optimize import minimize
+from sklearn.model_selection import GroupKFold
+
+from ..embeddings import Embeddings
+from ..files.writing import write_text
+from ..metrics import user_metrics
+from ..model.factors_pamela import Ratings
+from ..model.features_pamela import AXES_POWER, METADATA_AXES
+from ..ratings.table import RatingData
+from ..scoring import PamelaScorer
+from .config import CHOSEN, TrainingConfig
+from .run import all_features, build_config, informative_answers, start, training_answers
+
+SHARES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+# Everyone's taste on a fifth of the images is too few facts to choose its linear share by (a pilot on OASIS took .75,
+# which cost .02 on val_*); the evidence of all images is not. Calibrated where the best share by hand is known: the
+# linear part is .66 on OASIS (by hand .5) and .1 in the simulated world (by hand .05 to .2).
+LINEAR_OF_PART = 0.75
+LENGTHSCALES = (0.5, 0.7, 1.0, 1.4)  # of the squared-exponential kernel, where images' mean squared length is 1
+TASTE_SHARES = tuple(np.arange(0.0, 1.51, 0.1).round(2))
+# The evidence of so many is sharp already, and takes seconds.
+MOST_PEOPLE, MOST_RATINGS, MOST_IMAGES = 120, 120, 500
+FEWEST_RATERS = 3  # of an image, for its mean to be somebody else's
+# Half a log-likelihood ratio test at 5 %: within it, a value is as good as the best.
+AS_GOOD = 2.0
+AS_GOOD_SROCC = 0.002
+# Rows' prior where people's variance is that of the noise, by cross-validation on OASIS (flat from .2 to .4).
+ROW_PRIOR_STD = 0.25
+PILOT_EPOCHS = 0.5  # of the training's
+FOLDS = 5
+
+
+@dataclass
+class Choice:
+    """A chosen `value`, and between which values (`low`, `high`) the choice was as good."""
+
+    value: float
+    low: float
+    high: float
+
+    def as_dict(self) -> dict[str, float]:
+        return {name: round(float(value), 4) for name, value in dataclasses.asdict(self).items()}
+
+
+def best_of(values: tuple[float, ...], found: np.ndarray, as_good: float) -> Choice:
+    """The value whose figure in `found` is the highest, between its neighbours by a parabola, and the range of values
+    whose figures are less by no more than `as_good`."""
+    grid, at = np.asarray(values), int(np.argmax(found))
+    good = grid[found >= found[at] - as_good]
+    value, width = grid[at], 0.0
+    if 0 < at < len(grid) - 1:
+        a, b, _ = np.polyfit(grid[at - 1 : at + 2] - value, found[at - 1 : at + 2], 2)
+        if a < 0:
+            value, width = value - b / (2 * a), (as_good / -a) ** 0.5
+    low, high = max(grid[0], value - width), min(grid[-1], value + width)
+    return Choice(float(value), min(float(good.min()), low), max(float(good.max()), high))
+
+
+# -- a run's settings ----------------------------------------------------------------------------------------------
+def settle(
+    config: TrainingConfig,
+    data: RatingData,
+    embeddings: Embeddings,
+    accelerator: Accelerator,
+    output: Path,
+    resume: bool,
+) -> tuple[TrainingConfig, dict[str, dict[str, float]]]:
+    """The configuration with a number in place of every "auto", and the choices, see [`Choice.as_dict`].
+    `output/settings.json` keeps them for a resumed run. Every process must call it."""
+    path = output / "settings.json"
+    if resume and path.exists():
+        found = [json.loads(path.read_text(encoding="utf-8"))]
+    else:
+        choices = _choose(config, data, embeddings, accelerator)
+        found = [{name: choice.as_dict() for name, choice in choices.items()}]
+        if accelerator.is_main_process and found[0]:
+            write_text(path, json.dumps(found[0], indent=1))
+    chosen = broadcast_object_list(found)[0]
+    return _with(config, {name: choice["value"] for name, choice in chosen.items()}), chosen
+
+
+def _with(config: TrainingConfig, values: dict[str, float]) -> TrainingConfig:
+    """The configuration with these values; a prior width that is still "auto" becomes the usual one."""
+    width = values.get("row_prior_std", ROW_PRIOR_STD if config.is_auto("row_prior_std") else config.row_prior_std)
+    shares = {name: value for name, value in values.items() if name in CHOSEN}
+    return dataclasses.replace(config, row_prior_std=width, model={**config.model, **shares})
+
+
+def _choose(
+    config: TrainingConfig, data: RatingData, embeddings: Embeddings, accelerator: Accelerator
+) -> dict[str, Choice]:
+    """What is "auto" and can be told from the training answers."""
+    wanted = {name for name in ("row_prior_std", *CHOSEN) if config.is_auto(name)}
+    wanted -= {"linear_share", "taste_share"} if "linear" in config.without else set()
+    chosen: dict[str, Choice] = {}
+    if wanted - {"taste_share"}:
+        found = choose_shares(*_answered(_with(config, {}), data, embeddings), config.seed)
+        chosen = {name: choice for name, choice in found.items() if name in wanted}
+    if "taste_share" in wanted:
+
+        def pilot(config: TrainingConfig, part: RatingData) -> PamelaScorer:
+            run = start(config, part, embeddings, accelerator, Path(), keep_backbone=False)
+            run.pilot()
+            accelerator.free_memory()  # a checkpoint of the training is not to hold the pilot
+            return PamelaScorer(accelerator.unwrap_model(run.model))
+
+        settled = _with(config, {name: choice.value for name, choice in chosen.items()})
+        weight = choose_taste_share(settled, data, embeddings, pilot)
+        chosen |= {} if weight is None else {"taste_share": weight}
+    return chosen
+
+
+def _answered(
+    config: TrainingConfig, data: RatingData, embeddings: Embeddings
+) -> tuple[np.ndarray, np.ndarray | None, np.ndarray, Ratings]:
+    """Features of the images that somebody answered about and of their prompts, their metadata, and the answers."""
+    model_config = build_config(config, data, embeddings)
+    answers = training_answers(config, data, model_config, embeddings)
+    used, metadata_ids = answers.images()
+    features = all_features(embeddings, model_config).rows(torch.from_numpy(used))
+    informative = informative_answers(data.splits.get("train"), answers, used, features)
+    if model_config.normalize_embeds:
+        features = tuple(None if part is None else F.normalize(part, dim=-1) for part in features)
+    image, text = (None if part is None else part.numpy() for part in features)
+    return image, text, metadata_ids, informative
+
+
+# -- by evidence ---------------------------------------------------------------------------------------------------
+def choose_shares(
+    image: np.ndarray, text: np.ndarray | None, metadata_ids: np.ndarray, ratings: Ratings, seed: int = 0
+) -> dict[str, Choice]:
+    """`text_share`, `metadata_share`, `linear_share` and `row_prior_std` of training ratings, those that they tell
+    anything about.
+
+    Args:
+        image: `(I, D)` features of the rated images, as they are compared (of unit length where the model makes them
+            so).
+        text: `(I, Dt)` features of their prompts, 0 where there is none; `None` = a model without prompts.
+        metadata_ids: `(I, F)` value of each metadata field, 0 = unknown.
+        ratings: of these images, in the raters' own standard deviations.
+        seed: which people and images are looked at where there are many.
+    """
+    people, everyone = _deviations(ratings, len(image), np.random.default_rng(seed))
+    if not people:
+        return {}
+    chosen: dict[str, Choice] = {}
+    of_image, of_text = _kernel(image), None if text is None else _kernel(text)
+
+    def joint(share: float) -> np.ndarray:
+        return of_image if of_text is None else (1 - share) * of_image + share * of_text
+
+    def with_kinds(kernel: np.ndarray, within: np.ndarray | None, share: float) -> np.ndarray:
+        return kernel if within is None else (1 - share) * kernel + share * within
+
+    text_share, metadata_share, within = 0.0, 0.0, None
+    for _ in range(2):  # each depends on the other a little
+        if of_text is not None:
+            found = []
+            for share in SHARES:
+                kernel = joint(share)
+                alike = _evidence(kernel, [everyone])[0] if everyone else 0.0
+                found.append(alike + _evidence(with_kinds(kernel, within, metadata_share), people)[0])
+            chosen["text_share"] = best_of(SHARES, np.array(found), AS_GOOD)
+            text_share = chosen["text_share"].value
+        if metadata_ids.shape[1]:
+            kernel = joint(text_share)
+            within = _within_kinds(kernel, metadata_ids)
+            found = [_evidence(with_kinds(kernel, within, share), people)[0] for share in SHARES]
+            chosen["metadata_share"] = best_of(SHARES, np.array(found), AS_GOOD)
+            metadata_share = chosen["metadata_share"].value
+    if everyone:
+        chosen["linear_share"] = _linear_share(joint(text_share), everyone)
+    _, variance, noise = _evidence(with_kinds(joint(text_share), within, metadata_share), people)
+    width = float(np.clip(ROW_PRIOR_STD * (variance / noise) ** 0.5, 0.05, 1.0))
+    chosen["row_prior_std"] = Choice(width, width, width)
+    return chosen
+
+
+def _deviations(
+    ratings: Ratings, images: int, rng: np.random.Generator
+) -> tuple[list[tuple[np.ndarray, np.ndarray]], tuple[np.ndarray, np.ndarray] | None]:
+    """Of some people, which images they rated and how far from what others say of them; and the images' means, if
+    enough have several raters. People's own means are left out of both by the evidence."""
+    person, image, value = (np.asarray(part) for part in (ratings.person, ratings.image, ratings.value))
+    total, raters = (np.bincount(image, weights, images) for weights in (value, None))
+    others = (total[image] - value) / np.maximum(raters[image] - 1, 1)
+    deviation = value - np.where(raters[image] >= FEWEST_RATERS, others, 0.0)
+    people = []
+    order = np.argsort(person, kind="stable")
+    for rows in np.split(order, np.flatnonzero(np.diff(person[order])) + 1):
+        if len(rows) >= 8:
+            rows = rng.permutation(rows)[:MOST_RATINGS]
+            people.append((image[rows], deviation[rows]))
+    people = [people[i] for i in rng.permutation(len(people))[:MOST_PEOPLE]]
+    common = rng.permutation(np.flatnonzero(raters >= FEWEST_RATERS))[:MOST_IMAGES]
+    return people, (common, (total / np.maximum(raters, 1))[common]) if len(common) >= 20 else None
+
+
+def _kernel(features: np.ndarray) -> np.ndarray:
+    """`(I, I)` products of centred features, of mean 1 on the diagonal."""
+    centred = features.astype(np.float64) - features.mean(0, dtype=np.float64)
+    kernel = centred @ centred.T
+    return kernel / max(kernel.diagonal().mean(), 1e-12)
+
+
+def _within_kinds(joint: np.ndarray, metadata_ids: np.ndarray) -> np.ndarray:
+    """`(I, I)` what the first axes of a kernel mean among images of one kind, on average over the metadata fields."""
+    variance, axes = np.linalg.eigh(joint)
+    few = axes[:, -METADATA_AXES:] * np.sqrt(variance[-METADATA_AXES:].clip(0))
+    kernel, out = few @ few.T, np.zeros_like(joint)
+    for ids in metadata_ids.T:
+        same = kernel * ((ids[:, None] == ids) & (ids > 0))
+        out += same / max(same.diagonal().mean(), 1e-12) / metadata_ids.shape[1]
+    return out
+
+
+def _evidence(kernel: np.ndarray, people: list[tuple[np.ndarray, np.ndarray]]) -> tuple[float, float, float]:
+    """Log marginal likelihood of people's deviations, each with a mean of its own, at the best variance of the kernel
+    and of the noise, which all people share; and these two."""
+    spreads, squares = [], []
+    for images, value in people:
+        inner = kernel[np.ix_(images, images)]
+        inner = inner - inner.mean(0)
+        inner = inner - inner.mean(1, keepdims=True)
+        spread, axes = np.linalg.eigh(inner)
+        spreads.append(spread.clip(0))
+        squares.append((axes.T @ (value - value.mean())) ** 2)
+    spread, square = np.concatenate(spreads), np.concatenate(squares)
+
+    def cost(logs: np.ndarray) -> tuple[float, np.ndarray]:
+        variance, noise = np.exp(logs)
+        total = variance * spread + noise
+        slope = 0.5 / total - 0.5 * square / total**2
+        value = 0.5 * (np.log(total) + square / total).sum()
+        return value, np.array([variance * (slope * spread).sum(), noise * slope.sum()])
+
+    found = minimize(cost, np.log([0.3, 0.3]), jac=True, method="L-BFGS-B", bounds=[(-12, 5), (-7, 5)])
+    return -float(found.fun), *map(float, np.exp(found.x))
+
+
+def _linear_share(kernel: np.ndarray, everyone: tuple[np.ndarray, np.ndarray]) -> Choice:
+    """[`LINEAR_OF_PART`] of the part of everyone's taste that is linear: its mean, and between which values nine tenths
+    of its probability lie."""
+    images, means = everyone
+    kernel = kernel[np.ix_(images, images)]
+    kernel = kernel - kernel.mean(0)
+    kernel = kernel - kernel.mean(1, keepdims=True)
+    kernel /= kernel.diagonal().mean()
+    variance, axes = np.linalg.eigh(kernel)
+    linear = (axes * variance.clip(0) ** AXES_POWER) @ axes.T
+    linear /= linear.diagonal().mean()
+    apart = (kernel.diagonal()[:, None] + kernel.diagonal() - 2 * kernel).clip(0)
+    here = (np.arange(len(images)), means)
+    parts = np.linspace(0, 1, 11)
+    found = np.array([
+        [_evidence(part * linear + (1 - part) * np.exp(-apart / (2 * length**2)), [here])[0] for part in parts]
+        for length in LENGTHSCALES
+    ])  # fmt: skip
+    probability = np.exp(found - found.max()).sum(0)
+    probability /= probability.sum()
+    shares, below = LINEAR_OF_PART * parts, probability.cumsum()
+    low, high = shares[np.searchsorted(below, 0.05)], shares[np.searchsorted(below, 0.95)]
+    return Choice(float(probability @ shares), float(low), float(high))
+
+
+# -- by a pilot ----------------------------------------------------------------------------------------------------
+def choose_taste_share(
+    config: TrainingConfig,
+    data: RatingData,
+    embeddings: Embeddings,
+    fit: Callable[[TrainingConfig, RatingData], PamelaScorer],
+) -> Choice | None:
+    """`taste_share` by how well people's ratings of images that a pilot has not seen are ranked; `None` where there are
+    too few images, or the model knows nobody.
+
+    Args:
+        config: the training's; `epochs` are cut for the pilot.
+        data: its ratings; those of a fifth of the prompts (of the images, where there are none) are held out.
+        embeddings: features of the images.
+        fit: trains a pilot.
+    """
+    table = data.splits.get("train")
+    if table is None:
+        return None
+    prompts = table["prompt"].astype(object).fillna(table["image_id"].astype(object)).astype(str)
+    if prompts.nunique() < 2 * FOLDS:
+        return None
+    fitted, held = next(GroupKFold(FOLDS, shuffle=True, random_state=config.seed).split(table, groups=prompts))
+    pilot = dataclasses.replace(config, epochs=max(1, round(PILOT_EPOCHS * config.epochs)), early_stopping=None)
+    part = dataclasses.replace(data, splits={"train": table.iloc[fitted].reset_index(drop=True)}, choices={})
+    scorer, asked = fit(pilot, part), table.iloc[held].reset_index(drop=True)
+    if not scorer.config.users or not scorer.config.tastes:
+        return None
+    utilities = []
+    for scorer.config.taste_share in (0.0, 1.0):
+        utilities.append(scorer.predict(asked, embeddings).utility)
+    without, whole = utilities
+    found = []
+    for weight in TASTE_SHARES:
+        mixed = without + weight * (whole - without)
+        metrics = user_metrics(mixed, asked["score"].to_numpy(), asked["participant_id"].astype(str))
+        found.append(metrics.mean("user_srocc"))
+    return best_of(TASTE_SHARES, np.array(found), AS_GOOD_SROCC) if np.isfinite(found).all() else None
