@@ -8,6 +8,7 @@ import argparse
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 
 from .commands import command_names, load_command
@@ -29,6 +30,8 @@ def main(argv: Sequence[str] | None = None, command: str | None = None) -> None:
         SystemExit: with code 1 after bad input, 2 where the arguments cannot be parsed, 130 after Ctrl-C.
     """
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    # a picture that is too large is named by our own limit, one that is decoded smaller needs no warning of Pillow's
+    warnings.filterwarnings("ignore", message="Image size .* could be decompression bomb")
     try:
         run, args = _parse(list(sys.argv[1:] if argv is None else argv), command)
         if getattr(args, "device", None):  # before anything is read: ratings may take minutes

@@ -449,7 +449,7 @@ class _Reader:
         if known and key in self.index.hashes:
             return _Read(name, entry)
         picture = open_image_checked(io.BytesIO(data), name=name)
-        prepared = None if known else self.encoder().prepare_image(picture, name)
+        prepared = None if known else self.encoder().prepare_image(np.asarray(picture), name)
         return _Read(name, entry, prepared, difference_hash(picture))
 
     def encoder(self) -> Any:

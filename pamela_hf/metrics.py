@@ -492,7 +492,7 @@ def _weighted_mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 def _ratio(numerator, denominator):
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.float64(numerator) / np.float64(denominator)
+        return np.asarray(numerator, np.float64) / np.asarray(denominator, np.float64)  # scalars give a scalar
 
 
 def _interval(draws: np.ndarray, people: int) -> tuple[float, float]:

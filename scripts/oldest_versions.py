@@ -2,7 +2,8 @@
 
     python scripts/oldest_versions.py > oldest.txt
 
-torch stays as it is in constraints.txt: its wheels are gigabytes, and `TORCH=2.10.0` names another.
+torch stays as it is in constraints.txt, unless `TORCH=2.10.0` names another: the index has CPU builds of few releases,
+and a build with CUDA's libraries is gigabytes.
 """
 
 import configparser

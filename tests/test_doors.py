@@ -1,17 +1,21 @@
 """What people really have, at the doors that span several rooms: folders to score, tables, exports to prepare."""
 
 import os
+import subprocess
+import sys
 
-import numpy as np
 import pandas as pd
 import pytest
 from pictures import encoded, huge_png, picture
 from PIL import Image
+from processes import peak_of
 from toys import with_encoder
 
 from pamela_hf.cli import main
 from pamela_hf.heads.answers import collect
 from pamela_hf.scoring import PamelaScorer, score_folder
+
+MOST_MEGABYTES = 700  # one picture of 64 megapixels at three bytes each, and the copies that a processor makes of it
 
 
 @pytest.fixture(scope="module")
@@ -124,13 +128,73 @@ def test_a_table_in_python_means_what_the_command_line_reads(scorer, tmp_path, m
         collect(scorer, frame.assign(user=["ann", "bob"]), {}, [])
 
 
+LARGE = """
+import sys
+from pamela_hf.scoring import PamelaScorer, score_folder
+scorer = PamelaScorer.from_pretrained(sys.argv[1], device="cpu")
+scorer.score(sys.argv[3])  # the encoder is loaded
+before = peak()
+table = score_folder(scorer, sys.argv[2], progress=False)
+print(len(table), table["score"].max() - table["score"].min(), peak() - before)
+"""
+
+
+def score_large(scorer, tmp_path, count: int) -> None:
+    """Scores so many PNGs of 64 megapixels in a process of its own: what one takes, they take."""
+    scorer.save_pretrained(tmp_path / "model")
+    (tmp_path / "small.png").write_bytes(encoded(picture()))
+    (tmp_path / "many").mkdir()
+    large = huge_png(8_000, 8_000)
+    for number in range(count):
+        (tmp_path / "many" / f"{number}.png").write_bytes(large)
+    asked = tmp_path / "model", tmp_path / "many", tmp_path / "small.png"
+    scored, apart, megabytes = peak_of(LARGE, *asked, seconds=1200)
+    print(f"{scored:.0f} PNGs of 64 megapixels scored at {megabytes:.0f} MB")
+    assert scored == count and apart < 1e-5 and megabytes < MOST_MEGABYTES
+
+
+def test_large_images_are_not_in_memory_at_once(scorer, tmp_path):
+    score_large(scorer, tmp_path, 3)
+
+
+@pytest.mark.faults
 def test_many_large_images_are_not_in_memory_at_once(scorer, tmp_path):
-    """Three images of 30 megapixels fit two batches of at most 64: never all of them at a time."""
-    for name in "abc":
-        (tmp_path / f"{name}.png").write_bytes(huge_png(6_000, 5_000))
-    held = []
-    score = scorer.score
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scorer, "score", lambda images, *a, **k: held.append(len(images)) or score(images, *a, **k))
-        table = score_folder(scorer, tmp_path, progress=False)
-    assert held == [2, 1] and np.ptp(table["score"]) < 1e-5
+    """A batch of the largest pictures: files of 62 KB."""
+    score_large(scorer, tmp_path, 32)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_scores_on_a_full_disk_are_one_line_and_leave_nothing(scorer, tmp_path, suffix):
+    """On a real file system without a free byte, in a name space of its own."""
+    code = """
+import os, sys
+from pathlib import Path
+from pamela_hf.cli import main
+folder = Path(sys.argv[1]).parent
+with open(folder / "filler", "wb", buffering=0) as file:
+    try:
+        while file.write(bytes(1 << 10)):
+            pass
+    except OSError:
+        pass
+try:
+    main(["score", "--model", sys.argv[2], "--images", sys.argv[3], "--output", sys.argv[1], "--device", "cpu"])
+except SystemExit as stopped:
+    print(stopped.code)
+print(sorted(os.listdir(folder)))
+"""
+    scorer.save_pretrained(tmp_path / "model")
+    (tmp_path / "photos").mkdir()
+    for number in range(60):
+        (tmp_path / "photos" / f"{'long' * 20}{number}.png").write_bytes(encoded(picture(number)))
+    small = tmp_path / "small"
+    small.mkdir()
+    mount = f'mount -t tmpfs -o size=64k tmpfs "{small}" && exec "$@"'
+    command = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mount, "sh"]
+    if subprocess.run([*command, "true"], capture_output=True).returncode:
+        pytest.skip("mounting in a name space of one's own is not allowed here")
+    command += [sys.executable, "-c", code, str(small / f"scores{suffix}"), str(tmp_path / "model")]
+    done = subprocess.run([*command, str(tmp_path / "photos")], capture_output=True, text=True)
+    message, left = done.stdout.splitlines()
+    assert message.startswith(f"error: {small}: scores{suffix} could not be written: No space left on device."), message
+    assert "another disk" in message and left == "['filler']"

@@ -1,13 +1,16 @@
 """Fast samples of what PROMISES asks of the core, where no other file has them; the whole under `faults`."""
 
+import ast
 import json
 import pickle
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from processes import peak_of
+from promises import PROMISES
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel
@@ -52,6 +55,7 @@ def check_mutations(path, n: int, seed: int) -> None:
         except EmbeddingError:
             continue
         assert (loaded.image_embeds == 1).all() and (loaded.text_embeds == 1).all()  # a change that changes nothing
+    print(f"{n} mutated files of features: an error, or nothing changed")
 
 
 def test_malformed_features_cost_an_error_not_memory(tmp_path):
@@ -128,6 +132,30 @@ def test_extreme_features_give_finite_scores():
     model = tiny()
     out: PamelaRewardOutput = model(image_embeds=torch.tensor([[0.0] * 6, [1e30] * 6, [-1e-30] * 6]))
     assert out.scores.isfinite().all() and out.std.isfinite().all()
+
+
+# -- the table of proofs -----------------------------------------------------------------------------------------------
+def test_every_proof_exists_and_every_marked_test_is_a_proof():
+    """`make faults` runs what `promises.py` lists, and nothing else is marked."""
+    here = Path(__file__).parent
+    functions, marked = set(), set()
+    for file in here.rglob("test_*.py"):
+        text = file.read_text(encoding="utf-8")
+        if "mark.faults" not in text and not any(str(file.relative_to(here)) in p.test for p in proofs()):
+            continue
+        for node in ast.parse(text).body:
+            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+                name = f"{file.relative_to(here).as_posix()}::{node.name}"
+                functions.add(name)
+                if any("mark.faults" in ast.unparse(decorator) for decorator in node.decorator_list):
+                    marked.add(name)
+    named = [proof.test for proof in proofs()]
+    assert len(named) == len(set(named)) and set(named) <= functions and marked <= set(named)
+    assert [promise.number for promise in PROMISES] == list(range(1, 26))
+
+
+def proofs() -> list:
+    return [proof for promise in PROMISES for proof in promise.proofs]
 
 
 # -- features: a stranger's header -----------------------------------------------------------------------------------
@@ -269,7 +297,7 @@ def check_weights(folder, n: int, seed: int) -> int:
             assert kind % 3 == 2 and all(torch.equal(right[name], loaded[name]) for name in right)
             harmless += 1
     file.write_bytes(whole)
-    print(f"{refused} altered weights were refused, {harmless} changes changed nothing")
+    print(f"{refused + harmless} altered weights: {refused} refused, {harmless} changes that change nothing")
     assert refused >= 0.9 * n
     return refused + harmless
 

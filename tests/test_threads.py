@@ -13,40 +13,78 @@ from PIL import Image
 
 from pamela_hf.scoring import PamelaScorer, scoring_mode
 
-# A fresh process: nothing of the encoder is loaded when the threads start, all at once.
-AT_ONCE = """
-import json, sys, threading
+# A process that has imported the package and nothing more (no encoder's code, no weights, no threads) forks one for a
+# job, two at a time: what is new in a new process is new in each of them, without the seconds that imports take.
+FORKS = """
+import json, os, sys, threading, traceback
 import torch
 torch.set_num_threads(1)
 from pamela_hf import PamelaProcessor, PamelaRewardModel, PamelaScorer, UserHead
-what, model, count, *paths = sys.argv[1:]
-count = int(count)
-scorer = PamelaScorer.from_pretrained(model, device="cpu")
-if what == "pipeline":
+
+def prepared(what, model, paths):
+    scorer = PamelaScorer.from_pretrained(model, device="cpu")
+    if what == "score":
+        return lambda: scorer.score(paths, "a photo of a cat", user="bob").scores.tolist()
+    if what == "fit":
+        rated = [(path, 1 + 4 * (k % 2)) for k, path in enumerate(paths)]
+        return lambda: UserHead.fit(scorer, rated, name="new").row.tolist()
+    if what == "server":
+        from PIL import Image
+        from pamela_hf.rewards._personal import PersonalReward
+        from pamela_hf.rewards.serving.service import Question, ScoringService
+        service = ScoringService(PersonalReward(scorer))
+        pictures = [Image.open(path).convert("RGB") for path in paths]
+        def ask():
+            people = service.people(["bob", "ann"])
+            asked = [Question(service.prepare(picture), "a photo of a cat", people) for picture in pictures]
+            return [answer.tolist() for answer in service.ask(asked).result(60)]
+        return ask
     from pamela_hf import PamelaPromptPipeline
     from pamela_hf.simulation.pipeline import SimulatedPipeline
     pipe = PamelaPromptPipeline(SimulatedPipeline(size=32), scorer.model, scorer.processor)
     pipe.set_progress_bar_config(disable=True)
+    small = {"num_iterations": 1, "num_candidates": 2, "num_seeds": 1, "adherence_floor": 0}
+    return lambda: [row["score"] for row in pipe("a photo of a cat", "ann", **small).history]
 
-def work(i):
-    if what == "score":
-        return scorer.score(paths, "a photo of a cat", user="bob").scores.tolist()
-    if what == "fit":
-        head = UserHead.fit(scorer, [(path, 1 + 4 * (k % 2)) for k, path in enumerate(paths)], name="new")
-        return head.row.tolist()
-    out = pipe("a photo of a cat", "ann", num_iterations=1, num_candidates=2, num_seeds=1, adherence_floor=0)
-    return [row["score"] for row in out.history]
+def job(what, count):
+    work = prepared(what, model, paths)
+    barrier, results = threading.Barrier(count), [None] * count
+    def run(i):
+        barrier.wait()
+        try:
+            results[i] = work()
+        except Exception:
+            results[i] = traceback.format_exc()
+    threads = [threading.Thread(target=run, args=(i,)) for i in range(count)]
+    [t.start() for t in threads], [t.join() for t in threads]
+    return [*results, work()]
 
-barrier, results = threading.Barrier(count), [None] * count
-def run(i):
-    barrier.wait()
-    try:
-        results[i] = work(i)
-    except Exception as error:
-        results[i] = repr(error)
-threads = [threading.Thread(target=run, args=(i,)) for i in range(count)]
-[t.start() for t in threads], [t.join() for t in threads]
-print(json.dumps([*results, work(0)]))
+model, jobs, *paths = sys.argv[1:]
+waiting, running = list(enumerate(json.loads(jobs))), {}
+while waiting or running:
+    while waiting and len(running) < 2:
+        number, (what, count) = waiting.pop(0)
+        reading, writing = os.pipe()
+        pid = os.fork()
+        if not pid:
+            os.close(reading)
+            code = 1
+            try:
+                with os.fdopen(writing, "w") as pipe:
+                    json.dump([number, what, job(what, count)], pipe)
+                code = 0
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(code)
+        os.close(writing)
+        running[reading] = pid
+    reading = next(iter(running))
+    with os.fdopen(reading) as pipe:
+        print(pipe.read(), flush=True)
+    _, status = os.waitpid(running.pop(reading), 0)
+    if status:
+        sys.exit(f"a process of its own ended with status {status}")
 """
 
 
@@ -59,30 +97,36 @@ def paths(tmp_path_factory) -> list[str]:
     return [str(file) for file in files]
 
 
-def at_once(what: str, model: str, threads: int, paths: list[str]) -> list:
+def check(model: str, jobs: list[tuple[str, int]], paths: list[str]) -> int:
+    """Does each job, (what, threads), in a process of its own whose threads start at the same time: all get what one
+    gets alone. Returns how many threads' results were compared."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, "-c", AT_ONCE, what, model, str(threads), *paths]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    command = [sys.executable, "-c", FORKS, model, json.dumps(jobs), *paths]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1200)
     assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.strip().splitlines()[-1])
+    answers = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
+    assert sorted(number for number, *_ in answers) == list(range(len(jobs)))
+    compared = 0
+    for number, what, (*by_threads, alone) in answers:
+        assert not isinstance(alone, str) and len(by_threads) == jobs[number][1]
+        for result in by_threads:
+            assert not isinstance(result, str), result
+            np.testing.assert_allclose(result, alone, atol=1e-6, err_msg=what)
+            compared += 1
+    print(f"{len(jobs)} fresh processes, {compared} threads: none got anything else than one gets alone")
+    return compared
 
 
-def check(what: str, model: str, threads: int, paths: list[str]) -> None:
-    *by_threads, alone = at_once(what, model, threads, paths)
-    for result in by_threads:
-        assert not isinstance(result, str), result
-        np.testing.assert_allclose(result, alone, atol=1e-6)
-
-
-@pytest.mark.parametrize(("what", "threads"), [("score", 2), ("score", 8), ("fit", 4), ("pipeline", 3)])
-def test_fresh_threads_get_what_one_gets(what, threads, reward_folder, paths):
-    check(what, reward_folder, threads, paths)
+def test_fresh_threads_get_what_one_gets(reward_folder, paths):
+    jobs = [("score", 2), ("score", 8), ("fit", 4), ("pipeline", 3), ("server", 4)]
+    assert check(reward_folder, jobs, paths) == 21
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize("run", range(200))
-def test_fresh_threads_get_what_one_gets_200_times(run, reward_folder, paths):
-    check(("score", "score", "fit", "pipeline")[run % 4], reward_folder, 2 + run % 7, paths)
+def test_fresh_threads_get_what_one_gets_in_200_processes(reward_folder, paths):
+    kinds = ("score", "score", "fit", "pipeline", "server")
+    jobs = [(kinds[run % 5], 2 + run % 7) for run in range(200)]
+    assert check(reward_folder, jobs, paths) == sum(threads for _, threads in jobs)
 
 
 def test_scoring_is_in_eval_mode_and_leaves_the_mode_as_it_was(reward_folder, paths):

@@ -10,7 +10,8 @@ import pandas as pd
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from transformers import AutoImageProcessor, PreTrainedModel
+from transformers import PreTrainedModel
+from transformers.models.auto.image_processing_auto import AutoImageProcessor  # see model/encoder_pamela.py
 
 from ..embeddings import Embeddings
 from ..encoder import FrozenEncoder, default_device, in_halves

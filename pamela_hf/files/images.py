@@ -1,7 +1,7 @@
 """Pictures from anywhere: opened safely, always as upright 8-bit RGB; the same picture is the same in every form.
 
 [`open_image`] takes one picture in any form, [`open_image_checked`] the bytes of a file, [`each_image`] splits what
-holds several, [`open_in_batches`] opens many with a bound on the pixels held at a time.
+holds several.
 
 Formats are an allow-list (`FORMATS`): what Pillow decodes in this process, without another program (EPS, WMF) and
 without another image inside (ICO, ICNS). HEIF needs pillow-heif, camera raw files (their embedded preview is read)
@@ -14,7 +14,7 @@ import io
 import os
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, BinaryIO
@@ -125,39 +125,6 @@ def is_single(image: Any) -> bool:
     return isinstance(image, (str, os.PathLike, bytes, bytearray, memoryview, Image.Image, Mapping)) or hasattr(
         image, "read"
     )
-
-
-def open_in_batches(
-    images: Iterable[Any],
-    batch_size: int = 32,
-    max_pixels: int = MAX_PIXELS,
-    open_one: Callable[[Any], Image.Image] = open_image,
-) -> Iterator[list[tuple[Any, Image.Image | ImageError]]]:
-    """Opens pictures as they are needed: lists of (picture as given, opened picture or the error it raised), in order.
-
-    Args:
-        images: pictures in any form of [`open_image`].
-        batch_size: most of them in one list.
-        max_pixels: most pixels in one list; a picture that alone has more is alone in its list. It bounds memory: a
-            decoded pixel takes 4 bytes.
-        open_one: how one of them is opened; it may raise [`ImageError`].
-    """
-    batch: list[tuple[Any, Image.Image | ImageError]] = []
-    pixels = 0
-    for image in images:
-        opened: Image.Image | ImageError
-        try:
-            opened = open_one(image)
-            size = opened.width * opened.height
-        except ImageError as error:
-            opened, size = error, 0
-        if batch and (len(batch) == batch_size or pixels + size > max_pixels):
-            yield batch
-            batch, pixels = [], 0
-        batch.append((image, opened))
-        pixels += size
-    if batch:
-        yield batch
 
 
 def has_image_name(name: str) -> bool:
@@ -497,7 +464,9 @@ def _raw_preview(data: bytes, name: str) -> Image.Image:
     except (rawpy.LibRawNoThumbnailError, rawpy.LibRawUnsupportedThumbnailError):
         raise ImageError(f"{name}: a raw file without a preview. Develop it to JPEG or TIFF.") from None
     except rawpy.LibRawError as error:
-        raise ImageError(f"{name}: damaged or unknown raw file ({str(error)[:100]}). Develop it to JPEG.") from None
+        why = error.args[0] if error.args else "no reason given"
+        why = why.decode(errors="replace") if isinstance(why, bytes) else str(why)
+        raise ImageError(f"{name}: damaged or unknown raw file ({why[:100]}). Develop it to JPEG.") from None
     if preview.format == rawpy.ThumbFormat.BITMAP:
         image = Image.fromarray(preview.data)
     else:

@@ -10,6 +10,7 @@ from .configuration_pamela import check_encoder_kind
 from .encoder_pamela import (
     LOADING,
     TOKEN_INPUTS,
+    asked_without_token,
     encode_images,
     encode_prompts,
     encoder_place,
@@ -38,7 +39,9 @@ class BackboneMixin:
             with LOADING:
                 if self.backbone is None:
                     name, where = encoder_place(self.config, self.name_or_path, self._where)
-                    self.set_backbone(load_encoder(name, **{"dtype": self.dtype, **where, **kwargs}))
+                    where = {"dtype": self.dtype, **where, **kwargs}
+                    with asked_without_token(name, where):
+                        self.set_backbone(load_encoder(name, **where))
         return self.backbone
 
     def set_backbone(self, backbone: nn.Module) -> None:

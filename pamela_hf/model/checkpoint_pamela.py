@@ -20,6 +20,12 @@ class CheckpointMixin:
         """As in transformers, but whole, unchanged and alone: from safetensors only (a pickle can run code when
         loaded), and without any adapter that lies beside the weights.
 
+        Args:
+            pretrained_model_name_or_path: folder or Hub id.
+            args: as in transformers.
+            kwargs: as in transformers. `token` is for this repository alone; `encoder_token` (a token, or True for the
+                login saved on this machine; default: none) is for the repository of the encoder that its config names.
+
         Raises:
             ValueError: the weights lack some of this model's tensors (transformers would fill them with random
                 numbers), or are not those that were saved with the config.
@@ -29,6 +35,7 @@ class CheckpointMixin:
         asked = kwargs.pop("output_loading_info", False)
         keep = ("cache_dir", "local_files_only", "token", "revision", "subfolder")
         where = {k: v for k, v in kwargs.items() if k in keep and v is not None}
+        encoder_token = kwargs.pop("encoder_token", None)
         kwargs["adapter_kwargs"] = NO_ADAPTER
         try:
             model, info = super().from_pretrained(
@@ -45,7 +52,7 @@ class CheckpointMixin:
                 f"({', '.join(missing[:3])}…). They are damaged or of another version of pamela_hf; train or download "
                 "the model again."
             )
-        model._where = where
+        model._where = where if encoder_token is None else {**where, "encoder_token": encoder_token}
         # other variants of the weights are saved beside those that the config speaks of
         if pretrained_model_name_or_path is not None and model.config.weights_sha256 and not kwargs.get("variant"):
             if checkpoint_hash(pretrained_model_name_or_path, **where) != model.config.weights_sha256:

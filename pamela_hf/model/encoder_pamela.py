@@ -7,12 +7,16 @@ import hashlib
 import json
 import posixpath
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer, PreTrainedConfig
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedConfig
+
+# from its own module: transformers before 5.18 gives a placeholder that asks for torchvision in its place
+from transformers.models.auto.image_processing_auto import AutoImageProcessor
 from transformers.utils import logging
 
 from .configuration_pamela import LOCAL_ENCODER, PamelaConfig, check_encoder_kind, check_encoder_size
@@ -35,8 +39,10 @@ def encoder_place(config: PamelaConfig, source: str | None, where: Mapping[str, 
     Args:
         config: names the encoder.
         source: folder or Hub id that the reward model was loaded from; `None` = it was not loaded.
-        where: how it was reached: any of `cache_dir`, `local_files_only`, `token`, `revision`, `subfolder`. The token
-            is for that repository, so an encoder of another repository does not get it.
+        where: how it was reached: any of `cache_dir`, `local_files_only`, `token`, `revision`, `subfolder`, and
+            `encoder_token`. `token`, and the login that is saved on this machine, are for the repository that the
+            caller named: an encoder of another repository, which a file names, is asked for with `encoder_token` or
+            without any.
 
     Raises:
         ValueError: the config names no encoder, or one in the folder of a model that was not loaded from a folder.
@@ -48,14 +54,43 @@ def encoder_place(config: PamelaConfig, source: str | None, where: Mapping[str, 
             "encoder of its training data."
         )
     if config.backbone != LOCAL_ENCODER:
-        kept = {key: value for key, value in where.items() if key not in ("token", "subfolder", "revision")}
+        own = ("token", "encoder_token", "subfolder", "revision")
+        kept = {key: value for key, value in where.items() if key not in own}
+        token = where.get("token") if config.backbone == source else False
+        kept["token"] = where.get("encoder_token", token)
         return config.backbone, {**kept, "revision": config.backbone_revision}
     if not source:
         raise ValueError(
             "The encoder lies in the model's own folder: load model and processor with from_pretrained, or give the "
             "encoder with set_backbone."
         )
-    return source, {**where, "subfolder": posixpath.join(where.get("subfolder") or "", LOCAL_ENCODER[2:])}
+    kept = {key: value for key, value in where.items() if key != "encoder_token"}
+    return source, {**kept, "subfolder": posixpath.join(where.get("subfolder") or "", LOCAL_ENCODER[2:])}
+
+
+@contextmanager
+def asked_without_token(name: str, where: Mapping[str, Any]) -> Iterator[None]:
+    """Stands around what loads an encoder that a config names: says how a private or gated one is reached.
+
+    Args:
+        name: of the encoder.
+        where: what [`encoder_place`] returned with it.
+
+    Raises:
+        OSError: it could not be loaded.
+    """
+    try:
+        yield
+    except OSError as error:
+        if where.get("token") is not False:
+            raise
+        reason = str(error).strip().partition("\n")[0][:300]
+        raise OSError(
+            f"The encoder {name!r}, which the model's config names, could not be loaded: {reason} If its repository is "
+            "private or gated: your login is not sent to a repository that a file names. Allow it with "
+            "from_pretrained(…, encoder_token=True), or encoder_token='hf_…' for another token; or download it first "
+            f"(hf download {name}) and set HF_HUB_OFFLINE=1."
+        ) from error
 
 
 def load_encoder_config(name: str, **where: Any) -> PreTrainedConfig:

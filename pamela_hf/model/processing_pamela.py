@@ -14,7 +14,14 @@ from transformers.processing_utils import ProcessorMixin
 from transformers.utils import logging
 
 from .configuration_pamela import LOCAL_ENCODER, PamelaConfig
-from .encoder_pamela import LOADING, encoder_place, load_encoder_config, load_preprocessors, tokenize_prompts
+from .encoder_pamela import (
+    LOADING,
+    asked_without_token,
+    encoder_place,
+    load_encoder_config,
+    load_preprocessors,
+    tokenize_prompts,
+)
 
 logger = logging.get_logger(__name__)
 
@@ -84,7 +91,8 @@ class PamelaProcessor(ProcessorMixin):
             with LOADING:
                 if self._encoder_config is None:
                     name, where = self._encoder_place()
-                    self._encoder_config = load_encoder_config(name, **where)
+                    with asked_without_token(name, where):
+                        self._encoder_config = load_encoder_config(name, **where)
         return self._encoder_config
 
     # -- the encoder's own preprocessors, loaded when pixels or prompts first need them -------------------------
@@ -93,7 +101,9 @@ class PamelaProcessor(ProcessorMixin):
             with LOADING:
                 if self._image_processor is None or self._tokenizer is None:
                     name, where = self._encoder_place()
-                    image_processor, tokenizer = load_preprocessors(name, config=self.config.backbone_config, **where)
+                    where = {**where, "config": self.config.backbone_config}
+                    with asked_without_token(name, where):
+                        image_processor, tokenizer = load_preprocessors(name, **where)
                     self._image_processor = self._image_processor or image_processor
                     self._tokenizer = self._tokenizer or tokenizer
 
@@ -130,12 +140,25 @@ class PamelaProcessor(ProcessorMixin):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> "PamelaProcessor":
+        """The processor of a saved model; the encoder's own preprocessors are loaded when they are first needed.
+
+        Args:
+            pretrained_model_name_or_path: folder or Hub id.
+            kwargs: `cache_dir`, `force_download`, `local_files_only`, `token`, `revision`, `subfolder`; `config`, the
+                model's, if it is loaded already; `encoder_token` as in [`PamelaRewardModel.from_pretrained`].
+
+        Raises:
+            OSError: no such folder or repository.
+        """
         keep = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
         where = {k: v for k, v in kwargs.items() if k in keep and v is not None}
         config = kwargs.get("config")
+        encoder_token = kwargs.get("encoder_token")
         if not isinstance(config, PamelaConfig):
             config = PamelaConfig.from_pretrained(pretrained_model_name_or_path, **where)
         processor = cls(config)
+        if encoder_token is not None:
+            where = {**where, "encoder_token": encoder_token}
         processor._source = str(pretrained_model_name_or_path), where
         return processor
 

@@ -145,7 +145,7 @@ def make_publishable(
     configuration names only those stay that somebody of the model is known from, or that `keep_ids` with their own
     licence vouches for."""
     config = model.config
-    _pin_encoder(config, token, dry_run)
+    _pin_encoder(config, dry_run)
     processor.config = config
     named = {prefix: _release_of(values) for prefix, values in (config.releases or {}).items()}
     found = {prefix: released_users(config.users, {prefix: _looked_up(r, dry_run)}) for prefix, r in named.items()}
@@ -338,16 +338,17 @@ def forget_places(folder: Path) -> None:
             file.write_text(json.dumps(without(read), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _pin_encoder(config: PamelaConfig, token: str | None, dry_run: bool) -> None:
+def _pin_encoder(config: PamelaConfig, dry_run: bool) -> None:
     """Makes the encoder's revision a commit, which stays what it is."""
     if config.backbone in (None, LOCAL_ENCODER) or _COMMIT.fullmatch(config.backbone_revision or "") or dry_run:
         return
     try:
-        info = HfApi(token=token).model_info(config.backbone, revision=config.backbone_revision)
+        info = HfApi(token=False).model_info(config.backbone, revision=config.backbone_revision)
     except (OSError, ValueError):
         raise HubError(
             f"The encoder {config.backbone!r} at revision {config.backbone_revision!r} was not found, so it cannot be "
-            f"pinned. Set backbone_revision in config.json to a commit of 40 digits."
+            "pinned. (If its repository is private: a token is not sent to a repository that a file names.) Set "
+            "backbone_revision in config.json to a commit of 40 digits."
         ) from None
     config.backbone_revision = info.sha
 

@@ -16,6 +16,7 @@ logger = logging.getLogger(__name__)
 # Images that were compared stay together, unless that makes a group larger than this share of all images: then groups
 # would decide what the shares of val and test are.
 LARGEST_GROUP = 0.05
+NOT_DEALT, VAL, TEST, BETWEEN = range(4)  # train and seen people; between: a choice between two parts
 
 
 def split_ratings(
@@ -117,16 +118,18 @@ class _Division:
 
     def of(self, table: pd.DataFrame, images: list[pd.Series], what: str) -> dict[str, pd.DataFrame]:
         """Split → rows of the table about `images`, one column of them or two that have to be of one part."""
-        parts = [column.map(lambda image: self.part_of_image.get(image, "train")).astype(str) for column in images]
-        roles = table.participant_id.map(lambda person: self.role.get(person, "seen")).astype(str)
-        part, seen = parts[0].where(np.logical_and.reduce([other == parts[0] for other in parts])), roles == "seen"
+        part, *others = (_dealt(column, self.part_of_image) for column in images)
+        for other in others:
+            part = np.where(part == other, part, BETWEEN)
+        role = _dealt(table.participant_id, self.role)
+        seen = role == NOT_DEALT
         chosen = {
-            "train": seen & (part == "train"),
-            "val_seen": seen & (part == "val"),
-            "val_unseen": (roles == "val") & (part == "val"),
-            "test_seen": seen & (part == "test"),
-            "test_unseen": (roles == "test") & (part == "test"),
-            "support_unseen": ~seen & (part == "train"),
+            "train": seen & (part == NOT_DEALT),
+            "val_seen": seen & (part == VAL),
+            "val_unseen": (role == VAL) & (part == VAL),
+            "test_seen": seen & (part == TEST),
+            "test_unseen": (role == TEST) & (part == TEST),
+            "support_unseen": ~seen & (part == NOT_DEALT),
         }
         splits = {split: table[rows].reset_index(drop=True) for split, rows in chosen.items() if rows.any()}
         if left := len(table) - sum(len(rows) for rows in splits.values()):
@@ -139,6 +142,12 @@ class _Division:
                 between,
             )
         return splits
+
+
+def _dealt(column: pd.Series, parts: Mapping[str, str]) -> np.ndarray:
+    """What the ids of a column were dealt to, `(N,)` int8: a byte a row, however long the ids are."""
+    codes, ids = pd.factorize(column)
+    return np.array([{"val": VAL, "test": TEST}.get(parts.get(id), NOT_DEALT) for id in ids], np.int8)[codes]
 
 
 def _groups(images: list[str], groups: Mapping[str, Any], choices: pd.DataFrame | None) -> list[Hashable]:

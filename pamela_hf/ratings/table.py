@@ -15,6 +15,8 @@ from typing import Any, BinaryIO
 import pandas as pd
 import pyarrow as pa
 
+from ..files.hashing import sha256_of
+
 logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "val_seen", "val_unseen", "test_seen", "test_unseen", "support_unseen")
@@ -262,7 +264,7 @@ def digest_files(paths: Iterable[Path], *, content: bool = True) -> str:
         digest.update(f"{path.name}\0{status.st_size}\0{'' if content else status.st_mtime_ns}\0".encode())
         if content:
             with open(path, "rb") as stream:
-                digest.update(hashlib.file_digest(stream, "sha256").digest())
+                digest.update(sha256_of(stream).digest())
     return digest.hexdigest()
 
 

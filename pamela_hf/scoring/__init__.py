@@ -11,7 +11,7 @@ from ..exports import exports
 __getattr__, __all__ = exports(
     __name__,
     arrays=["ChoiceArrays", "RatingArrays", "encode_choices", "encode_ratings"],
-    folder=["best_first", "image_facts", "readable", "score_batch", "score_folder", "skipped_path", "staged_scores",
+    folder=["best_first", "image_facts", "score_batch", "score_folder", "skipped_path", "staged_scores",
             "write_scores", "write_skipped"],
     mode=["scoring_mode"],
     predictions=["Predictions", "Scorer", "choice_credit"],

@@ -4,23 +4,24 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from PIL import Image
 from tqdm.auto import tqdm
 
 from ..encoder import FrozenEncoder
 from ..files.csv import open_table
 from ..files.escaping import csv_cell, writable_name
-from ..files.folders import Found, NameFinder, walk
-from ..files.images import IMAGE_SUFFIXES, ImageError, open_image, open_in_batches
+from ..files.folders import NameFinder, walk
+from ..files.images import IMAGE_SUFFIXES, ImageError, open_image
 from ..files.writing import replacing_file, write_text
 from ..folder_cache import embed_folder
 from ..model.configuration_pamela import PamelaConfig
+from .mode import scoring_mode
 from .scorer import Head, PamelaScorer
 
 FEATURES_AT_A_TIME = 512  # images scored from features that are there already
@@ -41,7 +42,7 @@ def score_folder(
     """Scores every image of a folder for one person.
 
     What can be checked is checked before the first score. An image that cannot be read never ends the run: it is left
-    out, with its reason. At most `batch_size` images and 64 megapixels (or one larger image) are in memory at a time.
+    out, with its reason. One picture is decoded at a time, whatever their number and sizes.
 
     Args:
         scorer: the model.
@@ -81,7 +82,7 @@ def score_folder(
         skipped: list[tuple[str, str]] = []
         bar = tqdm(total=total, desc="scoring images", disable=not progress)
         if embeddings is None:
-            batches = _opened_batches(folder, batch_size, skipped, bar)
+            batches = _encoded_batches(scorer, folder, batch_size, skipped, bar)
         else:
             batches = _cached_batches(scorer, folder, embeddings, batch_size, skipped, bar)
         for of_batch, what in batches:
@@ -170,43 +171,30 @@ def _count_images(folder: Path, facts: Mapping[str, Any] | None, table: Any) -> 
     return total
 
 
-def _opened_batches(
-    folder: Path, batch_size: int, skipped: list[tuple[str, str]], bar: tqdm
+def _encoded_batches(
+    scorer: PamelaScorer, folder: Path, batch_size: int, skipped: list[tuple[str, str]], bar: tqdm
 ) -> Iterator[tuple[list[str], dict[str, Any]]]:
-    """Names and opened images of a walk, a batch at a time, the images as [`PamelaScorer.score`] takes them; those that
-    cannot be read go to `skipped` with their reasons."""
-
-    def open_found(found: Found) -> Image.Image:
-        if found.problem is not None:
-            raise ImageError(f"{found.name}: {found.problem}.")
-        return open_image(found.path, found.name)
-
-    for batch in open_in_batches(walk(folder), batch_size, open_one=open_found):
-        bar.update(len(batch))
-        found, opened = readable(batch, skipped)
-        if found:
-            yield [one.name for one in found], {"images": opened}
+    """Names and features of a walk's images, a batch at a time, the features as [`PamelaScorer.score`] takes them;
+    images that cannot be read go to `skipped` with their reasons."""
+    encoder, readable = scorer.encoder, _prepared_images(scorer.encoder, folder, skipped, bar)
+    while batch := list(islice(readable, batch_size)):
+        with scoring_mode(scorer.model):
+            features = encoder.encode_prepared([prepared for _, prepared in batch])
+        yield [name for name, _ in batch], {"image_embeds": features}
 
 
-def readable(
-    batch: Iterable[tuple[Any, Image.Image | ImageError]], skipped: list[tuple[str, str]]
-) -> tuple[list[Any], list[Image.Image]]:
-    """What of a batch of [`pamela_hf.files.images.open_in_batches`] could be opened.
-
-    Args:
-        batch: pictures as given, each with a `name`, and opened.
-        skipped: the names of the others are added to it, with the reasons.
-
-    Returns:
-        The pictures as given, and opened.
-    """
-    good = [(given, opened) for given, opened in batch if not isinstance(opened, ImageError)]
-    skipped += [
-        (given.name, str(error).removeprefix(f"{given.name}: "))
-        for given, error in batch
-        if isinstance(error, ImageError)
-    ]
-    return [given for given, _ in good], [opened for _, opened in good]
+def _prepared_images(
+    encoder: FrozenEncoder, folder: Path, skipped: list[tuple[str, str]], bar: tqdm
+) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
+    """Name of each readable image of a walk, and what the encoder takes of it."""
+    for found in walk(folder):
+        bar.update()
+        try:
+            if found.problem is not None:
+                raise ImageError(f"{found.name}: {found.problem}.")
+            yield found.name, encoder.prepare_image(np.asarray(open_image(found.path, found.name)), found.name)
+        except ImageError as error:
+            skipped.append((found.name, str(error).removeprefix(f"{found.name}: ")))
 
 
 def _cached_batches(
@@ -217,7 +205,7 @@ def _cached_batches(
     skipped: list[tuple[str, str]],
     bar: tqdm,
 ) -> Iterator[tuple[list[str], dict[str, Any]]]:
-    """As [`_opened_batches`], with features of a file in place of the images."""
+    """As [`_encoded_batches`], with features that a file keeps."""
     found = embed_folder(folder, embeddings, _OwnEncoder(scorer), batch_size=batch_size, progress=not bar.disable)
     skipped += found.skipped.items()
     bar.update(len(found.skipped))

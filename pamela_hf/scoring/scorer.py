@@ -15,7 +15,7 @@ from transformers.utils import logging
 
 from ..embeddings import Embeddings, check_encoder
 from ..encoder import FrozenEncoder, usable_device
-from ..files.images import ImageError, each_image, is_single, open_in_batches
+from ..files.images import each_image, is_single, open_image
 from ..files.locations import folder_or_repository
 from ..model.configuration_pamela import PamelaConfig
 from ..model.modeling_pamela import PamelaRewardModel
@@ -106,7 +106,9 @@ class PamelaScorer:
             device: where it runs; default: CUDA, MPS or CPU.
             dtype: in what precision; default: float32.
             torch_dtype: the older name of `dtype`.
-            kwargs: for both `from_pretrained` calls: `revision`, `token`, `cache_dir`, `local_files_only`, `subfolder`.
+            kwargs: for both `from_pretrained` calls: `revision`, `token`, `cache_dir`, `local_files_only`, `subfolder`;
+                `encoder_token` (a token, or True for the login saved on this machine; default: none), if the encoder
+                lies in a private or gated repository of its own.
 
         Raises:
             OSError: no such folder or repository.
@@ -279,14 +281,9 @@ class PamelaScorer:
         return ScoreResult(*(np.concatenate(column) for column in zip(*parts)))
 
     def _image_features(self, images: Sequence[Any]) -> torch.Tensor:
-        """Features of images, of which no more are open at a time than [`open_in_batches`] allows."""
-        features = []
-        for batch in open_in_batches(images, len(images)):
-            for _, opened in batch:
-                if isinstance(opened, ImageError):
-                    raise opened
-            features.append(self.encoder.encode_images([opened for _, opened in batch]))
-        return torch.cat(features)
+        """Features of images. One picture is open at a time, whatever their sizes: what the encoder takes is small."""
+        encoder = self.encoder
+        return encoder.encode_prepared([encoder.prepare_images([np.asarray(open_image(image))]) for image in images])
 
     def _text_features(self, prompts: Sequence[str | None]) -> torch.Tensor | None:
         """Features `(n, text_embed_dim)` of prompts, zeros for a missing one; each distinct prompt is encoded once.

@@ -38,6 +38,7 @@ def _parts(people: np.ndarray, most: int, rng: np.random.Generator) -> list[np.n
     """Answers in random order, by whose they are, in nearly equal parts of at most `most`."""
     order = rng.permutation(len(people))
     _, person = np.unique(people[order], axis=0, return_inverse=True)
+    person = person.reshape(-1)  # numpy 2.0.0 gives (n, 1)
     order = order[np.argsort(person, kind="stable")]
     parts: list[np.ndarray] = []
     for answers in np.split(order, np.cumsum(np.bincount(person))[:-1]):

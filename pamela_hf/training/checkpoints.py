@@ -3,7 +3,6 @@
 Checkpoints are staged, hashed, synced to disk, renamed, then pruned.
 """
 
-import hashlib
 import json
 import math
 import re
@@ -22,6 +21,7 @@ from transformers.utils import logging
 
 from ..files.config import ParseError, read_json
 from ..files.escaping import printable
+from ..files.hashing import sha256_of
 from ..files.writing import claimed, recover, replacing_folder, write_text
 
 logger = logging.get_logger(__name__)
@@ -187,7 +187,7 @@ def _run_state(path: Path) -> dict[str, Any]:
 
 def _sha256(path: Path) -> str:
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of(file).hexdigest()
 
 
 def _logged_step(line: str) -> float:

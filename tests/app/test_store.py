@@ -192,7 +192,7 @@ def test_two_writers_killed_lose_no_acknowledged_answer_and_double_none(tmp_path
         }  # fmt: skip
         # not killed before they write: a busy machine takes its time to start a process
         first = {name: process.stdout.readline() for name, process in processes.items()}
-        time.sleep(rng.random() * 0.4)
+        time.sleep(rng.random() * 0.1)  # some twenty answers of each
         for process in processes.values():
             process.kill()
         for name, process in processes.items():
@@ -201,6 +201,7 @@ def test_two_writers_killed_lose_no_acknowledged_answer_and_double_none(tmp_path
             if lines:
                 acknowledged[name] = int(lines[-1]) + 1
     assert min(acknowledged.values()) > kills, "hardly anything was written before the kills"
+    print(f"{kills} kills of two writers each: {sum(acknowledged.values()):,} acknowledged answers, none is missing")
     with Store(file) as store:
         assert store._read("PRAGMA integrity_check")[0][0] == "ok"
         for name, count in acknowledged.items():

@@ -3,18 +3,21 @@
 import base64
 import http.server
 import io
+import socket
 import sys
 import threading
 import unicodedata
+from itertools import islice
 
 import numpy as np
 import pytest
 import torch
-from pictures import encoded, huge_png, picture
+from pictures import dng, encoded, huge_png, picture
 from PIL import Image, ImageCms
 
+from pamela_hf.files import downloads
 from pamela_hf.files import images as images_module
-from pamela_hf.files.images import ImageError, each_image, open_image, open_image_checked, open_in_batches, verify_image
+from pamela_hf.files.images import ImageError, each_image, open_image, open_image_checked, verify_image
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (24, 40, 3), dtype=np.uint8)
 
@@ -65,13 +68,7 @@ def test_a_batch_splits_and_a_generator_is_read_as_needed():
             taken.append(1)
             yield PIXELS
 
-    assert len(next(open_in_batches(each_image(endless()), 5))) == 5 and len(taken) == 6
-
-
-def test_a_batch_is_bounded_in_pixels_and_an_error_is_an_entry():
-    mixed = [PIXELS, b"broken", PIXELS, PIXELS]
-    sizes = [[type(opened).__name__ for _, opened in batch] for batch in open_in_batches(mixed, 32, 2 * 24 * 40)]
-    assert sizes == [["Image", "ImageError", "Image"], ["Image"]]
+    assert len(list(islice(each_image(endless()), 5))) == 5 == len(taken)
 
 
 @pytest.mark.parametrize(
@@ -231,6 +228,12 @@ def server():
                 self.send_header("Location", "/a.png")
                 self.end_headers()
                 return
+            if kind.startswith("/elsewhere-"):
+                self.send_response(302)
+                port = self.server.server_port
+                self.send_header("Location", f"{kind.partition('-')[2]}://rebinding.example:{port}/a.png")
+                self.end_headers()
+                return
             if kind == "/file":
                 self.send_response(302)
                 self.send_header("Location", "file:///etc/passwd")
@@ -274,3 +277,53 @@ def test_an_address_is_read_within_bounds(server, monkeypatch):
     assert "SECRET" not in str(refused.value)
     with pytest.raises(ImageError, match="cannot be downloaded"):
         open_image("http://127.0.0.1:9/a.png")
+
+
+def test_a_name_that_changes_its_address_leads_to_no_private_one(server, monkeypatch):
+    """A redirect to a name that is public when it is checked and private afterwards: it is looked up once."""
+    real, asked, connected = socket.getaddrinfo, [], []
+    port = int(server.rpartition(":")[2])
+
+    def lookup(host, *more, **how):
+        if host != "rebinding.example":
+            return real(host, *more, **how)
+        asked.append(host)
+        address = "93.184.215.14" if len(asked) == 1 else "127.0.0.1"
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))]
+
+    def connect(address, *more, **how):
+        connected.append(address[0])
+        if address[0] == "127.0.0.1" and len(connected) == 1:  # the server that redirects
+            return plain(address, *more, **how)
+        raise OSError("not reached in a test")
+
+    plain = socket.create_connection
+    monkeypatch.setattr(socket, "getaddrinfo", lookup)
+    monkeypatch.setattr(socket, "create_connection", connect)
+    monkeypatch.setenv("no_proxy", "*")
+    for scheme in ("http", "https"):
+        asked.clear(), connected.clear()
+        with pytest.raises(ImageError, match="cannot be downloaded"):
+            open_image(f"{server}/elsewhere-{scheme}")
+        assert asked == ["rebinding.example"] and connected == ["127.0.0.1", "93.184.215.14"]
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "10.0.0.1", "169.254.169.254", "::1", "::ffff:127.0.0.1", "fe80::1"])
+def test_private_addresses_are_known_in_every_form(address):
+    assert not downloads._is_public(address) and downloads._is_public("93.184.215.14")
+
+
+@pytest.mark.parametrize(("orientation", "turned"), [(1, 0), (3, 180), (6, -90), (8, 90)])
+def test_a_raw_files_preview_is_read_upright(tmp_path, orientation, turned):
+    """With LibRaw itself, from a DNG whose preview a camera would have stored as its sensor saw it."""
+    pytest.importorskip("rawpy")
+    preview = picture(size=(96, 64))
+    (tmp_path / "a.dng").write_bytes(dng(preview, orientation))
+    opened, expected = open_image(tmp_path / "a.dng"), preview.rotate(turned, expand=True)
+    assert opened.size == expected.size
+    difference = np.asarray(opened, np.int16) - np.asarray(expected.convert("RGB"), np.int16)
+    assert np.abs(difference).mean() < 6  # what JPEG loses
+    for cut in (40, 2000):
+        (tmp_path / "cut.dng").write_bytes(dng(preview, orientation)[:cut])
+        with pytest.raises(ImageError, match=r"cut\.dng: "):
+            open_image(tmp_path / "cut.dng")

@@ -214,6 +214,7 @@ def kill_while_writing(tmp_path, kills, exchange):
     folder_of(tmp_path / "folder", "end")
     write_text(tmp_path / "file", "end")
     assert sorted(os.listdir(tmp_path)) == ["file", "folder"] and compared == kills
+    print(f"{kills} kills, {part_way} in mid-write: file and folder were whole each time")
     return part_way
 
 

@@ -175,6 +175,7 @@ def kill_while_saving(head, folder, kills):
             assert os.listdir(folder.parent) == [folder.name]
     heads[0].save(folder)
     assert os.listdir(folder.parent) == [folder.name]
+    print(f"{kills} kills, {part_way} in mid-write: the head was whole each time")
     return part_way
 
 
@@ -312,6 +313,7 @@ for folder in sorted(Path(sys.argv[1]).iterdir()):
 print(refused, asked, sorted(set(sys.modules) - before))
 """
     assert fresh_process(code, tmp_path / "hostile", canary).strip() == f"{30 + len(HOSTILE_ABOUT)} [] []"
+    print(f"{30 + len(HOSTILE_ABOUT)} hostile heads: refused, nothing imported, nobody asked")
     assert not (tmp_path / "ran").exists()
 
 
@@ -471,6 +473,7 @@ def test_no_generated_name_leaves_its_folder(tmp_path, count):
     outside = [path for path in opened if not os.path.abspath(path).startswith(str(folder))]
     assert not [path for path in outside if not path.startswith((sys.prefix, sys.base_prefix))]
     assert 0 < accepted < count and 0 < heads < count
+    print(f"{count} generated names, {accepted} of them taken for an image: nothing outside is opened")
 
 
 # -- demographics --------------------------------------------------------------------------------------------------
@@ -490,5 +493,6 @@ def test_demographics_alone_never_change_a_head(scorer, features, tmp_path, coun
     for _ in range(count):
         age, gender = int(rng.integers(19, 61)), str(rng.choice(["female", "male"]))
         assert digest(age=age, age_binned=f"{age}-{age + 9}", gender=gender, nationality="Belgium") == plain
+    print(f"{count} heads from other demographics: the same bytes")
     asked = UserHead.fit(scorer, table, name="ann", embeddings=features, demographics={"gender": "female"})
     assert asked.about["uses_demographics"]

@@ -108,6 +108,43 @@ def test_a_pushed_head_carries_nothing_of_50_canaries_and_peft_loads_it(
     files = hub_server.files("me/newcomer")
     assert sorted(files) == HEAD_FILES and hub_server.repos["model", "me/newcomer"].private
     assert hits([*words, str(tmp_path)], files) == []
+    print(f"{len(words)} canaries: none is in the {sum(map(len, files.values())):,} pushed bytes")
+
+
+PRIVATE_ENCODER = """
+import json, sys
+from huggingface_hub import snapshot_download
+from pamela_hf import PamelaScorer
+
+def score(**how):
+    try:
+        return PamelaScorer.from_pretrained("me/base", device="cpu", **how).score(sys.argv[1], "a cat").scores.tolist()
+    except OSError as error:
+        return str(error)
+
+without = score()
+allowed = score(encoder_token=True, cache_dir=sys.argv[2])
+snapshot_download("me/enc")
+print(json.dumps([without, allowed, score(local_files_only=True)]))
+"""
+
+
+def test_a_login_goes_to_no_repository_that_a_file_names(siglip_encoder, tmp_path, fresh_process, hub_server):
+    """PROMISES 7: the encoder's repository is asked without a token, unless it is given for it; a downloaded one is
+    used offline as it is."""
+    model = PamelaScorer.from_pretrained(with_encoder(siglip_encoder, tmp_path), device="cpu").model
+    commit = hub_server.add(Path(siglip_encoder), "me/enc", private=True)
+    model.config.backbone, model.config.backbone_revision, model.backbone = "me/enc", commit, None
+    model.save_pretrained(tmp_path / "base")
+    hub_server.add(tmp_path / "base", "me/base", private=True)
+    Image.effect_noise((20, 20), 90).convert("RGB").save(tmp_path / "a.png")
+    out = fresh_process(PRIVATE_ENCODER, tmp_path / "a.png", tmp_path / "other")
+    without, allowed, downloaded = json.loads(out.splitlines()[-1])
+    assert "'me/enc'" in without and "encoder_token=True" in without and "hf download me/enc" in without
+    assert allowed == downloaded and isinstance(allowed, list)
+    asked = [request for request in hub_server.requests if "/me/enc/" in request.path]
+    first = next(n for n, request in enumerate(asked) if request.token)
+    assert first >= 1 and any(request.token for request in hub_server.requests if "/me/base/" in request.path)
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +181,7 @@ print(runs)
 def test_a_pushed_pipeline_is_one_commit_whatever_fails(small_pipeline, fresh_process):
     """PROMISES 14 for a pipeline: every request × {500, 503, timeout, cut}."""
     runs = int(fresh_process(PUSH_PIPELINE_UNDER_FAULTS, small_pipeline, json.dumps(FAULTS), seconds=900))
+    print(f"{runs} failing pushes of a pipeline: one commit each")
     assert runs >= 9 * 4
 
 
@@ -231,7 +269,7 @@ def test_no_client_gets_something_wrong_from_a_failing_hub(
         "kinds": ["503", "cut", "half", "500", "timeout"], "most": 40,
     }  # fmt: skip
     done = json.loads(fresh_process(PULLS_UNDER_FAULTS, tmp_path, json.dumps(asked), seconds=1200).splitlines()[-1])
-    print(done)
+    print(f"{sum(sum(counts.values()) for counts in done.values())} failing downloads of five clients: {done}")
     assert set(done) == {"model", "peft", "head", "ratings", "pipeline"}
     assert all(sum(counts.values()) >= 10 and set(counts) <= {"right", "refused"} for counts in done.values())
     assert set(done["head"]) == {"right"}  # ours tries again

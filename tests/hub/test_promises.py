@@ -111,6 +111,7 @@ def model_and_head(trained_folder, ratings_folder, tmp_path):
 def test_twelve_pickles_under_five_names_are_never_read(model_and_head, tmp_path):
     """PROMISES 6, whole."""
     assert check_pickles(*model_and_head, tmp_path) == 60
+    print("60 pickles through four doors: none runs")
 
 
 COMMANDS = """
@@ -191,6 +192,7 @@ def test_a_token_appears_nowhere_in_30_failing_commands(
     places = {"output": said.encode()}
     places |= {str(f): f.read_bytes() for f in tmp_path.rglob("*") if f.is_file()}
     assert not [place for place, content in places.items() if any(form.encode() in content for form in forms)]
+    print(f"30 failing commands with everything logged, {len(places)} files: the token is nowhere")
 
 
 DAMAGED_MODELS = (
@@ -221,7 +223,7 @@ def damaged_models(model, fresh_process, places) -> dict[str, int]:
     """What comes of models whose weights arrive cut or with a changed byte: refused, or (asked for again) right."""
     faults = [(kind, where) for kind in ("flip", "half") for where in places]
     counts = json.loads(fresh_process(DAMAGED_MODELS, model, json.dumps(faults), seconds=1200).splitlines()[-1])
-    print(f"{len(places)} changed bytes and {len(places)} cuts of a model's weights: {counts}")
+    print(f"{2 * len(places)} downloads, weights cut or with a changed byte: {counts}")
     assert sum(counts.values()) == 2 * len(places) and counts["refused"] >= len(places)
     return counts
 

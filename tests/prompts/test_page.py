@@ -71,6 +71,7 @@ def check_injections(pipe, folder: Path, count: int) -> None:
         a for a in tags.attributes if a.startswith("on")
     }
     assert not list(Path.cwd().glob("pwned*"))
+    print(f"{count} injected texts: no file, no process, no markup")
 
 
 def test_injected_text_reaches_only_the_encoder_and_escaped_display(pipe, tmp_path):

@@ -132,6 +132,7 @@ def killed_runs(tmp_path: Path, kills: int, seconds: float) -> None:
         left = {name: data for name, data in contents(path).items() if not name.endswith(".part")}
         assert left == whole
         assert len(rendered.read_bytes()) <= 17 + own  # at most one image a kill is rendered again
+    print(f"{done} kills in {runs} runs: all end with the same trace")
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.005])

@@ -84,6 +84,7 @@ def check_not_finite(value: float, positions: range) -> None:
         assert curve == sorted(curve)
     with pytest.raises(ValueError, match="no finite score"):
         search(lambda pairs: [(value, 0.5, 1.0)] * len(pairs)).run()
+    print(f"{len(positions)} positions of {value}: a finite score wins")
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
@@ -203,6 +204,7 @@ def check_fuzz(runs: int) -> None:
         result = search(World(k), refiner, num_iterations=5, num_candidates=4, strategy=strategy, oversample=2).run()
         curve = [c.score for c in result.best_by_iteration]
         assert len(result.candidates) == 21 and curve == sorted(curve)
+    print(f"{5 * runs} fuzzed answers in {runs} runs: none breaks, the best never falls")
 
 
 def test_fuzzed_answers_never_break_a_run():

@@ -193,6 +193,7 @@ def mutate_and_load(folder, n_rows, mutations, seed):
     came = list(zip(train.participant_id.astype(str), train.image_id.astype(str), train.score.astype(float)))
     bad = [json.loads(line) for line in (folder / "bad.jsonl").read_text().splitlines()]
     assert len(bad) == len(rows) - len(valid)
+    print(f"{len(rows)} rows, {len(bad)} of them mutated")
     return valid, came
 
 

@@ -351,7 +351,8 @@ def test_a_short_encoder_already_reads_palette_and_light(short_encoder):
 
 
 def test_encoder_loads_by_the_auto_classes(short_encoder):
-    from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
+    from transformers import AutoModel, AutoTokenizer
+    from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
     model = AutoModel.from_pretrained(short_encoder)
     tokenizer = AutoTokenizer.from_pretrained(short_encoder)

@@ -229,6 +229,7 @@ def test_altered_checkpoints_are_refused_by_name(sources, tmp_path, caplog):
     folder = tmp_path / "run" / "checkpoints"
     newest, older = sorted(folder.glob("step-*"), reverse=True)[:2]
     assert latest_checkpoint(folder).path == newest
+    refused = 0
     for file in [p for p in newest.rglob("*") if p.is_file()]:
         whole = file.read_bytes()
         flipped = bytearray(whole)
@@ -240,7 +241,10 @@ def test_altered_checkpoints_are_refused_by_name(sources, tmp_path, caplog):
                 file.write_bytes(damage)
             found = latest_checkpoint(folder)
             assert found.path == older, file.name
+            refused += 1
         file.write_bytes(whole)
+    print(f"{refused} damages of a checkpoint's files, each by itself: all refused")
+    assert refused >= 15
     for path in (newest, older):
         (path / "state" / "model.safetensors").unlink()
     with pytest.raises(CheckpointError, match=r"model\.safetensors is missing"):

@@ -12,6 +12,7 @@ from typing import BinaryIO
 from safetensors import SafetensorError, safe_open
 
 from ...files.config import read_json
+from ...files.hashing import sha256_of
 from ..table import RatingError
 
 MAX_MEMBERS = 500_000
@@ -133,7 +134,7 @@ class Files:
                 part = f"{info.file_size} {info.CRC if content else ''}"
             elif content:
                 with self.open(name) as stream:
-                    part = hashlib.file_digest(stream, "sha256").hexdigest()
+                    part = sha256_of(stream).hexdigest()
             else:
                 part = str((self.path / name).stat().st_size)
             digest.update(f"{name}\0{part}\0".encode())

@@ -10,14 +10,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import fsspec
+import numpy as np
 import pyarrow as pa
 import torch
 from PIL import Image
 
 from ...encoder import FrozenEncoder
-from ...files.images import MAX_FILE_BYTES, ImageError, open_image_checked, open_in_batches
+from ...files.images import MAX_FILE_BYTES, ImageError, open_image_checked
 from ...folder_cache import content_key
-from ...scoring import Head, PamelaScorer, readable, score_batch
+from ...scoring import Head, PamelaScorer, score_batch
 from .sources import OWN
 
 
@@ -65,6 +66,20 @@ def rows_of(table: pa.Table) -> list[Row]:
     return rows
 
 
+def prepared_rows(
+    encoder: FrozenEncoder, table: pa.Table
+) -> tuple[list[Row], list[dict[str, torch.Tensor]], list[tuple[str, str]]]:
+    """The readable images of a batch, what the encoder takes of each, and names and reasons of the others."""
+    found, prepared, skipped = [], [], []
+    for row in rows_of(table):
+        try:
+            prepared.append(encoder.prepare_image(np.asarray(row.open()), row.name))
+            found.append(row)
+        except ImageError as error:
+            skipped.append((row.name, str(error).removeprefix(f"{row.name}: ")))
+    return found, prepared, skipped
+
+
 class ScoreImages:
     """Scores a batch of images for one person, by [`pamela_hf.scoring.score_batch`].
 
@@ -93,17 +108,14 @@ class ScoreImages:
         self.user, self.scale, self.prompt = user, scale, prompt
 
     def __call__(self, table: pa.Table) -> pa.Table:
+        found, prepared, skipped = prepared_rows(self.scorer.encoder, table)
         out: list[dict[str, Any]] = []
-        rows = rows_of(table)
-        for batch in open_in_batches(rows, max(1, len(rows)), open_one=Row.open):
-            skipped: list[tuple[str, str]] = []
-            found, images = readable(batch, skipped)
-            if found:
-                facts = [{"prompt": self.prompt, **row.facts} for row in found]
-                scores = score_batch(self.scorer, facts, self.user, self.scale, images=images)
-                out += [{"image": row.name, "score": s, "std": d} for row, s, d in zip(found, *scores.tolist())]
-            out += problems(skipped)
-        return pa.Table.from_pylist(out, self.schema)
+        if found:
+            features = self.scorer.encoder.encode_prepared(prepared)
+            facts = [{"prompt": self.prompt, **row.facts} for row in found]
+            scores = score_batch(self.scorer, facts, self.user, self.scale, image_embeds=features)
+            out = [{"image": row.name, "score": s, "std": d} for row, s, d in zip(found, *scores.tolist())]
+        return pa.Table.from_pylist([*out, *problems(skipped)], self.schema)
 
 
 class EmbedImages:
@@ -135,17 +147,12 @@ class EmbedImages:
         self.encoder = FrozenEncoder(encoder, revision, device, dtype)
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        prepared, found, skipped = [], [], []
-        for row in rows_of(table):
-            try:
-                prepared.append(self.encoder.prepare_image(row.open(), row.name))
-                found.append({"image": row.name, "key": content_key(row.read())})
-            except ImageError as error:
-                skipped.append((row.name, str(error).removeprefix(f"{row.name}: ")))
+        found, prepared, skipped = prepared_rows(self.encoder, table)
+        out: list[dict[str, Any]] = []
         if found:
-            for one, features in zip(found, self.encoder.encode_prepared(prepared).cpu().numpy()):
-                one["image_embeds"] = features
-        return pa.Table.from_pylist([*found, *problems(skipped)], self.schema)
+            for row, features in zip(found, self.encoder.encode_prepared(prepared).cpu().numpy()):
+                out.append({"image": row.name, "key": content_key(row.read()), "image_embeds": features})
+        return pa.Table.from_pylist([*out, *problems(skipped)], self.schema)
 
 
 def problems(skipped: list[tuple[str, str]]) -> Iterator[dict[str, str]]:
