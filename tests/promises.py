@@ -177,8 +177,8 @@ PROMISES = (
     ),
     Promise(
         18,
-        "the app listens on loopback and serves nothing but its images; a Space answers to its own name alone, and each "
-        "visitor has their own people",
+        "the app listens on loopback and serves nothing but its images; a Space answers to its own name alone, and "
+        "each visitor has their own people",
         "`app/security.py`, `app/visitors.py`",
         (
             Proof("app/test_server.py::test_no_hostile_path_is_served", 2000),
