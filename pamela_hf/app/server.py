@@ -105,6 +105,7 @@ class App:
         self.keeper = Keeper(self.store, settings.ratings) if settings.ratings else None
         context = Context(self.store, self.learner, runs, settings, self.keeper)
         self.server = Server(title="pamela", docs_url=None, redoc_url=None, openapi_url=None)
+        self.server.router.redirect_slashes = False  # an address is one of ours or it is not
         self.server.include_router(build_router(context))
         for route, file in pages.items():
             self.server.add_api_route(route, _page(file), methods=["GET"], response_model=None)
