@@ -21,6 +21,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from scipy.optimize import minimize
 from sklearn.model_selection import GroupKFold
+from threadpoolctl import threadpool_limits
 
 from ..embeddings import Embeddings
 from ..files.writing import write_text
@@ -119,7 +120,8 @@ def _choose(
     wanted -= {"linear_share", "taste_share"} if "linear" in config.without else set()
     chosen: dict[str, Choice] = {}
     if wanted - {"taste_share"}:
-        found = choose_shares(*_answered(_with(config, {}), data, embeddings), config.seed)
+        with threadpool_limits(1, user_api="blas"):  # many small matrices: threads would wait for each other
+            found = choose_shares(*_answered(_with(config, {}), data, embeddings), config.seed)
         chosen = {name: choice for name, choice in found.items() if name in wanted}
     if "taste_share" in wanted:
 
@@ -151,6 +153,20 @@ def _answered(
 
 
 # -- by evidence ---------------------------------------------------------------------------------------------------
+@dataclass
+class _Group:
+    """One person's deviations from others, or the images' mean ratings: `images (n,)` and `value (n,)`; and the
+    products `(n, n)` of these images' features and of their prompts'."""
+
+    images: np.ndarray
+    value: np.ndarray
+    of_image: np.ndarray
+    of_text: np.ndarray | None
+
+    def joint(self, text_share: float) -> np.ndarray:
+        return self.of_image if self.of_text is None else (1 - text_share) * self.of_image + text_share * self.of_text
+
+
 def choose_shares(
     image: np.ndarray, text: np.ndarray | None, metadata_ids: np.ndarray, ratings: Ratings, seed: int = 0
 ) -> dict[str, Choice]:
@@ -165,40 +181,60 @@ def choose_shares(
         ratings: of these images, in the raters' own standard deviations.
         seed: which people and images are looked at where there are many.
     """
-    people, everyone = _deviations(ratings, len(image), np.random.default_rng(seed))
+    rng = np.random.default_rng(seed)
+    features = [_Scaled(part) for part in (image, text) if part is not None]
+    answered, means = _deviations(ratings, len(image), rng)
+    people = [_group(features, *answers) for answers in answered]
+    everyone = [_group(features, *means)] if means else []
     if not people:
         return {}
     chosen: dict[str, Choice] = {}
-    of_image, of_text = _kernel(image), None if text is None else _kernel(text)
-
-    def joint(share: float) -> np.ndarray:
-        return of_image if of_text is None else (1 - share) * of_image + share * of_text
-
-    def with_kinds(kernel: np.ndarray, within: np.ndarray | None, share: float) -> np.ndarray:
-        return kernel if within is None else (1 - share) * kernel + share * within
-
     text_share, metadata_share, within = 0.0, 0.0, None
+    sample = rng.permutation(len(image))[:MOST_IMAGES]
     for _ in range(2):  # each depends on the other a little
-        if of_text is not None:
+        if text is not None:
             found = []
             for share in SHARES:
-                kernel = joint(share)
-                alike = _evidence(kernel, [everyone])[0] if everyone else 0.0
-                found.append(alike + _evidence(with_kinds(kernel, within, metadata_share), people)[0])
+                kernels = _mixed([one.joint(share) for one in people], within, metadata_share)
+                alike = _evidence([one.joint(share) for one in everyone], everyone)[0] if everyone else 0.0
+                found.append(alike + _evidence(kernels, people)[0])
             chosen["text_share"] = best_of(SHARES, np.array(found), AS_GOOD)
             text_share = chosen["text_share"].value
         if metadata_ids.shape[1]:
-            kernel = joint(text_share)
-            within = _within_kinds(kernel, metadata_ids)
-            found = [_evidence(with_kinds(kernel, within, share), people)[0] for share in SHARES]
+            within = _within_kinds(features, text_share, metadata_ids, sample, people)
+            joint = [one.joint(text_share) for one in people]
+            found = [_evidence(_mixed(joint, within, share), people)[0] for share in SHARES]
             chosen["metadata_share"] = best_of(SHARES, np.array(found), AS_GOOD)
             metadata_share = chosen["metadata_share"].value
     if everyone:
-        chosen["linear_share"] = _linear_share(joint(text_share), everyone)
-    _, variance, noise = _evidence(with_kinds(joint(text_share), within, metadata_share), people)
+        chosen["linear_share"] = _linear_share(everyone[0], text_share)
+    kernels = _mixed([one.joint(text_share) for one in people], within, metadata_share)
+    _, variance, noise = _evidence(kernels, people)
     width = float(np.clip(ROW_PRIOR_STD * (variance / noise) ** 0.5, 0.05, 1.0))
     chosen["row_prior_std"] = Choice(width, width, width)
     return chosen
+
+
+class _Scaled:
+    """Features `(I, D)`, centred and of mean squared length 1, a few images at a time: there may be very many."""
+
+    def __init__(self, features: np.ndarray):
+        self.features = features
+        self.mean = features.mean(0, dtype=np.float64)
+        squares = np.einsum("nd,nd->", features, features, dtype=np.float64) / len(features)
+        self.size = max(float(squares - self.mean @ self.mean), 1e-12) ** 0.5
+
+    def __getitem__(self, images: np.ndarray) -> np.ndarray:
+        return (self.features[images] - self.mean) / self.size
+
+
+def _group(features: list[_Scaled], images: np.ndarray, value: np.ndarray) -> _Group:
+    products = [part @ part.T for part in (one[images] for one in features)]
+    return _Group(images, value, products[0], products[1] if len(products) > 1 else None)
+
+
+def _mixed(joint: list[np.ndarray], within: list[np.ndarray] | None, share: float) -> list[np.ndarray]:
+    return joint if within is None else [(1 - share) * one + share * kinds for one, kinds in zip(joint, within)]
 
 
 def _deviations(
@@ -221,35 +257,44 @@ def _deviations(
     return people, (common, (total / np.maximum(raters, 1))[common]) if len(common) >= 20 else None
 
 
-def _kernel(features: np.ndarray) -> np.ndarray:
-    """`(I, I)` products of centred features, of mean 1 on the diagonal."""
-    centred = features.astype(np.float64) - features.mean(0, dtype=np.float64)
-    kernel = centred @ centred.T
-    return kernel / max(kernel.diagonal().mean(), 1e-12)
+def _within_kinds(
+    features: list[_Scaled], text_share: float, metadata_ids: np.ndarray, sample: np.ndarray, people: list[_Group]
+) -> list[np.ndarray]:
+    """Of each person's images `(n, n)` what the first axes of the joint features mean among images of one kind, on
+    average over the metadata fields; axes and scales are those of a `sample` of images."""
+    shares = (1 - text_share, text_share) if len(features) > 1 else (1.0,)
 
+    def joint(images: np.ndarray) -> np.ndarray:
+        return np.hstack([share**0.5 * part[images] for share, part in zip(shares, features)])
 
-def _within_kinds(joint: np.ndarray, metadata_ids: np.ndarray) -> np.ndarray:
-    """`(I, I)` what the first axes of a kernel mean among images of one kind, on average over the metadata fields."""
-    variance, axes = np.linalg.eigh(joint)
-    few = axes[:, -METADATA_AXES:] * np.sqrt(variance[-METADATA_AXES:].clip(0))
-    kernel, out = few @ few.T, np.zeros_like(joint)
-    for ids in metadata_ids.T:
-        same = kernel * ((ids[:, None] == ids) & (ids > 0))
-        out += same / max(same.diagonal().mean(), 1e-12) / metadata_ids.shape[1]
+    some = joint(sample)
+    spread, directions = np.linalg.eigh(some @ some.T)
+    axes = some.T @ directions[:, -METADATA_AXES:] / np.sqrt(spread[-METADATA_AXES:].clip(1e-12))
+    squares = ((some @ axes) ** 2).sum(1)
+    fields = metadata_ids.T
+    sizes = [max(float((squares * (ids[sample] > 0)).mean()), 1e-12) for ids in fields]
+    out = []
+    for one in people:
+        few = joint(one.images) @ axes
+        inner = few @ few.T
+        kernel = np.zeros_like(inner)
+        for ids, size in zip(fields, sizes):
+            here = ids[one.images]
+            kernel += inner * ((here[:, None] == here) & (here > 0)) / (size * len(fields))
+        out.append(kernel)
     return out
 
 
-def _evidence(kernel: np.ndarray, people: list[tuple[np.ndarray, np.ndarray]]) -> tuple[float, float, float]:
-    """Log marginal likelihood of people's deviations, each with a mean of its own, at the best variance of the kernel
-    and of the noise, which all people share; and these two."""
+def _evidence(kernels: list[np.ndarray], groups: list[_Group]) -> tuple[float, float, float]:
+    """Log marginal likelihood of the groups' values, each with a mean of its own, at the best variance of their kernels
+    and of the noise, which all share; and these two."""
     spreads, squares = [], []
-    for images, value in people:
-        inner = kernel[np.ix_(images, images)]
-        inner = inner - inner.mean(0)
+    for kernel, one in zip(kernels, groups):
+        inner = kernel - kernel.mean(0)
         inner = inner - inner.mean(1, keepdims=True)
         spread, axes = np.linalg.eigh(inner)
         spreads.append(spread.clip(0))
-        squares.append((axes.T @ (value - value.mean())) ** 2)
+        squares.append((axes.T @ (one.value - one.value.mean())) ** 2)
     spread, square = np.concatenate(spreads), np.concatenate(squares)
 
     def cost(logs: np.ndarray) -> tuple[float, np.ndarray]:
@@ -263,11 +308,10 @@ def _evidence(kernel: np.ndarray, people: list[tuple[np.ndarray, np.ndarray]]) -
     return -float(found.fun), *map(float, np.exp(found.x))
 
 
-def _linear_share(kernel: np.ndarray, everyone: tuple[np.ndarray, np.ndarray]) -> Choice:
+def _linear_share(everyone: _Group, text_share: float) -> Choice:
     """[`LINEAR_OF_PART`] of the part of everyone's taste that is linear: its mean, and between which values nine tenths
     of its probability lie."""
-    images, means = everyone
-    kernel = kernel[np.ix_(images, images)]
+    kernel = everyone.joint(text_share)
     kernel = kernel - kernel.mean(0)
     kernel = kernel - kernel.mean(1, keepdims=True)
     kernel /= kernel.diagonal().mean()
@@ -275,10 +319,9 @@ def _linear_share(kernel: np.ndarray, everyone: tuple[np.ndarray, np.ndarray]) -
     linear = (axes * variance.clip(0) ** AXES_POWER) @ axes.T
     linear /= linear.diagonal().mean()
     apart = (kernel.diagonal()[:, None] + kernel.diagonal() - 2 * kernel).clip(0)
-    here = (np.arange(len(images)), means)
     parts = np.linspace(0, 1, 11)
     found = np.array([
-        [_evidence(part * linear + (1 - part) * np.exp(-apart / (2 * length**2)), [here])[0] for part in parts]
+        [_evidence([part * linear + (1 - part) * np.exp(-apart / (2 * length**2))], [everyone])[0] for part in parts]
         for length in LENGTHSCALES
     ])  # fmt: skip
     probability = np.exp(found - found.max()).sum(0)
