@@ -290,6 +290,13 @@ class PamelaConfig(PreTrainedConfig):
                 raise ValueError(f"{name}={getattr(self, name)} must lie in [0, 1).")
         if self.taste_share > MOST_TASTE_SHARE:
             raise ValueError(f"taste_share={self.taste_share} must lie in [0, {MOST_TASTE_SHARE}].")
+        kinds = 1 + sum(len(values) + 1 for values in self.metadata.values())
+        readings = (self.image_embed_dim + self.text_embed_dim) * kinds * (self.tastes + 1)
+        if readings > _MOST_PARAMETERS:
+            raise ValueError(
+                f"taste_factors={self.taste_factors}, taste_axes={self.taste_axes}, {kinds:,} kinds of images by metadata "
+                f"and features of width {self.image_embed_dim} make more than {_MOST_PARAMETERS:,} numbers."
+            )
         if self.default_scale not in self.rating_scales:
             known = list(self.rating_scales)
             raise ValueError(f"default_scale={self.default_scale!r} is not among rating_scales: {known}.")

@@ -33,6 +33,9 @@ CHANGES = [
     {"backbone_config": {"model_type": "siglip", "vision_config": {"attn_implementation": "evil/kernel"}}},
     {"attn_implementation": "evil/kernel"}, {"_attn_implementation": "evil/kernel"},
     {"releases": "pamela"}, {"releases": {"": "cc-by"}}, {"releases": {"": {"license": ["x"]}}},
+    {"taste_axes": 10**9}, {"taste_axes": "many"}, {"taste_share": 9}, {"taste_share": None}, {"chosen": "auto"},
+    {"chosen": {"text_share": 0.3}}, {"chosen": {"text_share": {"value": "high"}}},
+    {"taste_axes": 4096, "metadata": {"type": [f"kind {i}" for i in range(9000)]}},
     {"cast_identities": "abc"}, {"cast_identities": [1]}, {"preprocessing": {}}, {"base_identity": 7},
 ]  # fmt: skip
 
