@@ -294,8 +294,8 @@ class PamelaConfig(PreTrainedConfig):
         readings = (self.image_embed_dim + self.text_embed_dim) * kinds * (self.tastes + 1)
         if readings > _MOST_PARAMETERS:
             raise ValueError(
-                f"taste_factors={self.taste_factors}, taste_axes={self.taste_axes}, {kinds:,} kinds of images by metadata "
-                f"and features of width {self.image_embed_dim} make more than {_MOST_PARAMETERS:,} numbers."
+                f"taste_factors={self.taste_factors}, taste_axes={self.taste_axes}, {kinds:,} kinds of images by "
+                f"metadata and features of width {self.image_embed_dim} make more than {_MOST_PARAMETERS:,} numbers."
             )
         if self.default_scale not in self.rating_scales:
             known = list(self.rating_scales)

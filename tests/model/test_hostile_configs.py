@@ -35,7 +35,7 @@ CHANGES = [
     {"releases": "pamela"}, {"releases": {"": "cc-by"}}, {"releases": {"": {"license": ["x"]}}},
     {"taste_axes": 10**9}, {"taste_axes": "many"}, {"taste_share": 9}, {"taste_share": None}, {"chosen": "auto"},
     {"chosen": {"text_share": 0.3}}, {"chosen": {"text_share": {"value": "high"}}},
-    {"taste_axes": 4096, "metadata": {"type": [f"kind {i}" for i in range(9000)]}},
+    {"taste_axes": 4096, "image_embed_dim": 1152, "metadata": {"type": [f"kind {i}" for i in range(9000)]}},
     {"cast_identities": "abc"}, {"cast_identities": [1]}, {"preprocessing": {}}, {"base_identity": 7},
 ]  # fmt: skip
 
