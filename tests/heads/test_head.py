@@ -400,7 +400,7 @@ def mutate(head, folder, count):
     head.save(folder)
     whole = (folder / WEIGHTS).read_bytes()
     rng, refused = np.random.default_rng(0), 0
-    for _ in range(count):
+    while refused < count:
         data = bytearray(whole)
         for _ in range(rng.integers(1, 4)):
             data[rng.integers(len(data))] = rng.integers(256)
