@@ -36,7 +36,7 @@ class Base:
         embeddings: features of the readable pictures, by id.
         encoder_source: what makes such features, loaded when it is first needed.
         blank: nobody's ratings are in the model.
-        unreadable: id → why it is no usable picture.
+        unreadable: id → why it is not a usable picture.
         hashes: id → difference hash, to know near-duplicates by.
     """
 
@@ -93,7 +93,7 @@ class BaseSource:
     cache: Path
 
     def load(self, folder: PictureFolder, progress: Callable[[str], None]) -> Base:
-        """Loads model and encoder and computes what features are missing; `progress` is told what goes on, in words.
+        """Loads model and encoder and computes what features are missing; `progress` gets what goes on, in words.
 
         Raises:
             OSError: no such model or encoder. ValueError: an encoder that is not the model's.

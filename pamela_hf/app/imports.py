@@ -262,7 +262,7 @@ def _names_somebody(row: Any) -> bool:
 def _read_row(row: Any, origin: str, pictures: _Pictures, levels: Sequence[float], how: Reading) -> Answer | None:
     """A row's answer. Raises ValueError, in words, for one that is none."""
     if not isinstance(row, dict):
-        raise ValueError(f"{str(row)[:60]!r} is no row")
+        raise ValueError(f"{str(row)[:60]!r} is not a row")
     if row.get(None):
         raise ValueError(row[None])
     if "preferred_id" in row:

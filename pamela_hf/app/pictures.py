@@ -53,7 +53,7 @@ class PictureFolder:
     def __init__(self, folder: str | os.PathLike):
         self.folder = Path(folder)
         if not self.folder.is_dir():
-            raise ValueError(f"--images {self.folder} is no folder. Name the folder that holds the pictures.")
+            raise ValueError(f"--images {self.folder} is not a folder. Name the folder that holds the pictures.")
         self.pictures = sorted(islice(self._find(), MAX_PICTURES), key=lambda picture: picture.id)
         if not self.pictures:
             raise ValueError(f"--images {self.folder} holds no picture. Name another folder.")

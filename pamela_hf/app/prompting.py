@@ -79,7 +79,7 @@ class PromptRuns:
             if (result := run.folder / "result.json").exists():
                 run.result, run.state = json.loads(result.read_text(encoding="utf-8")), "done"
         except (OSError, ValueError, KeyError, TypeError) as error:
-            logger.warning("%s is no prompt run: %s", card.parent, error)
+            logger.warning("%s is not a prompt run: %s", card.parent, error)
             return
         self.runs[run.id] = run
 

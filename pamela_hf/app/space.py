@@ -69,7 +69,7 @@ def settings_from(environment: Mapping[str, str], defaults: Mapping[str, str]) -
         ValueError: a default of an unknown name.
     """
     if unknown := sorted(set(defaults) - {f"PAMELA_{name}" for name in SETTINGS}):
-        raise ValueError(f"{unknown[0]!r} is no setting; there are {', '.join(f'PAMELA_{n}' for n in SETTINGS)}.")
+        raise ValueError(f"{unknown[0]!r} is not a setting; there are {', '.join(f'PAMELA_{n}' for n in SETTINGS)}.")
     said = {name: environment.get(f"PAMELA_{name}") or defaults.get(f"PAMELA_{name}") for name in SETTINGS}
     images = pictures_folder(said["IMAGES"] or "images")
     is_space = bool(environment.get("SPACE_ID") and environment.get("SPACE_HOST"))

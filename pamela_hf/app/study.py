@@ -91,7 +91,7 @@ def _images(person: str, runs: Sequence[PromptRun]) -> list[tuple[str, int, dict
                 images[condition] = _row_of(run, run.result["best"]["prompt"], seed)
             images["none"] = _row_of(some, some.result["unoptimized"]["prompt"], seed)
             images = {condition: image for condition, image in images.items() if image}
-            # a run that found nothing better shows the same picture twice, which is no comparison
+            # a run that found nothing better shows the same picture twice, which is not a comparison
             distinct = {image: condition for condition, image in images.items()}
             images = {condition: image for image, condition in distinct.items()}
             if len(images) > 1:

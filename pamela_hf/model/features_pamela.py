@@ -231,7 +231,7 @@ def principal_directions(x: Tensor, count: int, power: float) -> Tensor:
     else:
         _, spread, axes = torch.linalg.svd(x, full_matrices=False)
         variance = spread.square() / len(x)
-    there = variance[:count] > 1e-9 * variance[:1]  # what is left of rounding errors is no axis
+    there = variance[:count] > 1e-9 * variance[:1]  # what is left of rounding errors is not an axis
     share = torch.where(there, variance[:count].clamp_min(1e-300), 0.0).pow(power)
     along = torch.where(there, share / share.sum().clamp_min(1e-300) / variance[:count].clamp_min(1e-300), 0.0).sqrt()
     out = x.new_zeros(count, x.shape[1])

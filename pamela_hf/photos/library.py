@@ -95,7 +95,7 @@ def read_library(
     """
     root = Path(folder)
     if not root.is_dir():
-        raise FileNotFoundError(f"folder={str(folder)!r} is no folder. Name the one with your photos.")
+        raise FileNotFoundError(f"folder={str(folder)!r} is not a folder. Name the one with your photos.")
     problems: list[tuple[Path, str]] = []
     favourites: dict[Path, bool] = {}
     if root.suffix.lower() == SUFFIX:

@@ -2,7 +2,7 @@
 
 The first opinion that is a rating counts, in this order: sidecars (`IMG.CR2.xmp`, then `IMG.xmp`, then darktable's
 duplicates `IMG_01.CR2.xmp`), XMP inside the file, EXIF's Rating, EXIF's RatingPercent; of a RAW and its JPEG, the RAW's
-before the JPEG's at each step. 0 is no rating: cameras and programs write it into every file. So a rating that was
+before the JPEG's at each step. 0 is not a rating: cameras and programs write it into every file. So a rating that was
 taken back in a sidecar alone still counts where the picture itself holds it. Stars that `pamela taste --stars` wrote
 are nobody's opinion, wherever they were copied to; changed by a person, they are.
 

@@ -416,7 +416,7 @@ def _choose_answers(
     counts = library.counts()
     share = f"{counts['unrated']:,} of {counts['photos']:,} photos have no stars. "
     if choices.unrated == "ignore":
-        note = "They are left out: which photos somebody stars is no chance, so what is learned holds for photos like "
+        note = "They are left out: nobody stars photos by chance, so what is learned holds for photos like "
         return *judge("ignore"), share + note + "the starred ones (--unrated as-dislikes counts them as disliked)."
     plain, with_dislikes = judge("ignore"), judge("as-dislikes")
     enough = min(counts["rated"], counts["unrated"]) >= ENOUGH and plain[1] and with_dislikes[1]

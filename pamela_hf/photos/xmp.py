@@ -343,7 +343,7 @@ def _number(text: str | None, name: str, low: float = -math.inf, high: float = m
     except ValueError:
         number = math.nan
     if not low <= number <= high:  # NaN is outside, too
-        raise XmpError(f"{name} is {text[:40]!r}, which is no number from {low:g} to {high:g}")
+        raise XmpError(f"{name} is {text[:40]!r}, which is not a number from {low:g} to {high:g}")
     return number
 
 

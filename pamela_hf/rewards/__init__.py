@@ -72,7 +72,9 @@ def load_reward(
     own = [p.name for p in inspect.signature(build).parameters.values() if p.kind == p.KEYWORD_ONLY]
     shared = [field.name for field in fields(RewardOptions)]
     if unknown := sorted(set(options) - {*own, *shared}):
-        raise ValueError(f"{unknown[0]}= is no option of the reward {name!r}; it takes {', '.join([*shared, *own])}.")
+        raise ValueError(
+            f"{unknown[0]}= is not an option of the reward {name!r}; it takes {', '.join([*shared, *own])}."
+        )
     settings = RewardOptions(**{key: options.pop(key) for key in shared if key in options})
     reward = PersonalReward.load(model, user, settings, head=head, heads=heads, device=device, dtype=dtype)
     return build(reward, **options)

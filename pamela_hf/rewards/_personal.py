@@ -225,16 +225,16 @@ class PersonalReward:
         text_embeds = None
         if any(texts) and (self.scorer.config.text_embed_dim or options.adherence_floor is not None):
             text_embeds = encode_distinct(self.scorer, texts)
-        told = {
+        known = {
             "image_embeds": image_embeds,
             "text_embeds": text_embeds if self.scorer.config.text_embed_dim else None,
             "scale": options.scale,
             "batch_size": len(texts),
         }
-        scores, std = self.scorer.score(user=people, **told)
+        scores, std = self.scorer.score(user=people, **known)
         reward = scores - options.uncertainty_penalty * std if options.uncertainty_penalty else scores
         if options.personal_only:
-            reward = reward - self.scorer.score(**told).scores
+            reward = reward - self.scorer.score(**known).scores
         if options.adherence_floor is not None and text_embeds is not None:
             adherence = self.adherence(image_embeds, text_embeds).cpu().numpy()
             strays = (adherence < options.adherence_floor) & np.array([text is not None for text in texts])

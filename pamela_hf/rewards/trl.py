@@ -88,7 +88,7 @@ def _text(completion: Any) -> Any:
 
 
 def _rows(columns: Mapping[str, Any], n: int) -> list[dict[str, Any]]:
-    """The dataset's columns, row by row; what is no column of n values is left out."""
+    """The dataset's columns, row by row; what is not a column of n values is left out."""
     kept = {name: values for name, values in columns.items() if isinstance(values, list) and len(values) == n}
     return [{name: values[i] for name, values in kept.items()} for i in range(n)]
 

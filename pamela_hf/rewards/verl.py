@@ -39,10 +39,10 @@ def build(reward: PersonalReward) -> Any:
     def compute_score(
         data_source: Any, solution_image: Any, ground_truth: Any, extra_info: Any = None, **kwargs: Any
     ) -> dict[str, float]:
-        told = extra_info if isinstance(extra_info, Mapping) else {}
-        reward.scorer.encode_people(1, reward.people([told], 1))  # here, so that only this sample's caller hears of it
-        prompt = ground_truth if isinstance(ground_truth, str) else told.get("prompt")
-        value = batcher.submit((solution_image, prompt, told)).result()
+        known = extra_info if isinstance(extra_info, Mapping) else {}
+        reward.scorer.encode_people(1, reward.people([known], 1))  # here, so that only this sample's caller hears of it
+        prompt = ground_truth if isinstance(ground_truth, str) else known.get("prompt")
+        value = batcher.submit((solution_image, prompt, known)).result()
         unusable = not math.isfinite(value)
         return {"score": reward.lowest if unusable else value, "pamela_unusable": float(unusable)}
 

@@ -50,7 +50,7 @@ def folder(tmp_path_factory) -> Path:
     for number in range(50):
         (folder / ("below" if number % 3 else "") / f"{number:03d}.png").write_bytes(picture(number))
     (folder / "007.jpg").write_bytes(b"not a picture")
-    (folder / "backup.tar").write_bytes(b"left alone, as it is no picture")
+    (folder / "backup.tar").write_bytes(b"left alone, as it is not a picture")
     (folder / "below" / "cut.png").write_bytes(picture(99)[:500])
     return folder
 

@@ -44,7 +44,7 @@ def test_a_registered_pipeline(reward_folder, scorer, images, tmp_path):
     features = np.random.default_rng(0).normal(size=(6, scorer.config.image_embed_dim)).astype(np.float32)
     head = UserHead.fit(scorer, [(one, 1 + i % 5) for i, one in enumerate(features)], name="eva")
     assert rate(images[0], user=head)["score"] == pytest.approx(scorer.score(images[0], user=head).scores[0], abs=1e-5)
-    with pytest.raises(ValueError, match="who= is no argument"):
+    with pytest.raises(ValueError, match="who= is not an argument"):
         rate(images[0], who="ann")
 
 

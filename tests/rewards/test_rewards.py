@@ -38,7 +38,7 @@ def test_every_file_is_an_adapter_and_an_unknown_one_lists_them(reward_folder):
     assert available_rewards() == ["callable", "flow_factory", "flow_grpo", "imscore", "trl", "verl"]
     with pytest.raises(ValueError, match=r"reward='ddpo' does not exist; there are callable, .*verl"):
         load_reward("ddpo", model=reward_folder)
-    with pytest.raises(ValueError, match=r"temperature= is no option of the reward 'callable'; it takes user_key"):
+    with pytest.raises(ValueError, match=r"temperature= is not an option of the reward 'callable'; it takes user_key"):
         load_reward("callable", model=reward_folder, temperature=1)
 
 

@@ -65,7 +65,7 @@ class Context:
 
     @property
     def base(self) -> Base:
-        """The base, once it is loaded; until then the page is told what goes on."""
+        """The base, once it is loaded; until then the page says what goes on."""
         if self.learner.base is None:
             raise HTTPException(503, self.learner.problem or f"Not yet: {self.learner.status}")
         return self.learner.base
@@ -104,10 +104,11 @@ class Context:
         return person.learned.head
 
     def check_pictures(self, *ids: str) -> None:
-        """HTTP 404 for an id that is no picture of the folder."""
+        """HTTP 404 for an id that is not a picture of the folder."""
         for id in ids:
             if id not in self.folder.by_id:
-                raise HTTPException(404, f"image_id={id[:120]!r} is no picture of this folder. Ask /api/next for some.")
+                why = f"image_id={id[:120]!r} is not a picture of this folder. Ask /api/next for some."
+                raise HTTPException(404, why)
 
     def item(self, id: str, **more: Any) -> dict[str, Any]:
         """A picture as the pages know it, with `more` about it."""

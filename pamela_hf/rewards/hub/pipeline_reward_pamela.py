@@ -41,7 +41,7 @@ class PersonalImageRewardPipeline(Pipeline):
 
     def _sanitize_parameters(self, user: Any = None, prompt: Any = None, scale: Any = None, **kwargs: Any) -> Any:
         if kwargs:
-            raise ValueError(f"{next(iter(kwargs))}= is no argument of {TASK}; it takes user, prompt, scale.")
+            raise ValueError(f"{next(iter(kwargs))}= is not an argument of {TASK}; it takes user, prompt, scale.")
         return {"user": user, "prompt": prompt, "scale": scale}, {}, {}
 
     def preprocess(self, image: Any, user: Any = None, prompt: Any = None, scale: Any = None) -> dict[str, Any]:

@@ -55,7 +55,7 @@ def read_score(service: ScoringService, sent: Mapping[str, Any]) -> ScoreRequest
         RequestError: a field of another type, more images or people than allowed, a user whom nobody knows.
     """
     if unknown := sorted(set(sent) - {"images", "prompts", "users"}):
-        raise RequestError(f"{unknown[0]!r} is no field of this request; it takes images, prompts, users.")
+        raise RequestError(f"{unknown[0]!r} is not a field of this request; it takes images, prompts, users.")
     users = sent.get("users")
     default = getattr(service.reward.user, "name", service.reward.user)
     users = [default] if users is None else [users] if isinstance(users, str) else users
@@ -130,7 +130,7 @@ def decode_image(image: Any) -> bytes:
         return base64.b64decode(image[prefix.end() :] if prefix else image, validate=True)
     except (binascii.Error, ValueError):
         raise ImageError(
-            f"An image begins with {image[:24]!r}, which is no base64. Send base64 or a data URL "
+            f"An image begins with {image[:24]!r}, which is not base64. Send base64 or a data URL "
             "(data:image/png;base64,…); addresses and paths are not opened."
         ) from None
 
