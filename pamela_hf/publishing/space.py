@@ -28,7 +28,8 @@ GRADIO = "6.31.0"  # that the app was tried with, where none is installed here
 # what setup.cfg names, and what the page Prompt needs; gradio and the packages for signing in come with the Space
 REQUIRED = (
     "torch", "transformers", "huggingface_hub", "datasets", "accelerate", "safetensors", "filelock", "tokenizers",
-    "numpy", "pandas", "pyarrow", "scipy", "scikit-learn", "pillow", "jinja2", "pyyaml", "tqdm", "diffusers",
+    "numpy", "pandas", "pyarrow", "scipy", "scikit-learn", "threadpoolctl", "pillow", "jinja2", "pyyaml", "tqdm",
+    "diffusers",
 )  # fmt: skip
 TEMPLATES = (*MODEL_TEMPLATES, DATASET_TEMPLATE)
 PAGES = f"{CODE}/app/pages"
