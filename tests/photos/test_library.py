@@ -112,5 +112,5 @@ def test_apple_photos_names_the_extra(tmp_path):
 
 
 def test_a_missing_folder_says_so(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no folder"):
+    with pytest.raises(FileNotFoundError, match="not a folder"):
         read_library(tmp_path / "none", progress=False)

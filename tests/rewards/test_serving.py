@@ -82,7 +82,7 @@ def test_a_bad_image_is_null_and_said_and_the_others_are_scored(address, scorer,
     answer = httpx.post(f"{address}/v1/score", json={"images": sent, "users": ["ann"]}).json()
     assert answer["scores"][0][0] == pytest.approx(scorer.score(images[0], user="ann").scores[0], abs=1e-5)
     assert answer["scores"][1:] == [[None]] * 3 and sorted(answer["errors"]) == ["1", "2", "3"]
-    assert "no base64" in answer["errors"]["1"] and "images[2]" in answer["errors"]["2"]
+    assert "not base64" in answer["errors"]["1"] and "images[2]" in answer["errors"]["2"]
     answer = httpx.post(f"{address}/v1/score", json={"images": ["-"], "users": ["ann"]}).json()
     assert answer["scores"] == [[None]]
 
