@@ -41,6 +41,8 @@ def zipped(head: UserHead) -> bytes:
 
 
 def add_routes(router: APIRouter, app: Context) -> None:
+    add_head_routes(router, app)
+
     @router.get("/api/people")
     async def people() -> dict[str, Any]:
         """Whom this visitor may be. On a server for strangers nobody sees the others' names."""
@@ -63,6 +65,25 @@ def add_routes(router: APIRouter, app: Context) -> None:
         answers = await asyncio.to_thread(app.store.answers, who.name)
         return download(shape.write(Exported(answers, visitor().label(who.name), app.levels)), shape.name, shape.kind)
 
+    @router.delete("/api/person")
+    async def erase(person: Name, pushed: bool = False) -> dict[str, Any]:
+        """Erases a person. `pushed`: their heads on the Hub, too; a repository that cannot be deleted is named."""
+        who = await app.person(person)
+        repos = await asyncio.to_thread(app.store.pushed, who.name)
+        left, deleted = repos, []
+        if pushed and repos:
+            check_hub_login(app)
+            problems = {repo: await deleted_from_hub(app, who.name, repo) for repo in repos}
+            left = [repo for repo in repos if problems[repo] is not None]
+            deleted = [repo for repo in repos if problems[repo] is None]
+        erased = await asyncio.wrap_future(app.store.erase(who.name))
+        app.learner.forget(who.name)
+        runs = await asyncio.to_thread(app.runs.erase, who.name)
+        kept = await asyncio.to_thread(what_is_kept, app, left)
+        return {"erased": erased, "prompt_runs": runs, "deleted_heads": deleted, "kept_heads": left, "kept": kept}
+
+
+def add_head_routes(router: APIRouter, app: Context) -> None:
     @router.get("/api/head", response_model=None)
     async def head_folder(person: Name) -> Response:
         """The head's folder as zip."""
@@ -97,23 +118,6 @@ def add_routes(router: APIRouter, app: Context) -> None:
         if (problem := await deleted_from_hub(app, who.name, repo)) is not None:
             raise HTTPException(502, f"Not deleted: {problem}")
         return {"deleted": repo}
-
-    @router.delete("/api/person")
-    async def erase(person: Name, pushed: bool = False) -> dict[str, Any]:
-        """Erases a person. `pushed`: their heads on the Hub, too; a repository that cannot be deleted is named."""
-        who = await app.person(person)
-        repos = await asyncio.to_thread(app.store.pushed, who.name)
-        left, deleted = repos, []
-        if pushed and repos:
-            check_hub_login(app)
-            problems = {repo: await deleted_from_hub(app, who.name, repo) for repo in repos}
-            left = [repo for repo in repos if problems[repo] is not None]
-            deleted = [repo for repo in repos if problems[repo] is None]
-        erased = await asyncio.wrap_future(app.store.erase(who.name))
-        app.learner.forget(who.name)
-        runs = await asyncio.to_thread(app.runs.erase, who.name)
-        kept = await asyncio.to_thread(what_is_kept, app, left)
-        return {"erased": erased, "prompt_runs": runs, "deleted_heads": deleted, "kept_heads": left, "kept": kept}
 
 
 def check_hub_login(app: Context) -> None:
