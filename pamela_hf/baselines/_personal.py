@@ -44,7 +44,7 @@ class PersonalScorer(ABC):
     def liking(self, x: np.ndarray, image: np.ndarray, person: np.ndarray, ratings: pd.DataFrame) -> np.ndarray:
         """`(n,)` standardized liking. x: `(m, D)` features; image, person: `(n,)` rows of x and of the people, -1 for
         somebody unknown; ratings: the table asked about. Only a subclass with a `predict` of its own has none."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has neither a liking nor a predict of its own.")
 
     @abstractmethod
     def fit_people(self, x: np.ndarray, ratings: RatingMatrix, table: pd.DataFrame) -> dict[str, object]:
