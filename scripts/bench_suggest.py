@@ -31,7 +31,7 @@ from pamela_hf import PamelaRewardModel, PamelaScorer
 from pamela_hf.app.order import diverse_order
 from pamela_hf.embeddings import Embeddings, load_embeddings
 from pamela_hf.heads.answers import collect
-from pamela_hf.heads.fitting import Answers, Posterior, fit_row, linearize
+from pamela_hf.heads.fitting import Answers, Posterior, fit_row
 from pamela_hf.heads.head import prior_of
 from pamela_hf.heads.suggest import most_informative, rating_information
 from pamela_hf.ratings.builder import load_ratings
@@ -100,8 +100,7 @@ def prepared(scorer: PamelaScorer, embeddings: Embeddings) -> Asked:
     pictures = Embeddings(embeddings.image_ids, embeddings.image_embeds, None, list(embeddings.image_ids))
     answered = collect(scorer, [(id, None) for id in pictures.image_ids], (), (), embeddings=pictures, only_images=True)
     prior = prior_of(scorer.model)
-    lines = linearize(answered.utilities(scorer, None), np.sqrt(np.diag(prior)))
-    return Asked(answered.answers(*lines), prior, answered.cutpoints, pictures.image_embeds)
+    return Asked(answered.linearized(scorer, None, prior), prior, answered.cutpoints, pictures.image_embeds)
 
 
 def ask(rule: str, world: Asked, levels: np.ndarray, pool: np.ndarray, count: int, every: int, seed: int) -> np.ndarray:

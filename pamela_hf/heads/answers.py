@@ -3,7 +3,7 @@
 import hashlib
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -78,12 +78,20 @@ class PersonAnswers:
             "images": len(self.keys),
         }
 
-    def utilities(
-        self, scorer: PamelaScorer, demographics: Mapping[str, Any] | None
-    ) -> Callable[[np.ndarray], np.ndarray]:
-        """The base's utilities of these images as a function of rows: `(R, H)` → `(N, R)`."""
+    def linearized(
+        self, scorer: PamelaScorer, demographics: Mapping[str, Any] | None, covariance: np.ndarray
+    ) -> Answers:
+        """The answers for fitting, with the base's utilities linearized in the row.
+
+        Args:
+            scorer: the base.
+            demographics: of the person, whose row is then what sets them apart from such people; or `None`.
+            covariance: `(H, H)` of the prior, see [`pamela_hf.heads.head.prior_of`].
+        """
+        inputs = self.inputs(scorer)
         people = scorer.processor.field_ids("demographics", demographics, 1)
-        return partial(scorer.utilities, **self.inputs(scorer), demographic_ids=people)
+        utilities = partial(scorer.utilities, **inputs, demographic_ids=people)
+        return self._answers(*linearize(utilities, np.sqrt(np.diag(covariance)), scorer.taste_slopes(**inputs)))
 
     def inputs(self, scorer: PamelaScorer) -> dict[str, Any]:
         """Features and metadata ids of the images, as [`PamelaScorer.utilities`] takes them."""
@@ -93,8 +101,7 @@ class PersonAnswers:
             "metadata_ids": scorer.processor.field_ids("metadata", self.metadata, len(self.keys)),
         }
 
-    def answers(self, utility: np.ndarray, slope: np.ndarray) -> Answers:
-        """The answers for fitting; `utility (N,)`, `slope (N, H)` from [`pamela_hf.heads.fitting.linearize`]."""
+    def _answers(self, utility: np.ndarray, slope: np.ndarray) -> Answers:
         cutpoints = self.cutpoints
         if self._levels is None:
             self._levels = self._to_levels(utility)
@@ -397,15 +404,15 @@ def answers_of_table(
             "the right scale."
         )
     text = embeddings.text_embeds if scorer.config.text_embed_dim else None
-    utilities = partial(
-        scorer.utilities,
-        image_embeds=embeddings.image_embeds[arrays.image_rows],
-        text_embeds=None if text is None else text[arrays.image_rows],
-        metadata_ids=torch.from_numpy(arrays.metadata_ids),
-        demographic_ids=torch.from_numpy(arrays.demographic_ids[:1]),
-    )
+    inputs = {
+        "image_embeds": embeddings.image_embeds[arrays.image_rows],
+        "text_embeds": None if text is None else text[arrays.image_rows],
+        "metadata_ids": torch.from_numpy(arrays.metadata_ids),
+    }
+    people = torch.from_numpy(arrays.demographic_ids[:1])
+    utilities = partial(scorer.utilities, **inputs, demographic_ids=people)
     return Answers(
-        *linearize(utilities, np.sqrt(np.diag(covariance))),
+        *linearize(utilities, np.sqrt(np.diag(covariance)), scorer.taste_slopes(**inputs)),
         style=model.scale_use().detach().cpu().double().numpy(),
         image=np.arange(len(table)),
         level=arrays.labels,

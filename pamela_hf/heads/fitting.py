@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from scipy.linalg import cho_factor, cho_solve
 
 from ..model.losses import MAX_STRETCH
 
@@ -40,7 +41,12 @@ RANDOM_PRIOR = 0.02
 # In a made-up world 128 axes ranked as well as 1,152 by 100 answers, .01 worse by 1,000 and .09 by 3,000. The time to
 # fit goes with their square.
 BLANK_FACTORS = 130
-ITERATIONS = 30
+ITERATIONS = 50
+CONVERGED = 1e-10  # log-likelihood that another step would gain
+# Fisher information takes many times as long as a gradient: that of a place nearby serves while a step gains what it
+# promises, more or less by this share of it.
+ASTRAY = 0.3
+NEGLIGIBLE = 1e-9  # weight of a hypothesis whose covariance is left out
 
 
 @dataclass
@@ -122,16 +128,21 @@ def prior_covariance(rows: np.ndarray) -> np.ndarray:
     )
 
 
-def linearize(utilities: Callable[[np.ndarray], np.ndarray], std: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def linearize(
+    utilities: Callable[[np.ndarray], np.ndarray], std: np.ndarray, tastes: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """`(N,)` intercept and `(N, H)` slope of utilities as a linear function of the row around 0, everyone's taste.
 
     Args:
         utilities: function of rows `(R, H)` that gives the images' utilities `(N, R)`.
         std: `(H,)` standard deviation of the prior; central differences are half of it wide.
+        tastes: `(N, T)` slopes of the row's last T numbers, which utilities are linear in.
     """
-    width, steps = len(std), np.diag(0.5 * std)
-    values = utilities(np.concatenate([np.zeros((1, width)), steps, -steps])).astype(np.float64)
-    return values[:, 0], (values[:, 1 : width + 1] - values[:, width + 1 :]) / std
+    width = len(std) - tastes.shape[1]
+    steps = 0.5 * np.diag(std)[:width]
+    values = utilities(np.concatenate([np.zeros((1, len(std))), steps, -steps])).astype(np.float64)
+    slope = (values[:, 1 : width + 1] - values[:, width + 1 :]) / std[:width]
+    return values[:, 0], np.hstack([slope, tastes])
 
 
 def level_gradients(
@@ -159,9 +170,24 @@ def _sigmoid(x: np.ndarray) -> np.ndarray:
     return 0.5 * (1 + np.tanh(0.5 * x))
 
 
+@dataclass
+class _Point:
+    """Log-likelihood at `x (P,)`, its `gradient (P,)`, and what its Fisher information is made of: of each rating by
+    advantage and by both advantage and log-stretch `(n,)`, of all by log-stretch, and of each choice by margin `(m,)`.
+    """
+
+    x: np.ndarray
+    value: float
+    gradient: np.ndarray
+    by_advantage: np.ndarray
+    by_both: np.ndarray
+    by_stretch: float
+    by_margin: np.ndarray
+
+
 class _Problem:
-    """Log-likelihood of answers, its gradient and Fisher information by parameters: the row, the person's use of the
-    scale (shift, log-stretch, a like's own shift), and the liking of each image in choices beyond its features."""
+    """Log-likelihood of answers by P parameters: the row, the person's use of the scale (shift, log-stretch, a like's
+    own shift), and the liking of each image in choices beyond its features."""
 
     def __init__(self, answers: Answers):
         a = self.answers = answers
@@ -184,40 +210,49 @@ class _Problem:
         out[: self.row, : self.row] = precision
         return out
 
-    def log_likelihood(self, x: np.ndarray, derivatives: bool = True):
+    def at(self, x: np.ndarray) -> _Point:
         a, shared, beyond = self.answers, x[: self.shared], x[self.shared :]
         t = float(np.clip(self.stretch @ shared, -MAX_STRETCH, MAX_STRETCH))
         at = np.arange(len(a.level)), a.level
         p, by_advantage, by_stretch = level_gradients(a.utility[a.image] + self.direction @ shared, t, a.cutpoints)
         margin = self.pair_utility + self.pair_direction @ x[: self.row] + beyond[self.first] - beyond[self.second]
-        value = np.log(p[at]).sum() - np.logaddexp(0, -margin).sum()
-        if not derivatives:
-            return value
-        gradient, fisher = np.zeros(self.width), np.zeros((self.width, self.width))
+        lost = _sigmoid(-margin)
+        gradient = np.zeros(self.width)
         gradient[: self.shared] = self.direction.T @ by_advantage[at] + self.stretch * by_stretch[at].sum()
-        aa, at_, tt = ((p * g * h).sum(1) for g, h in (
-            (by_advantage, by_advantage), (by_advantage, by_stretch), (by_stretch, by_stretch)
-        ))  # fmt: skip
-        cross = np.outer(self.direction.T @ at_, self.stretch)
-        fisher[: self.shared, : self.shared] = (self.direction * aa[:, None]).T @ self.direction + cross + cross.T
-        fisher[: self.shared, : self.shared] += tt.sum() * np.outer(self.stretch, self.stretch)
-        self._add_choices(margin, gradient, fisher)
-        return value, gradient, fisher
+        gradient[: self.row] += self.pair_direction.T @ lost
+        for here, sign in ((self.first, 1), (self.second, -1)):
+            np.add.at(gradient[self.shared :], here, sign * lost)
+        return _Point(
+            x=x,
+            value=np.log(p[at]).sum() - np.logaddexp(0, -margin).sum(),
+            gradient=gradient,
+            by_advantage=(p * by_advantage**2).sum(1),
+            by_both=(p * by_advantage * by_stretch).sum(1),
+            by_stretch=float((p * by_stretch**2).sum()),
+            by_margin=lost * (1 - lost),
+        )
 
-    def _add_choices(self, margin: np.ndarray, gradient: np.ndarray, fisher: np.ndarray) -> None:
+    def fisher(self, point: _Point) -> np.ndarray:
+        """Fisher information `(P, P)`."""
+        out = np.zeros((self.width, self.width))
+        weighted = self.direction * np.sqrt(point.by_advantage)[:, None]
+        with_stretch = self.direction.T @ point.by_both + 0.5 * point.by_stretch * self.stretch
+        cross = np.outer(with_stretch, self.stretch)
+        out[: self.shared, : self.shared] = weighted.T @ weighted + cross + cross.T
+        if len(self.first):
+            self._add_choices(point.by_margin, out)
+        return out
+
+    def _add_choices(self, weight: np.ndarray, out: np.ndarray) -> None:
         """A choice touches two of many images: adding up pair by pair is faster than products with zeros."""
         row, images = slice(self.row), slice(self.shared, None)
-        lost = _sigmoid(-margin)
-        weight = lost * (1 - lost)
         weighted = self.pair_direction * weight[:, None]
-        gradient[row] += self.pair_direction.T @ lost
-        fisher[row, row] += weighted.T @ self.pair_direction
+        out[row, row] += weighted.T @ self.pair_direction
         for here, there, sign in ((self.first, self.second, 1), (self.second, self.first, -1)):
-            np.add.at(gradient[images], here, sign * lost)
-            np.add.at(fisher[images, row], here, sign * weighted)
-            np.add.at(fisher[images, images], (here, here), weight)
-            np.add.at(fisher[images, images], (here, there), -weight)
-        fisher[row, images] = fisher[images, row].T
+            np.add.at(out[images, row], here, sign * weighted)
+            np.add.at(out[images, images], (here, here), weight)
+            np.add.at(out[images, images], (here, there), -weight)
+        out[row, images] = out[images, row].T
 
 
 def fit_row(answers: Answers, covariance: np.ndarray, scales: Sequence[float] = SCALES) -> Posterior:
@@ -241,25 +276,34 @@ def fit_row(answers: Answers, covariance: np.ndarray, scales: Sequence[float] = 
         spread[:used, :used] = first.covariance
         return Posterior(np.append(first.row, np.zeros(width - used)), spread, first.scale, first.random)
     problem, inverse = _Problem(answers), np.linalg.inv(covariance)
-    x, nothing = np.zeros(problem.width), np.zeros(problem.width)
+    nothing = np.zeros(problem.width)
     nothing[width : problem.shared], evidence = _random_evidence(answers)
-    found = [(nothing, covariance, EVIDENCE_POWER * evidence + np.log(RANDOM_PRIOR))]
     shapes = [np.ones(width)]
     if answers.even is not None and len(answers) > BLANK_FACTORS:
         shapes.append(answers.even)
     multiples = [(scale, shape) for shape in shapes for scale in scales]
+    means, log_weight, factors = [nothing], [EVIDENCE_POWER * evidence + np.log(RANDOM_PRIOR)], []
+    point = problem.at(np.zeros(problem.width))
+    fisher = problem.fisher(point)
     for scale, shape in multiples:
         std = np.sqrt(np.maximum(scale * shape, 1e-12))
-        x, information, evidence = _maximize(problem, problem.prior(inverse / np.outer(std, std)), x)
-        spread = np.linalg.solve(information, np.eye(problem.width, width))[:width]
-        found.append((x, spread, EVIDENCE_POWER * evidence + np.log((1 - RANDOM_PRIOR) / len(multiples))))
-    log_weight = np.array([e for *_, e in found])
-    weight = np.exp(log_weight - log_weight.max())
+        precision = problem.prior(inverse / np.outer(std, std))
+        point, fisher = _maximize(problem, precision, point, fisher)
+        factors.append(cho_factor(fisher + precision))
+        evidence = _log_evidence(point, precision, factors[-1])
+        means.append(point.x)
+        log_weight.append(EVIDENCE_POWER * evidence + np.log((1 - RANDOM_PRIOR) / len(multiples)))
+    weight = np.exp(np.array(log_weight) - max(log_weight))
     weight /= weight.sum()
-    mean = sum(w * m for w, (m, *_) in zip(weight, found))
+    mean = weight @ means
     row = mean[:width]
-    spread = sum(w * (c + np.outer(m[:width] - row, m[:width] - row)) for w, (m, c, _) in zip(weight, found))
-    row = row + _use_in_row(answers, mean[width : width + 2], covariance)
+    spread = weight[0] * covariance
+    for w, factor in zip(weight[1:], factors):
+        if w > NEGLIGIBLE:
+            spread += w * cho_solve(factor, np.eye(problem.width, width))[:width]
+    apart = np.stack(means)[:, :width] - row
+    spread += (weight[:, None] * apart).T @ apart
+    row = row + _use_in_row(answers, mean[width : width + 2], inverse)
     return Posterior(row, spread, float(weight @ [1.0, *(scale for scale, _ in multiples)]), float(weight[0]))
 
 
@@ -270,47 +314,64 @@ def _random_evidence(answers: Answers) -> tuple[np.ndarray, float]:
         np.zeros_like(a.utility), a.slope[:, :0], a.style[:, :0], a.image, a.level, a.cutpoints, a.is_like
     )  # fmt: skip
     problem = _Problem(alike)
-    use, _, evidence = _maximize(problem, problem.prior(np.zeros((0, 0))), np.zeros(problem.width))
-    return use, evidence - len(a.pairs) * np.log(2)
+    start, precision = problem.at(np.zeros(problem.width)), problem.prior(np.zeros((0, 0)))
+    point, fisher = _maximize(problem, precision, start, problem.fisher(start))
+    return point.x, _log_evidence(point, precision, cho_factor(fisher + precision)) - len(a.pairs) * np.log(2)
 
 
-def _use_in_row(answers: Answers, use: np.ndarray, covariance: np.ndarray) -> np.ndarray:
+def _use_in_row(answers: Answers, use: np.ndarray, precision: np.ndarray) -> np.ndarray:
     """`(H,)` what to add to a row for a `use` of the scale (shift, log-stretch), with the least change of the order of
-    the rated images."""
+    the rated images; `precision (H, H)` of the prior."""
     images = np.unique(answers.image)
     if not len(images):
-        return np.zeros(len(covariance))
+        return np.zeros(len(precision))
     slope = answers.slope[images]
     mean = slope.mean(0)
     # a utility added to all images alike is a shift, too
     wanted = np.stack([answers.style[0] - mean, answers.style[1]])
-    cost = (slope - mean).T @ (slope - mean) / len(images) + 0.01 * np.linalg.inv(covariance)
+    slope = slope - mean
+    cost = slope.T @ slope / len(images) + 0.01 * precision
     ways = np.linalg.solve(cost, wanted.T)
     share = len(answers.image) / (len(answers.image) + USE_HALF_AT)
     return share * ways @ np.linalg.lstsq(wanted @ ways, use, rcond=1e-9)[0]
 
 
-def _maximize(problem: _Problem, precision: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-    """Fisher scoring with halved steps: the mode, the information there, and Laplace's log-evidence."""
+def _maximize(
+    problem: _Problem, precision: np.ndarray, point: _Point, fisher: np.ndarray
+) -> tuple[_Point, np.ndarray]:
+    """The mode under a prior of that `precision`, and the Fisher information there, by Fisher scoring with halved
+    steps; it starts at `point`, with the Fisher information of a place nearby for as long as that is quick."""
 
-    def value_at(x: np.ndarray) -> float:
-        return problem.log_likelihood(x, derivatives=False) - 0.5 * x @ precision @ x
+    def posterior(at: _Point) -> float:
+        return at.value - 0.5 * at.x @ precision @ at.x
 
-    value = value_at(x)
+    value, factor, own = posterior(point), cho_factor(fisher + precision), False
     for _ in range(ITERATIONS):
-        _, gradient, fisher = problem.log_likelihood(x)
-        step = np.linalg.solve(fisher + precision, gradient - precision @ x)
-        size, after = 1.0, value_at(x + step)
-        while not after >= value and size > 1e-3:
+        slope = point.gradient - precision @ point.x
+        step = cho_solve(factor, slope, check_finite=False)  # checked as it was factored
+        left = 0.5 * step @ slope
+        if left < CONVERGED:
+            break
+        size = 1.0
+        after = problem.at(point.x + step)
+        while not posterior(after) >= value and size > 1e-3:
             size /= 2
-            after = value_at(x + size * step)
-        if not after >= value:
+            after = problem.at(point.x + size * step)
+        gained = posterior(after) - value
+        if gained >= 0:
+            point, value = after, value + gained
+        elif own:
             break
-        gained, x, value = after - value, x + size * step, after
-        if gained < 1e-7:
-            break
-    information = problem.log_likelihood(x)[2] + precision
-    return x, information, value + 0.5 * (np.linalg.slogdet(precision)[1] - np.linalg.slogdet(information)[1])
+        own = not abs(gained - left) <= ASTRAY * left
+        if own:
+            factor = cho_factor(problem.fisher(point) + precision)
+    return point, problem.fisher(point)
+
+
+def _log_evidence(mode: _Point, precision: np.ndarray, factor: tuple[np.ndarray, bool]) -> float:
+    """Laplace's approximation, from the Cholesky factor of the information at the mode."""
+    value = mode.value - 0.5 * mode.x @ precision @ mode.x
+    return value + 0.5 * np.linalg.slogdet(precision)[1] - np.log(np.diag(factor[0])).sum()
 
 
 def held_out_utilities(answers: Answers, covariance: np.ndarray, folds: np.ndarray) -> np.ndarray:

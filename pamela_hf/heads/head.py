@@ -25,7 +25,7 @@ from ..files.writing import scratch_folder
 from ..model.modeling_pamela import PamelaRewardModel
 from ..scoring import PamelaScorer
 from .answers import collect
-from .fitting import USE_STD, Posterior, fit_row, linearize, prior_covariance
+from .fitting import USE_STD, Posterior, fit_row, prior_covariance
 from .folder import FILES, MAX_BYTES, HeadError, check_name, read_head, write_head
 from .suggest import Suggestion, suggest_images
 from .summary import differences, head_card, held_out
@@ -116,7 +116,7 @@ class UserHead:
         )  # fmt: skip
         covariance = prior_of(scorer.model)
         # once is enough: linearized again around the row found, 100 ratings ranked .0006 worse, 10 .0003 better
-        answers = answered.answers(*linearize(answered.utilities(scorer, demographics), np.sqrt(np.diag(covariance))))
+        answers = answered.linearized(scorer, demographics, covariance)
         held = held_out(answers, answered, covariance)
         found = fit_row(answers, covariance)
         if found.random > 0.5:
@@ -194,8 +194,7 @@ class UserHead:
             scorer, [(image, None) for image in images], (), (), embeddings=embeddings, prompts=prompts,
             batch_size=batch_size, only_images=True,
         )  # fmt: skip
-        std = np.sqrt(np.diag(prior_of(scorer.model)))
-        answers = answered.answers(*linearize(answered.utilities(scorer, demographics), std))
+        answers = answered.linearized(scorer, demographics, prior_of(scorer.model))
         covariance = self.covariance if self.covariance is not None else np.diag(self.row_std.astype(np.float64) ** 2)
         row = self.row.astype(np.float64)
         fresh = np.array([i for i, key in enumerate(answered.keys) if key not in self._rated], int)

@@ -11,7 +11,7 @@ import numpy as np
 from ..embeddings import Embeddings
 from ..scoring import PamelaScorer
 from .answers import collect
-from .fitting import Posterior, linearize
+from .fitting import Posterior
 from .head import UserHead, prior_of
 from .suggest import Suggestion, suggest_images
 
@@ -46,8 +46,7 @@ class QuestionPool:
         if len(answered.keys) != len(images):
             raise ValueError(f"images names {len(images) - len(answered.keys)} images twice. Name each once.")
         self.scorer, self.prior = scorer, prior_of(scorer.model)
-        std = np.sqrt(np.diag(self.prior))
-        self._answers = answered.answers(*linearize(answered.utilities(scorer, demographics), std))
+        self._answers = answered.linearized(scorer, demographics, self.prior)
         self._cutpoints = answered.cutpoints
 
     def __len__(self) -> int:

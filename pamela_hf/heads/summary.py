@@ -81,8 +81,7 @@ def differences(
     if len(difference) > 1 and np.ptp(personal) > 0 and np.ptp(everyone) > 0:
         distance["rank_correlation"] = round(float(correlation(rankdata(personal), rankdata(everyone))), 4)
     slope = answers.slope - answers.slope.mean(0)
-    left = np.einsum("nh,hg,ng->n", slope, found.covariance, slope)
-    before = np.einsum("nh,hg,ng->n", slope, prior, slope)
+    left, before = (((slope @ covariance) * slope).sum(1) for covariance in (found.covariance, prior))
     likes_more: dict[str, dict[str, float]] = {}
     unsure: dict[str, dict[str, float]] = {}
     for field, known in scorer.config.metadata.items():

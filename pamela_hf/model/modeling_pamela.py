@@ -353,6 +353,21 @@ class PamelaRewardModel(BackboneMixin, CheckpointMixin, GridScoringMixin, Rating
             return 0.0, 0.0
         return self.config.linear_share, self.config.taste_share if self.config.tastes else 0.0
 
+    @torch.inference_mode()
+    def taste_slopes(self, image_embeds: Tensor, text_embeds: Tensor | None, metadata_ids: Tensor) -> Tensor:
+        """What a unit of each of a row's last numbers, the tastes, adds to N images' utilities, `(N, tastes)` float32:
+        utilities are linear in them.
+
+        Args:
+            image_embeds: as in `forward`, N rows.
+            text_embeds: as in `forward`, N rows; `None` = no image has a prompt.
+            metadata_ids: as in `forward`, N rows.
+        """
+        images = self.read_images(image_embeds, text_embeds)
+        readings = images.readings if images.prompt_readings is None else images.readings + images.prompt_readings
+        readings = self.features.of_kind(readings, metadata_ids.to(self.device))
+        return self.shares()[1] * readings[:, :-1].float()
+
     def _pair_readings(self, images: ReadImages, pairs: Pairs) -> Tensor:
         """Readings `(B, tastes + 1)` of the pairs' images as the kind of image that they are."""
         if pairs.metadata.index is pairs.image_index and pairs.prompt_mask is None:  # then once for each image

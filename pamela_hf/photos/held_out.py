@@ -14,7 +14,7 @@ from scipy.stats import rankdata
 
 from ..embeddings import Embeddings
 from ..heads.answers import collect
-from ..heads.fitting import held_out_utilities, linearize
+from ..heads.fitting import held_out_utilities
 from ..heads.head import prior_of
 from ..metrics import MIN_RATINGS, correlation
 from ..scoring import PamelaScorer
@@ -112,7 +112,7 @@ def _by_head(
     """Photo → held-out utility, and photo → everyone's utility."""
     given = collect(scorer, ratings, likes, (), rating_range=rating_range, embeddings=embeddings)
     covariance = prior_of(scorer.model)
-    answers = given.answers(*linearize(given.utilities(scorer, None), np.sqrt(np.diag(covariance))))
+    answers = given.linearized(scorer, None, covariance)
     folds = np.array([fold_of[name] for name in given.keys])
     utility = held_out_utilities(answers, covariance, folds)
     names = [given.keys[i] for i in answers.image]

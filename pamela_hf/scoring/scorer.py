@@ -340,6 +340,15 @@ class PamelaScorer:
             )
         return out.utility.double().cpu().numpy()
 
+    def taste_slopes(
+        self, image_embeds: np.ndarray, text_embeds: np.ndarray | None, metadata_ids: torch.Tensor
+    ) -> np.ndarray:
+        """`(N, tastes)` float64: what a unit of each of a row's last numbers adds to the [`utilities`] of images, whose
+        arguments these are; utilities are linear in them."""
+        with scoring_mode(self.model):
+            text = None if text_embeds is None else torch.from_numpy(text_embeds)
+            return self.model.taste_slopes(torch.from_numpy(image_embeds), text, metadata_ids).double().cpu().numpy()
+
     @property
     def identity(self) -> str:
         """The base identity: sha256 over all that gives a person's row its meaning, as it is when first asked for."""
