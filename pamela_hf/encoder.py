@@ -206,6 +206,12 @@ class FrozenEncoder:
             sides = [round(patches**0.5) * patch]
         return max([int(side) for side in sides if side], default=448)
 
+    def reduced_side(self) -> int:
+        """Pixels that both sides of a photograph keep at least where it is decoded at a reduced size: twice what the
+        encoder takes, as Pillow's `thumbnail` keeps. Of 12 megapixels of 1/f noise the 224 × 224 that an encoder takes
+        then differ by .5 of 255 in the root mean square, as much as after saving the JPEG once more at quality 90."""
+        return 2 * self.image_side()
+
     @torch.no_grad()
     def encode_batch(self, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Features `(B, D)` float32, on the encoder's device, of what [`prepare_images`] made of B images."""
@@ -225,7 +231,8 @@ class Embedding:
         workers: processes that read, decode and preprocess images while the encoder is busy; 0 = none, `None` = one a
             core (at most 8) where there are some batches of images and the system can fork.
         fast_decoding: JPEGs are decoded at a reduced size, of at least twice what the encoder takes: several times as
-            fast for photographs. Features then differ a little from those of `score`, which decodes all pixels.
+            fast for photographs. Features then differ a little from those of [`PamelaScorer.score`], which decodes all
+            pixels.
         progress: show a progress bar.
     """
 
@@ -407,7 +414,7 @@ class _Images(Dataset):
         self.ids, self.open_image, self.prompts = ids, open_image, prompts
         self.encoder, self.fast = encoder, how.fast_decoding
         self.done = frozenset(done)  # as it is at the start: what is done meanwhile is another process's
-        self.side = 2 * encoder.image_side() if how.fast_decoding else None
+        self.side = encoder.reduced_side() if how.fast_decoding else None
 
     def __len__(self) -> int:
         return len(self.ids)

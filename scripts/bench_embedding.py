@@ -91,7 +91,7 @@ def main() -> None:
             rates[kind].append(len(ids) / (time.perf_counter() - start))
             bare()
         decoding = {}
-        for kind, side in (("fast", 2 * encoder.image_side()), ("full", None)):
+        for kind, side in (("fast", encoder.reduced_side()), ("full", None)):
             start = time.perf_counter()
             for one in ids[:8]:
                 encoder.prepare_images([open_image_checked(folder / one, smallest_side=side)])

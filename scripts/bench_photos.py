@@ -1,9 +1,12 @@
 """Benchmarks of a photo library as a taste: `python scripts/bench_photos.py {library,oasis} …`.
 
-library: makes a library of JPEG files of 12 megapixels, each a file of its own, with stars in XMP inside and sidecars
-for a third of them, and prints the seconds to walk it and read its stars, and what that adds to the peak of memory;
-with --encoder also a first and a second run of the cache, the first beside the bare rate of the encoder on pictures
-that are prepared already, and a first and a second `pamela taste`, each a process of its own.
+library: makes a library of JPEG files of 12 megapixels, each a file of its own, with stars in XMP inside for three in
+ten and sidecars for one in thirty, and prints the seconds to walk it and read its stars, and what that adds to the peak
+of memory. With --encoder also: for --encoded photographs with a camera's noise, the rate of encoding them by the folder
+cache, in turns with the bare rate of the encoder on pictures that are prepared already; what it takes to read all
+photos of the library for it (random features stand in for its own); and a first and a second `pamela taste` with these
+features, each a process of its own. --encoder names a folder; where there is none, a SigLIP2-base-sized encoder at 224
+pixels with random weights is made there.
 fit: seconds to fit a head, its held-out figure included, from 3,000 stars on a blank base.
 Of all of these wall and CPU seconds, the latter of all threads together.
 oasis: takes each person of test_unseen as the owner of a library of the 900 photographs of OASIS: a blank base made of
@@ -39,7 +42,8 @@ def main() -> None:
     library = commands.add_parser("library")
     library.add_argument("--photos", type=int, default=10_000)
     library.add_argument("--folder", type=Path, help="made there, if it does not exist, and kept (default: temporary)")
-    library.add_argument("--encoder", help="folder or Hub id; then features are made, too")
+    library.add_argument("--encoder", type=Path, help="made there, if it does not exist; then features are made, too")
+    library.add_argument("--encoded", type=int, default=64, help="photographs to compare rates on (64)")
     fit = commands.add_parser("fit")
     fit.add_argument("--stars", type=int, default=3_000)
     oasis = commands.add_parser("oasis")
@@ -58,14 +62,16 @@ def bench_library(args: argparse.Namespace) -> None:
         folder = args.folder or Path(temporary) / "library"
         if not folder.exists():
             make_library(folder, args.photos)
-            print("made; run again with the same --folder to measure memory without the making")
+            print("made; run again with the same --folder to measure memory without the making", flush=True)
         before = peak_mb()
         with timed() as took:
             library = read_library(folder, progress=False)
-        print(json.dumps({**library.counts(), **took, "more_memory_mb": peak_mb() - before}))
+        print(json.dumps({**library.counts(), **took, "more_memory_mb": peak_mb() - before}), flush=True)
         if args.encoder:
-            bench_cache(library, Path(temporary) / "embeddings.safetensors", args.encoder)
-            bench_taste(folder, Path(temporary) / "taste", args.encoder)
+            if not args.encoder.exists():
+                make_encoder(args.encoder)
+            bench_encoding(args.encoder, Path(temporary), args.encoded)
+            bench_runs(library, Path(temporary) / "taste", args.encoder)
 
 
 @contextmanager
@@ -81,30 +87,82 @@ def timed(processes: bool = False):
     took["cpu_seconds"] = round(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, 2)
 
 
-def bench_cache(library, output: Path, encoder: str) -> None:
+def bench_encoding(encoder: Path, temporary: Path, count: int) -> None:
+    from bench_embedding import photographs
+
     from pamela_hf.folder_cache import EncoderSource, embed_files
 
-    files = {photo.name: photo.path for photo in library.photos}
-    source = EncoderSource(encoder)
+    photos = temporary / "photographs"
+    photos.mkdir()
+    names = photographs(photos, count)
+    source = EncoderSource(str(encoder), device="cpu")
     side = source.encoder.image_side()
-    prepared = [source.encoder.prepare_images([Image.new("RGB", (side, side))])] * 32
-    with timed() as took:
-        for _ in range(10):
-            source.encoder.encode_prepared(prepared)
-    bare = 320 / took["seconds"]
-    for run in ("first run", "second run"):
+    prepared = [source.encoder.prepare_images([Image.new("RGB", (side, side))])] * 16
+    spent: dict[str, list[float]] = {"bare": [], "bare_cpu": [], "cached": [], "cached_cpu": []}
+
+    def bare() -> None:
         with timed() as took:
-            found = embed_files(files, output, source, progress=False)
-        rate = {"bare_rate": round(bare, 1), "share_of_bare_rate": round(found.encoded / took["seconds"] / bare, 3)}
-        print(json.dumps({"cache": run, "encoded": found.encoded, **took, **rate, "peak_mb": peak_mb()}))
+            source.encoder.encode_prepared(prepared)
+        spent["bare"].append(took["seconds"] / len(prepared))
+        spent["bare_cpu"].append(took["cpu_seconds"] / len(prepared))
+
+    source.encoder.encode_prepared(prepared)
+    for part in np.array_split(names, max(1, count // 32)):
+        bare()
+        with timed() as took:
+            embed_files(
+                {str(name): photos / name for name in part}, temporary / "photographs.safetensors", source,
+                batch_size=len(prepared), progress=False,
+            )  # fmt: skip
+        spent["cached"].append(took["seconds"] / len(part))
+        spent["cached_cpu"].append(took["cpu_seconds"] / len(part))
+        bare()
+    mean = {what: float(np.mean(values)) for what, values in spent.items()}
+    print(json.dumps({
+        "encoded": count, "threads": torch_threads(), "bare_images_per_second": round(1 / mean["bare"], 2),
+        "images_per_second": round(1 / mean["cached"], 2), "over_bare": round(mean["bare"] / mean["cached"], 3),
+        "bare_cpu_ms": round(1e3 * mean["bare_cpu"]), "cpu_ms": round(1e3 * mean["cached_cpu"]),
+        "over_bare_in_cpu": round(mean["bare_cpu"] / mean["cached_cpu"], 3), "peak_mb": peak_mb(),
+    }), flush=True)  # fmt: skip
 
 
-def bench_taste(folder: Path, output: Path, encoder: str) -> None:
-    command = [sys.executable, "-m", "pamela_hf.cli", "taste", str(folder), "--name", "bench", "--output", str(output)]
+def torch_threads() -> int:
+    import torch
+
+    return torch.get_num_threads()
+
+
+def bench_runs(library, output: Path, encoder: Path) -> None:
+    import torch
+
+    from pamela_hf.embeddings import EMBEDDINGS_NAME
+    from pamela_hf.folder_cache import EncoderSource, embed_files
+
+    source = EncoderSource(str(encoder), device="cpu")
+    width = source.encoder.embed_images([Image.new("RGB", (64, 64))]).shape[1]
+    source.encoder.encode_prepared = lambda prepared: torch.randn(len(prepared), width)
+    files = {photo.name: photo.path for photo in library.photos}
+    with timed() as took:
+        embed_files(files, output / EMBEDDINGS_NAME, source, folder=library.folder, progress=False)
+    print(json.dumps({"read for the encoder": len(files), **took, "peak_mb": peak_mb()}), flush=True)
+    command = [sys.executable, "-m", "pamela_hf.cli", "taste", str(library.folder), "--name", "bench"]
     for run in ("first run", "second run"):
         with timed(processes=True) as took:
-            subprocess.run([*command, "--encoder", encoder, "--quiet"], check=True, stdout=subprocess.DEVNULL)
-        print(json.dumps({"pamela taste": run, **took}))
+            options = ["--output", str(output), "--encoder", str(encoder), "--quiet"]
+            subprocess.run([*command, *options], check=True, stdout=subprocess.DEVNULL)
+        print(json.dumps({f"pamela taste, {run}, features there": len(files), **took}), flush=True)
+
+
+def make_encoder(folder: Path) -> None:
+    from bench_embedding import base_sized_encoder
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast
+
+    made = base_sized_encoder("cpu")
+    made.model.save_pretrained(folder)
+    made.image_processor.save_pretrained(folder)
+    words = Tokenizer(models.WordLevel({"<pad>": 0, "<unk>": 1}, unk_token="<unk>"))  # there are no prompts here
+    PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<pad>", unk_token="<unk>").save_pretrained(folder)
 
 
 def bench_fit(args: argparse.Namespace) -> None:
@@ -147,10 +205,11 @@ def make_library(folder: Path, count: int) -> None:
         place.mkdir(exist_ok=True)
         plain = templates[number % len(templates)]
         # a number of its own, so that no two files have the same content
-        body = b"http://ns.adobe.com/xap/1.0/\0" + write_packet(None, {"std": f"{number}"}, rating=number % 6)
+        rating = number % 6 if number % 10 < 3 else 0
+        body = b"http://ns.adobe.com/xap/1.0/\0" + write_packet(None, {"std": f"{number}"}, rating)
         name = place / f"IMG_{number:05d}.jpg"
         name.write_bytes(plain[:2] + b"\xff\xe1" + (len(body) + 2).to_bytes(2, "big") + body + plain[2:])
-        if number % 3 == 0:
+        if number % 30 == 0:
             name.with_name(name.name + ".xmp").write_bytes(write_packet(None, {}, rating=1 + number % 5))
 
 

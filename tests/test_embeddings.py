@@ -171,7 +171,7 @@ def test_photographs_are_decoded_small_if_asked_and_look_nearly_the_same(siglip_
     encoder = FrozenEncoder(str(siglip_encoder), device="cpu")
     blobs = np.random.default_rng(0).integers(0, 255, (3, 4, 3), np.uint8)
     Image.fromarray(blobs).resize((1200, 900), Image.Resampling.BICUBIC).save(tmp_path / "0.jpg", quality=95)
-    side = 2 * encoder.image_side()
+    side = encoder.reduced_side()
     assert min(open_image_checked(tmp_path / "0.jpg").size) == 900
     assert side <= min(open_image_checked(tmp_path / "0.jpg", smallest_side=side).size) < 900
     made = {

@@ -142,6 +142,31 @@ def test_commands_that_see_different_parts_of_a_folder_leave_each_others_rows(li
     assert set(load_embeddings(output).image_ids) == set(every.embeddings.image_ids[:-1])
 
 
+def test_photographs_are_decoded_small_and_broken_files_load_no_encoder(tmp_path, siglip_encoder, monkeypatch):
+    from pamela_hf import folder_cache
+
+    sizes = []
+    open_image = folder_cache.open_image_checked
+
+    def noting(*arguments, **options):
+        picture = open_image(*arguments, **options)
+        sizes.append(picture.size)
+        return picture
+
+    monkeypatch.setattr(folder_cache, "open_image_checked", noting)
+    folder, source = tmp_path / "photos", EncoderSource(str(siglip_encoder), device="cpu")
+    save_photo(folder / "large.jpg", size=(640, 480))
+    (folder / "broken.jpg").write_bytes((folder / "large.jpg").read_bytes()[:900])
+    with pytest.raises(ValueError, match="None of the 1 images"):
+        embed_files({"broken.jpg": folder / "broken.jpg"}, tmp_path / "b", source, progress=False)
+    assert not is_loaded(source) and not sizes
+    found = embed_folder(folder, tmp_path / "e", source, progress=False)
+    assert set(found.skipped) == {"broken.jpg"} and source.encoder.reduced_side() == 32
+    assert sizes[-1] == (80, 60)  # an eighth, and still more than 32
+    whole = source.encoder.embed_images([open_image(folder / "large.jpg")])
+    np.testing.assert_allclose(found.embeddings.image_embeds, whole, atol=0.02 * np.abs(whole).max())
+
+
 def test_few_pictures_are_open_at_a_time(library, tmp_path, siglip_encoder, monkeypatch):
     from pamela_hf import folder_cache
 

@@ -23,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     import sys
 
+    from ..files.escaping import printable
     from ..photos.suggest import suggest_photos
     from ..photos.taste import Choices
 
@@ -39,6 +40,6 @@ def run(args: argparse.Namespace) -> None:
         batch_size=args.batch_size,
         progress=not args.quiet,
     )
-    for path in found.photos:
-        print(path)
+    for path in found.photos:  # as they are for another program, made harmless for a terminal
+        print(printable(str(path)).replace("\n", "\\n") if sys.stdout.isatty() else path)
     print(found.message, file=sys.stderr)

@@ -31,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    from ..files.escaping import printable
     from ..photos.taste import Choices, learn_taste
 
     if args.stars and not args.write_xmp:
@@ -54,7 +55,8 @@ def run(args: argparse.Namespace) -> None:
         batch_size=args.batch_size,
         progress=not args.quiet,
     )
-    print("\n".join(result.summary))
+    for sentence in result.summary:
+        print(printable(sentence))
     if result.sidecars is not None:
         print(f"{result.sidecars:,} sidecars hold the predictions.")
     if result.unchanged:

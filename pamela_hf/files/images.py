@@ -491,7 +491,7 @@ def _is_complete(data: bytes, format: str | None) -> bool:
             place += 1
             continue
         if data[place + 1] == 0xDA:
-            return data.find(b"\xff\xd9", place) > 0
+            return data.rfind(b"\xff\xd9", place) > 0  # from the end, where it stands
         place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
     return False
 

@@ -300,7 +300,7 @@ def _notes(
         notes.append(f"Only {total} answer{'s' * (total > 1)}: the head stays close to everyone's taste.")
     if len(rated) > 1 and np.ptp(scores) == 0 and not len(pairs):
         notes.append("All ratings are equal: they say how the scale is used, but hardly which images are liked.")
-    if len(liked) > 1 and np.ptp(likes) == 0:
+    if len(liked) > 1 and np.ptp(likes) == 0 and not len(rated):  # favourites beside stars are nothing odd
         notes.append("All likes are equal: they hardly say which images are liked more.")
     if twice := len(rated) + len(liked) - len(np.union1d(rated, liked)):
         notes.append(f"{twice} rating{'s' * (twice > 1)} of an image that was rated already; each counts.")

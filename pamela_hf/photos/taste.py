@@ -487,7 +487,7 @@ def _summary(
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %"
+    return f"{100 * share:.0f}\u00a0%"  # on one line
 
 
 def _report(

@@ -312,6 +312,8 @@ def _parse(data: bytes) -> _Document:
         raise XmpError(f"it is larger than {MAX_BYTES >> 20} MB")
     if not _is_utf_16(data):
         data = data.rstrip(b"\0 \t\r\n")  # padding of packets inside pictures
+    if not data.strip():
+        raise XmpError("it is empty")
     parser = expat.ParserCreate(namespace_separator=" ")
     parser.namespace_prefixes = True
     parser.buffer_text = True

@@ -52,9 +52,9 @@ class Row:
                 raise ImageError(f"{self.name}: cannot be opened ({error.strerror or error}).") from None
         return self.data
 
-    def open(self) -> Image.Image:
-        """The picture. Raises ImageError."""
-        return open_image_checked(io.BytesIO(self.read()), self.name)
+    def open(self, smallest_side: int | None = None) -> Image.Image:
+        """The picture; `smallest_side` as in [`open_image_checked`]. Raises ImageError."""
+        return open_image_checked(io.BytesIO(self.read()), self.name, smallest_side=smallest_side)
 
 
 def rows_of(table: pa.Table) -> list[Row]:
@@ -73,7 +73,8 @@ def prepared_rows(
     found, prepared, skipped = [], [], []
     for row in rows_of(table):
         try:
-            prepared.append(encoder.prepare_image(np.asarray(row.open()), row.name))
+            # decoded as `pamela score` and `pamela embed` do without a cluster
+            prepared.append(encoder.prepare_image(np.asarray(row.open(encoder.reduced_side())), row.name))
             found.append(row)
         except ImageError as error:
             skipped.append((row.name, str(error).removeprefix(f"{row.name}: ")))
