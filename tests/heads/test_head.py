@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.optimize import minimize
+from scipy.special import expit
 
 from pamela_hf.heads.answers import key_of
-from pamela_hf.heads.fitting import Answers, fit_row, prior_covariance
+from pamela_hf.heads.fitting import IMAGE_STD, USE_STD, Answers, _maximize, _Problem, fit_row, prior_covariance
 from pamela_hf.heads.folder import ABOUT, CONFIG, FILES, ROW, WEIGHTS, HeadError
 from pamela_hf.heads.head import UserHead
 from pamela_hf.heads.suggest import most_informative
@@ -176,6 +178,49 @@ def test_answers_that_look_like_chance_leave_the_row_near_everyone_s(kind):
     taste, noise = (fit_row(somebody(**answers), np.eye(4)) for answers in (said, chance))
     assert taste.random < 0.01 and noise.random > 0.5
     assert np.linalg.norm(noise.row) < 0.2 * np.linalg.norm(taste.row)
+
+
+@pytest.mark.parametrize("scale", [0.25, 4.0])
+def test_the_row_is_the_mode_that_a_general_optimizer_finds(scale):
+    """Written out as in the papers: ordinal link, Bradley-Terry with a liking of each image, normal priors."""
+    rng = np.random.default_rng(3)
+    images, pairs = rng.permutation(400)[:80], rng.permutation(400)[:60].reshape(30, 2)
+    liked = somebody().utility + somebody().slope @ [1.0, -1.0, 0.0, 0.5] + rng.logistic(size=400)
+    level, covariance = np.digitize(liked[images], [-1.5, -0.5, 0.5, 1.5]), np.diag([1.0, 0.5, 2.0, 1.0])
+    answers = somebody(pairs, images, level)
+    known, where = np.unique(pairs, return_inverse=True)
+    first, second = where.reshape(-1, 2).T
+
+    def loss(x):
+        row, use, beyond = x[:4], x[4:7], x[7:]
+        utility = answers.utility + answers.slope @ row
+        below = expit(answers.cutpoints * np.exp(use[1]) - (utility[images] - use[0])[:, None])
+        below = np.column_stack([np.zeros(80), below, np.ones(80)])
+        margin = utility[pairs[:, 0]] - utility[pairs[:, 1]] + beyond[first] - beyond[second]
+        likelihood = np.log(np.diff(below)[np.arange(80), level]).sum() - np.logaddexp(0, -margin).sum()
+        prior = row @ np.linalg.solve(scale * covariance, row) + (use / USE_STD) @ (use / USE_STD)
+        return 0.5 * (prior + (beyond / IMAGE_STD) @ (beyond / IMAGE_STD)) - likelihood
+
+    found = minimize(loss, np.zeros(7 + len(known)), method="BFGS", options={"gtol": 1e-4})
+    problem = _Problem(answers)
+    start = problem.at(np.full(problem.width, 0.2))
+    for fisher in (problem.fisher(start), 10 * np.eye(problem.width)):  # of there, and one that is far off
+        mode, information = _maximize(problem, problem.prior(np.linalg.inv(scale * covariance)), start, fisher)
+        np.testing.assert_allclose(mode.x[:4], found.x[:4], atol=1e-3)
+        np.testing.assert_allclose(information, problem.fisher(mode))
+        assert loss(mode.x) < found.fun + 1e-6
+
+
+def test_slopes_of_tastes_are_the_differences_they_stand_for(scorer, features):
+    images = {"image_embeds": features.image_embeds, "text_embeds": features.text_embeds}
+    images["metadata_ids"] = torch.ones(len(features), len(scorer.config.metadata), dtype=torch.long)
+    rows = np.zeros((3, scorer.config.row_size))
+    rows[1, -1], rows[2, scorer.config.hidden_size] = 0.5, 0.5
+    people = torch.zeros(1, len(scorer.config.demographics), dtype=torch.long)
+    utility = scorer.utilities(rows, **images, demographic_ids=people)
+    slopes = scorer.taste_slopes(**images)
+    assert slopes.shape == (len(features), scorer.config.tastes) and np.abs(slopes).max() > 1e-3
+    np.testing.assert_allclose(slopes[:, [-1, 0]], 2 * (utility[:, 1:] - utility[:, :1]), atol=1e-5)
 
 
 def test_many_choices_among_few_images_are_not_as_many_facts():
