@@ -67,14 +67,19 @@ def rows_of(table: pa.Table) -> list[Row]:
 
 
 def prepared_rows(
-    encoder: FrozenEncoder, table: pa.Table
+    encoder: FrozenEncoder, table: pa.Table, smallest_side: int | None = None
 ) -> tuple[list[Row], list[dict[str, torch.Tensor]], list[tuple[str, str]]]:
-    """The readable images of a batch, what the encoder takes of each, and names and reasons of the others."""
+    """The readable images of a batch, what the encoder takes of each, and names and reasons of the others.
+
+    Args:
+        encoder: what they are for.
+        table: the batch.
+        smallest_side: as in [`open_image_checked`].
+    """
     found, prepared, skipped = [], [], []
     for row in rows_of(table):
         try:
-            # decoded as `pamela score` and `pamela embed` do without a cluster
-            prepared.append(encoder.prepare_image(np.asarray(row.open(encoder.reduced_side())), row.name))
+            prepared.append(encoder.prepare_image(np.asarray(row.open(smallest_side)), row.name))
             found.append(row)
         except ImageError as error:
             skipped.append((row.name, str(error).removeprefix(f"{row.name}: ")))
@@ -148,7 +153,8 @@ class EmbedImages:
         self.encoder = FrozenEncoder(encoder, revision, device, dtype)
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        found, prepared, skipped = prepared_rows(self.encoder, table)
+        # decoded as for the cache of a folder's features, which goes on with this
+        found, prepared, skipped = prepared_rows(self.encoder, table, self.encoder.reduced_side())
         out: list[dict[str, Any]] = []
         if found:
             for row, features in zip(found, self.encoder.encode_prepared(prepared).cpu().numpy()):
