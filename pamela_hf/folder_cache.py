@@ -7,7 +7,8 @@ and encoded only if no file ever seen there had the same content, so that a move
 off goes on where it stopped: finished rows lie in `embeddings.safetensors.partial/` until the file is complete.
 
 JPEGs are decoded at a reduced size, see [`pamela_hf.encoder.FrozenEncoder.reduced_side`]: reading a photograph of 12
-megapixels takes a quarter of the time then.
+megapixels takes a quarter of the time then. [`PamelaScorer.score`], and `pamela score` without a file of features,
+decode all pixels: scores differ by as much as those of a JPEG that was saved again.
 
 One file goes with one folder: names are relative to it. Commands that look at different parts of it, `taste` at photos
 and `score` at all files, leave each other's rows as they are. Of another folder, one above or below included, the same
