@@ -82,7 +82,7 @@ def simulated_world(folder: Path, people: int) -> World:
 
 
 def rated_world(folder: Path, people: int, scorer: PamelaScorer) -> World:
-    table = load_ratings(folder).splits["train"].ratings
+    table = load_ratings(folder).splits["train"]
     embeddings = load_embeddings(folder)
     ids = [id for id in embeddings.image_ids if id in set(table["image_id"].astype(str))]
     names = sorted(table["participant_id"].astype(str).unique())[:people]
