@@ -62,7 +62,7 @@ class PamelaFeatures(nn.Module):
         mean, scale = getattr(self, f"{name}_mean"), getattr(self, f"{name}_scale")
         value = value.to(mean.device, torch.float32)
         value = F.normalize(value, dim=-1) if self.config.normalize_embeds else value
-        return ((value - mean) / scale).to(mean.dtype)
+        return (value - mean).div_(scale).to(mean.dtype)  # in place: fresh memory costs as much as the division
 
     def read(self, image: Tensor, text: Tensor | None, has_prompt: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Readings of standardized images as any kind of image, `(N, kinds × (tastes + 1))`, and what their
