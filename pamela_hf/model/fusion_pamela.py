@@ -50,19 +50,19 @@ class ReadImages:
 
     Attributes:
         sides: of each member, to be gone through once unless it is a list.
-        readings: `(N, kinds × (tastes + 1))` of [`PamelaFeatures.read`].
-        prompt_readings: what the images' prompts add to them; `None` = no prompts.
+        image: `(N, D)` standardized features.
+        text: `(N, Dt)` the same of their prompts; `None` = no prompts.
         has_prompt: `(N,)` bool; `None` = no prompts.
     """
 
     sides: Iterable[ImageSide]
-    readings: Tensor
-    prompt_readings: Tensor | None
+    image: Tensor
+    text: Tensor | None
     has_prompt: Tensor | None
 
     def part(self, low: int, high: int) -> "ReadImages":
         """The same of images `low` to `high`."""
-        values = (self.readings, self.prompt_readings, self.has_prompt)
+        values = (self.image, self.text, self.has_prompt)
         cut = (None if value is None else value[low:high] for value in values)
         return ReadImages([side.part(low, high) for side in self.sides], *cut)
 

@@ -94,10 +94,7 @@ class GridScoringMixin:
         """Writes utility, score and std `(3, N, U)` of all pairs, in blocks of `max_pairs` that a cache can hold."""
         n, u = out.shape[1:]
         (share, taste_share), width = self.shares(), self.config.hidden_size
-        readings = images.readings
-        if images.prompt_readings is not None:
-            readings = readings + images.prompt_readings
-        readings = self.features.of_kind(readings, metadata_ids)
+        readings = self.features.read(images.image, images.text, images.has_prompt, metadata_ids)
         image_sides = [
             member.images(side, images.has_prompt, metadata_ids) for member, side in zip(members, images.sides)
         ]
