@@ -3,12 +3,15 @@
 - each adapter against `score()` on the same batch of pictures, by CPU time, which other programs disturb less than the
   clock: the median over repetitions of both in turn;
 - the gradient of the rewards by the pixels against the rewards alone, as well;
+- scores by the tensors' differentiable preprocessing against those by PIL's, on 200 smooth pictures of five sizes: the
+  largest difference, beside the scores' own range, in rating units;
 - the server under 32 clients at a time: its images a second as a share of the scorer's own on the same encoded files in
   batches of 32; its 99th percentile at half that load against one forward of one image; the scorer's own figures are
   taken before and after, and their mean counts; and the memory of the process before and after many requests
   (`--soak 100000` takes hours; 2,000 show a leak of a kilobyte a request).
 
 The encoder is a SigLIP of random weights: only its size matters. Everything runs on this machine, clients included.
+Each figure stands beside its limit; the whole takes two minutes on two cores of which nobody else asks anything.
 """
 
 import argparse
@@ -36,6 +39,18 @@ from pamela_hf import PamelaConfig, PamelaProcessor, PamelaRewardModel
 from pamela_hf.rewards import PersonalReward, load_reward
 from pamela_hf.rewards.serving import ScoringService, create_app
 from pamela_hf.scoring import PamelaScorer
+
+LIMITS = {
+    "CPU, callable / score(PIL)": (max, 1.02),
+    "CPU, flow_grpo, uint8 / score(uint8)": (max, 1.02),
+    "CPU, flow_grpo, float / score(float)": (max, 1.02),
+    "CPU, gradient / forward": (max, 3.0),
+    "tensors against PIL, largest difference": (max, 0.01),
+    "server / scorer": (min, 0.9),
+    "p99 / forward": (max, 3.0),
+    "memory after / before": (max, 1.05),
+}
+"""Of a figure: what it may be at most (max) or must be at least (min)."""
 
 
 def seconds(function: Callable[[], object], repeats: int = 5) -> float:
@@ -117,6 +132,36 @@ def bench_adapters(scorer: PamelaScorer, images: list[Image.Image], repeats: int
     return {f"CPU, {one} / {other}": took[one] / took[other] for one, other in pairs}
 
 
+def smooth_pictures(n: int, rng: np.random.Generator) -> list[Image.Image]:
+    """n pictures of a few sizes: blurred noise with a little fine grain, as photographs have."""
+    found = []
+    for i in range(n):
+        size = ((224, 224), (320, 240), (240, 320), (512, 384), (640, 640))[i % 5]
+        coarse = Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).resize(size, Image.Resampling.BICUBIC)
+        grain = rng.normal(0, 4, (size[1], size[0], 3))
+        found.append(Image.fromarray((np.asarray(coarse) + grain).clip(0, 255).astype(np.uint8)))
+    return found
+
+
+def bench_tensors(scorer: PamelaScorer, n: int, rng: np.random.Generator) -> dict[str, float]:
+    """How far the scores of `n` pictures are from each other by both ways to preprocess them."""
+    pictures = smooth_pictures(n, rng)
+    by_pil = np.asarray(scorer.score(pictures, user="p1").scores).ravel()
+    differentiable = load_reward("imscore", model=scorer, user="p1")
+    by_tensor = np.empty(n)
+    for size in {picture.size for picture in pictures}:
+        at = [i for i, picture in enumerate(pictures) if picture.size == size]
+        for low in range(0, len(at), 20):
+            some = at[low : low + 20]
+            pixels = torch.from_numpy(np.stack([np.asarray(pictures[i]) for i in some]))
+            with torch.no_grad():
+                by_tensor[some] = differentiable.score(pixels.permute(0, 3, 1, 2).float() / 255).numpy()
+    return {
+        "tensors against PIL, largest difference": float(np.abs(by_pil - by_tensor).max()),
+        "range of these scores": float(np.ptp(by_pil)),
+    }
+
+
 def resident() -> float:
     """Memory of this process, MiB."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
@@ -180,9 +225,19 @@ def bench_server(scorer: PamelaScorer, images: list[Image.Image], requests: int,
         "one forward, ms": 1000 * forward,
         "p99 at half load, ms": 1000 * float(np.quantile(latencies, 0.99)),
         "p99 / forward": float(np.quantile(latencies, 0.99)) / forward,
+        "memory after / before": after / before,
         f"memory before {soak} requests, MiB": before,
         "memory after, MiB": after,
     }
+
+
+def verdict(name: str, value: float) -> str:
+    """A figure's limit and whether it is kept; nothing where it has none."""
+    if name not in LIMITS:
+        return ""
+    most_or_least, limit = LIMITS[name]
+    kept = most_or_least(value, limit) == limit
+    return f"{'at most' if most_or_least is max else 'at least'} {limit:g}: {'kept' if kept else 'MISSED'}"
 
 
 def main() -> None:
@@ -190,6 +245,7 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=6, help="of the encoder (6)")
     parser.add_argument("--width", type=int, default=384, help="of the encoder (384)")
     parser.add_argument("--repeats", type=int, default=7, help="rounds of the adapters (7)")
+    parser.add_argument("--pictures", type=int, default=200, help="preprocessed both ways (200)")
     parser.add_argument("--requests", type=int, default=300, help="measured at each load (300)")
     parser.add_argument("--soak", type=int, default=1000, help="requests between the two memory figures (1000)")
     parser.add_argument("--output", type=Path, help="JSON file to write as well")
@@ -199,9 +255,10 @@ def main() -> None:
     images = [Image.fromarray(rng.integers(0, 255, (256, 256, 3), np.uint8)) for _ in range(32)]
     scorer = scorer_with(args.layers, args.width)
     figures = bench_adapters(scorer, images, args.repeats)
+    figures |= bench_tensors(scorer, args.pictures, rng)
     figures |= bench_server(scorer, images, args.requests, args.soak)
     for name, value in figures.items():
-        print(f"{name:40} {value:10.3f}")
+        print(f"{name:40} {value:10.4f}  {verdict(name, value)}")
     if args.output:
         args.output.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
 

@@ -59,7 +59,7 @@ UNIT = {
         "derived",
     ),
     "pair flop": Figure(
-        217e3, "FLOP to score a pair by the whole model", "python scripts/bench_speed.py (score_matrix_flop_per_pair)",
+        170e3, "FLOP to score a pair by the whole model", "python scripts/bench_speed.py (score_matrix_flop_per_pair)",
         "measured",
     ),
     "gpu flops": Figure(

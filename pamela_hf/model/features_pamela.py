@@ -62,21 +62,38 @@ class PamelaFeatures(nn.Module):
         mean, scale = getattr(self, f"{name}_mean"), getattr(self, f"{name}_scale")
         value = value.to(mean.device, torch.float32)
         value = F.normalize(value, dim=-1) if self.config.normalize_embeds else value
-        return ((value - mean) / scale).to(mean.dtype)
+        return (value - mean).div_(scale).to(mean.dtype)  # in place: fresh memory costs as much as the division
 
-    def read(self, image: Tensor, text: Tensor | None, has_prompt: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Readings of standardized images as any kind of image, `(N, kinds × (tastes + 1))`, and what their
-        prompts add, if any."""
-        seen = image @ self.image_readings
-        return seen, None if text is None else (text @ self.text_readings) * has_prompt.unsqueeze(-1)
+    def read(
+        self,
+        image: Tensor,
+        text: Tensor | None = None,
+        has_prompt: Tensor | None = None,
+        metadata_ids: Tensor | None = None,
+    ) -> Tensor:
+        """Readings `(N, tastes + 1)` of images as the kinds of image that they are.
 
-    def of_kind(self, seen: Tensor, metadata_ids: Tensor) -> Tensor:
-        """Readings `(N, tastes + 1)` of images with these metadata `(N, fields)`, of those of [`read`]."""
-        if not self.kinds:
-            return seen
-        seen = seen.unflatten(-1, (-1, self.readings))
-        at = metadata_ids + torch.tensor(self.first_kind, device=metadata_ids.device)
-        return seen[:, 0] + seen.gather(1, at.unsqueeze(-1).expand(-1, -1, self.readings)).sum(1)
+        Args:
+            image: `(N, D)` standardized features.
+            text: `(N, Dt)` of their prompts; default: none.
+            has_prompt: `(N,)` bool, which prompts count; given with `text`.
+            metadata_ids: `(N, fields)`; default: what is read of any kind of image.
+        """
+        found = self._read("image", image, metadata_ids)
+        if text is None:
+            return found
+        return found + self._read("text", text, metadata_ids) * has_prompt.unsqueeze(-1)
+
+    def _read(self, name: str, value: Tensor, metadata_ids: Tensor | None) -> Tensor:
+        weight = getattr(self, f"{name}_readings").unflatten(1, (-1, self.readings))
+        found = value @ weight[:, 0]
+        if metadata_ids is None:
+            return found
+        for first, ids in zip(self.first_kind, metadata_ids.unbind(-1)):
+            for kind in ids.unique().tolist():  # each image is of one of many kinds
+                rows = (ids == kind).nonzero().squeeze(-1)
+                found = found.index_add(0, rows, value[rows] @ weight[:, first + kind])
+        return found
 
     @torch.no_grad()
     def fit(

@@ -50,19 +50,19 @@ class ReadImages:
 
     Attributes:
         sides: of each member, to be gone through once unless it is a list.
-        readings: `(N, kinds × (tastes + 1))` of [`PamelaFeatures.read`].
-        prompt_readings: what the images' prompts add to them; `None` = no prompts.
+        image: `(N, D)` standardized features.
+        text: `(N, Dt)` the same of their prompts; `None` = no prompts.
         has_prompt: `(N,)` bool; `None` = no prompts.
     """
 
     sides: Iterable[ImageSide]
-    readings: Tensor
-    prompt_readings: Tensor | None
+    image: Tensor
+    text: Tensor | None
     has_prompt: Tensor | None
 
     def part(self, low: int, high: int) -> "ReadImages":
         """The same of images `low` to `high`."""
-        values = (self.readings, self.prompt_readings, self.has_prompt)
+        values = (self.image, self.text, self.has_prompt)
         cut = (None if value is None else value[low:high] for value in values)
         return ReadImages([side.part(low, high) for side in self.sides], *cut)
 
@@ -99,6 +99,14 @@ class Pairs:
         return PairTokens(image, self.image_index).pairs() + text
 
 
+class Dropout(nn.Dropout):
+    """[`feature_dropout`] as a module."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`x` as it goes on, of the same shape."""
+        return feature_dropout(x, self.p, self.training)
+
+
 class PamelaFusionBlock(nn.Module):
     """Pre-norm transformer block over a pair's tokens."""
 
@@ -114,7 +122,7 @@ class PamelaFusionBlock(nn.Module):
         self.norm2 = nn.LayerNorm(width)
         self.fc1 = nn.Linear(width, config.intermediate_size)
         self.fc2 = nn.Linear(config.intermediate_size, width)
-        self.dropout = nn.Dropout(config.fusion_dropout)
+        self.dropout = Dropout(config.fusion_dropout)
 
     def forward(self, tokens: list[PairTokens]) -> list[PairTokens]:
         """Every token of every pair, updated."""

@@ -1,5 +1,6 @@
 """`score_matrix`: every one of N images for every one of U people, in blocks that fit into memory."""
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,8 +12,8 @@ from .scales_pamela import PamelaRewardOutput, summarize
 if TYPE_CHECKING:
     from .grid_pamela import GridMember, GridPeople
 
-IMAGES_AT_ONCE = 2048
-"""Images whose part in the networks is in memory at a time while a grid is scored (about 5 kB an image)."""
+IMAGES_AT_ONCE = 1024
+"""Images whose part in the networks is in memory at a time while a grid is scored (about 25 kB an image)."""
 
 
 class GridScoringMixin:
@@ -47,7 +48,7 @@ class GridScoringMixin:
             metadata_ids: as in `forward`, N rows.
             scale: index of the rating scale; default: the config's `default_scale`.
             max_pairs: pairs in one pass; bounds the memory beside the result's (a few kB a pair at the default sizes).
-                Default: 2048 on a CPU, whose cache holds that, else 65536.
+                Default: 1024 for each CPU thread, whose cache holds that, else 65536.
 
         Returns:
             [`PamelaRewardOutput`] with `scores`, `std` and `utility` of shape `(N, U)`.
@@ -64,7 +65,7 @@ class GridScoringMixin:
         )
         metadata_ids = self._ids(metadata_ids, n, len(self.config.metadata), "metadata_ids")
         if max_pairs is None:
-            max_pairs = 2048 if self.device.type == "cpu" else 65536
+            max_pairs = 1024 * torch.get_num_threads() if self.device.type == "cpu" else 65536
         # several blocks mix a pair's tokens with each other, and dropout is drawn for each pair
         whole = self.config.num_fusion_layers == 1 and not self.training
         members = [GridMember(member) for member in self.members] if whole else None
@@ -91,31 +92,25 @@ class GridScoringMixin:
         out: Tensor,
     ) -> None:
         """Writes utility, score and std `(3, N, U)` of all pairs, in blocks of `max_pairs` that a cache can hold."""
-        from .grid_pamela import GridMemory, common_reference
-
         n, u = out.shape[1:]
         (share, taste_share), width = self.shares(), self.config.hidden_size
-        readings = images.readings
-        if images.prompt_readings is not None:
-            readings = readings + images.prompt_readings
-        readings = self.features.of_kind(readings, metadata_ids)
+        readings = self.features.read(images.image, images.text, images.has_prompt, metadata_ids)
         image_sides = [
             member.images(side, images.has_prompt, metadata_ids) for member, side in zip(members, images.sides)
         ]
-        memory = GridMemory(readings, max_pairs, width, self.config.intermediate_size)
-        for left in range(0, u, max_pairs):
-            some = people.part(left, left + max_pairs)
+        memory = readings.new_empty(2, max_pairs, width + self.config.intermediate_size)
+        # about as many people as images in a block: what they are to each other is computed in batches of either
+        at_once = min(max_pairs, max(math.isqrt(max_pairs), max_pairs // n))
+        for left in range(0, u, at_once):
+            some = people.part(left, left + at_once)
             rows = some.rows[:, :width]
-            sides = [
-                common_reference(theirs, member.people(rows, some.demographic_ids))
-                for member, theirs in zip(members, image_sides)
-            ]
+            sides = [member.people(rows, some.demographic_ids) for member in members]
             tastes = some.rows[:, width:].T
             step = max(1, max_pairs // len(rows))
             for top in range(0, n, step):
                 block = slice(top, top + step)
                 utilities = readings.new_empty(len(members), len(readings[block]), len(rows))
-                for member, (theirs, persons), utility in zip(members, sides, utilities):
+                for member, theirs, persons, utility in zip(members, image_sides, sides, utilities):
                     member.utilities(theirs.part(top, top + step), persons, memory, utility)
                 utilities = utilities.float()
                 if share:
@@ -125,7 +120,7 @@ class GridScoringMixin:
                     utilities.add_(taste_share * (readings[block, :-1] @ tastes).float())
                 scores, std = self.moments(utilities, rows, people.scale)
                 for value, found in zip(out, (utilities.mean(0), scores, std)):
-                    value[block, left : left + max_pairs] = found
+                    value[block, left : left + at_once] = found
 
     def _score_pairs(
         self, images: ReadImages, metadata_ids: Tensor, people: "GridPeople", max_pairs: int, out: Tensor

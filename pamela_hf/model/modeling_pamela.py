@@ -180,8 +180,8 @@ class PamelaRewardModel(BackboneMixin, CheckpointMixin, GridScoringMixin, Rating
         was_training, share = self.training, self.config.linear_share
         self.eval()
         images = self.read_images(image_embeds, text_embeds)
-        linear = images.readings if images.prompt_readings is None else images.readings + images.prompt_readings
-        linear = linear[:, self.config.tastes].float()  # alike for all kinds of images
+        readings = self.features.read(images.image, images.text, images.has_prompt)
+        linear = readings[:, -1].float()  # alike for all kinds of images
         utility = self.score_matrix(image_embeds, text_embeds).utility[:, 0].float()
         self.train(was_training)
         networks = (utility - share * (linear + self.features.linear_offset)) / (1 - share)
@@ -239,7 +239,7 @@ class PamelaRewardModel(BackboneMixin, CheckpointMixin, GridScoringMixin, Rating
                 has_prompt = has_prompt & prompt_mask.to(self.device)
         # one after the other as they are asked for, so that dropout is drawn member by member
         sides = (member.image_side(image, text) for member in self.members)
-        return ReadImages(sides, *self.features.read(image, text, has_prompt), has_prompt)
+        return ReadImages(sides, image, text, has_prompt)
 
 
     def forward(
@@ -289,7 +289,7 @@ class PamelaRewardModel(BackboneMixin, CheckpointMixin, GridScoringMixin, Rating
             [`PamelaRewardOutput`].
         """
         images = self.read_images(image_embeds, text_embeds, encoder_inputs)
-        n = len(images.readings) if image_index is None else len(image_index)
+        n = len(images.image) if image_index is None else len(image_index)
         people = self._people(user_ids, user_embeds, n)
         demographic_ids = self._ids(demographic_ids, n, len(self.config.demographics), "demographic_ids")
         metadata_ids = self._ids(metadata_ids, n, len(self.config.metadata), "metadata_ids")
@@ -305,7 +305,7 @@ class PamelaRewardModel(BackboneMixin, CheckpointMixin, GridScoringMixin, Rating
         utilities = self._utilities(images, pairs)
         log_probs, levels = self.link(utilities, pairs.network_rows, scale_ids)
         # gradients go through scores only to pixels or features that ask for them: what is trained is the loss
-        wanted = images.readings.requires_grad
+        wanted = images.image.requires_grad
         out = summarize(utilities, log_probs if wanted else log_probs.detach(), levels)
         if labels is not None:
             if group_ids is None:
@@ -370,13 +370,17 @@ class PamelaRewardModel(BackboneMixin, CheckpointMixin, GridScoringMixin, Rating
 
     def _pair_readings(self, images: ReadImages, pairs: Pairs) -> Tensor:
         """Readings `(B, tastes + 1)` of the pairs' images as the kind of image that they are."""
-        if pairs.metadata.index is pairs.image_index and pairs.prompt_mask is None:  # then once for each image
-            readings = images.readings
-            if images.prompt_readings is not None:
-                readings = readings + images.prompt_readings
-            return PairTokens(self.features.of_kind(readings, pairs.metadata.distinct), pairs.image_index).pairs()
-        readings = pairs.with_prompts(images.readings, images.prompt_readings)
-        return self.features.of_kind(readings, pairs.metadata.pairs())
+        image, text, has_prompt = images.image, images.text, images.has_prompt
+        index, metadata_ids = pairs.image_index, pairs.metadata.distinct
+        if pairs.metadata.index is not index or pairs.prompt_mask is not None:  # they may differ between pairs
+            index = torch.arange(len(image), device=self.device) if index is None else index
+            used = torch.zeros_like(index) if has_prompt is None else has_prompt[index].long()
+            used = used if pairs.prompt_mask is None else used * pairs.prompt_mask
+            pair = torch.cat([torch.stack([index, used], 1), pairs.metadata.pairs()], 1)
+            pair, index = torch.unique(pair, dim=0, return_inverse=True)
+            at, has_prompt, metadata_ids = pair[:, 0], pair[:, 1].bool(), pair[:, 2:]
+            image, text = image[at], None if text is None else text[at]
+        return PairTokens(self.features.read(image, text, has_prompt, metadata_ids), index).pairs()
 
 
     def _ids(self, ids: Tensor | None, n: int, fields: int, name: str) -> Tensor:

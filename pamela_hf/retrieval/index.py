@@ -24,7 +24,7 @@ Filter = str | Mapping[str, Any]
 """Which images count, see [`ImageIndex.nearest`]."""
 INDEXED_FROM = 50_000
 """Images from which approximate search is worth its training; below, every vector is looked at."""
-PROBED = 0.125
+PROBED = 0.25
 """Part of the clusters that a search looks into, and how many at least: a few clusters cost nothing."""
 LEAST_PROBED = 32
 ROWS_AT_ONCE = 65_536

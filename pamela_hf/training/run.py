@@ -129,6 +129,7 @@ def build_optimizer(model: PamelaRewardModel, config: TrainingConfig) -> torch.o
             {"params": groups["vectors"], "lr": config.learning_rate, "weight_decay": 0.0},
         ],
         betas=(0.9, 0.98),
+        fused=True,  # hundreds of small tensors: one by one, the step took a tenth of the training
     )
 
 

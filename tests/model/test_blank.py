@@ -50,7 +50,7 @@ def test_prior_variance_of_a_taste_is_one_and_lies_along_the_widest_axes():
     features = library()
     model = PamelaRewardModel.blank(features)
     image = model.features.standardize("image", torch.from_numpy(features.image_embeds))
-    readings, _ = model.features.read(image, None, None)
+    readings = model.features.read(image)
     variance = readings[:, :-1].var(0, correction=0)
     assert model.config.taste_factors == 12 and variance.sum() == pytest.approx(1, rel=1e-4)
     assert (variance.diff() <= 1e-6).all() and readings[:, -1].abs().max() == 0
@@ -61,7 +61,7 @@ def test_even_variances_are_those_of_ridge_regression():
     features = library()
     model = PamelaRewardModel.blank(features)
     image = model.features.standardize("image", torch.from_numpy(features.image_embeds))
-    readings, _ = model.features.read(image, None, None)
+    readings = model.features.read(image)
     spread = readings[:, :-1].var(0, correction=0) * model.features.even_variances()
     x = (image - image.mean(0)).double().numpy()
     expected = np.linalg.eigvalsh(x.T @ x)[::-1]
