@@ -1,12 +1,11 @@
 """Heads fitted beside the requests: one thread that always takes the person who has waited longest.
 
 A request reads what was learned last and never waits for a fit. A person is fitted again after every few answers, or
-once they pause; what arrives during a fit counts for the next one.
+once they pause; what arrives during a fit counts for the next one. The thread has the priority of those that answer
+requests: they share the interpreter's lock, and one of less priority that holds it on a busy machine keeps them waiting.
 """
 
 import logging
-import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -36,7 +35,6 @@ logger = logging.getLogger(__name__)
 EVERY = 4  # new answers that a fit waits for …
 PAUSE = 0.6  # … or seconds without one
 FEWEST = 2  # answers before the first fit
-NICE = 10  # of the learner's thread
 FIRST_SHOWN = 300  # pictures, by chance, for a start before there are features
 
 
@@ -240,7 +238,6 @@ class Learner:
 
     # -- the thread ----------------------------------------------------------------------------------------------
     def _run(self) -> None:
-        step_back()
         try:
             from .lessons import Lessons, one_thread
 
@@ -300,10 +297,3 @@ class Learner:
             learned = Learned(count, problem=str(error), message=str(error))
         person.learned = replace(learned, changes=changes)
         person.cached = {}
-
-
-def step_back() -> None:
-    """Lets threads that answer requests go before this one, where the system ranks threads (Linux)."""
-    if sys.platform == "linux":
-        with suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
