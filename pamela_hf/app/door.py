@@ -1,7 +1,7 @@
 """The app's door: what rating takes is answered at once, everything else once it is built.
 
-PyTorch, transformers and Gradio take seconds to import. Pages, pictures and answers need none of them, so they come from
-an application of their own, which is there first and has no other's middleware around each answer.
+PyTorch, transformers and Gradio take seconds to import. Pages, pictures and answers need none of them, so they come
+from an application of their own, which is there first and has no other's middleware around each answer.
 """
 
 import asyncio

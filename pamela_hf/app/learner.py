@@ -1,8 +1,8 @@
 """Heads fitted beside the requests: one thread that always takes the person who has waited longest.
 
 A request reads what was learned last and never waits for a fit. A person is fitted again after every few answers, or
-once they pause; what arrives during a fit counts for the next one. The thread has the priority of those that answer
-requests: they share the interpreter's lock, and one of less priority that holds it on a busy machine keeps them waiting.
+once they pause; what arrives during a fit counts for the next one. The thread has the same priority as those that
+answer requests: all share the interpreter's lock, and on a busy machine one of less priority would hold it for long.
 """
 
 import logging

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from .space import Space
 
 SWITCH_SECONDS = 0.001
+# of FastAPI: an address is one of ours or it is not
+NO_OTHER_ROUTES = {"docs_url": None, "redoc_url": None, "openapi_url": None, "redirect_slashes": False}
 PAGES = Path(__file__).parent / "pages"
 KINDS = {
     ".html": "text/html; charset=utf-8",
@@ -91,7 +93,8 @@ class App:
         path = Path(settings.store) if settings.store else default_store(settings.images)
         self.folder = PictureFolder(settings.images)
         self.store = Store(path)
-        self.learner = Learner(self.folder, BaseSource(settings.model, settings.encoder, features_file(path)), self.store)
+        source = BaseSource(settings.model, settings.encoder, features_file(path))
+        self.learner = Learner(self.folder, source, self.store)
         self.keeper, self.assistants = None, None
         if settings.ratings:
             from .keeping import Keeper
@@ -119,8 +122,7 @@ class App:
         if not space:
             self.assistants = _assistants(self.store, self.learner)
         lifespan = self.assistants.lifespan if self.assistants else None
-        server = Server(title="pamela", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
-        server.router.redirect_slashes = False  # an address is one of ours or it is not
+        server = Server(title="pamela", **NO_OTHER_ROUTES, lifespan=lifespan)
         add_other_routes(server.router, context)
         if self.assistants:
             self.assistants.mount(server)
@@ -132,7 +134,8 @@ class App:
             attach_sign_in(server)
         with Blocks(mode="server") as blocks:
             pass
-        return mount_gradio_app(server, blocks, "/", footer_links=[], ssr_mode=False, enable_monitoring=False)
+        shown = {"footer_links": [], "ssr_mode": False, "enable_monitoring": False}
+        return mount_gradio_app(server, blocks, "/", app_kwargs=dict(NO_OTHER_ROUTES), **shown)
 
     @property
     def url(self) -> str:
@@ -171,7 +174,7 @@ def _first(context: "Context", pages: dict[str, Path]) -> "FastAPI":
 
     from .routes import add_rating_routes
 
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(**NO_OTHER_ROUTES)
     space = context.settings.space
     if not (space and space.sign_in):
         add_rating_routes(app.router, context)
@@ -217,7 +220,8 @@ def _bound(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host.strip("[]"), port), family=family, backlog=2048)
     except OSError as error:
-        raise OSError(f"--host {host} --port {port}: {os.strerror(error.errno)}. Choose another with --port.") from error
+        why = os.strerror(error.errno) if error.errno else str(error)
+        raise OSError(f"--host {host} --port {port}: {why}. Choose another with --port.") from error
 
 
 def serve(settings: AppSettings) -> None:

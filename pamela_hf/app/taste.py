@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata
 
-from ..heads.head import UserHead
 from ..metrics import MIN_RATINGS, correlation
 from .answers import Answers
 from .base import Base

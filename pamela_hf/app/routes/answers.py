@@ -1,7 +1,7 @@
 """Answers: stored once, said to be saved only when they are on the disk, taken back again.
 
-Many people answer at once, and FastAPI's own way to an endpoint takes twice the time of everything else about an answer:
-these endpoints are Starlette's, with the body read by its model.
+Many people answer at once, and FastAPI's own way to an endpoint takes as long as all else about an answer: these
+endpoints are Starlette's, with the body read by its model.
 """
 
 import asyncio
