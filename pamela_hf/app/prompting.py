@@ -83,9 +83,7 @@ class PromptRuns:
             return
         self.runs[run.id] = run
 
-    def start(
-        self, base: Base, person: str | None, prompt: str, head: "UserHead | None", owner: str = ""
-    ) -> PromptRun:
+    def start(self, base: Base, person: str | None, prompt: str, head: "UserHead | None", owner: str = "") -> PromptRun:
         """Starts a run for a person's head, or everyone's taste; `owner`: the visitor who asks.
 
         Raises:
