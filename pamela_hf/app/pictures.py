@@ -25,7 +25,7 @@ CACHE_BYTES = 96 << 20
 MAX_PICTURES = 200_000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Picture:
     """One image file: `id`, its path below the folder; `token`, its name in URLs; `size` in bytes; `changed`, when."""
 
