@@ -192,7 +192,8 @@ def _copied(tensor: Any) -> np.ndarray:
     """A safetensors slice as float32 array, some rows at a time: a whole one would be in memory three times."""
     out = np.empty(tensor.get_shape(), np.float32)
     for start in range(0, len(out), COPIED_ROWS):
-        out[start : start + COPIED_ROWS] = tensor[start : start + COPIED_ROWS]
+        end = min(start + COPIED_ROWS, len(out))
+        out[start:end] = tensor[start:end]
     return out
 
 
