@@ -70,7 +70,7 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 .venv-oldest/.installed: setup.cfg constraints.txt scripts/oldest_versions.py
 	$(PYTHON) -m venv .venv-oldest
 	$(PYTHON) scripts/oldest_versions.py > .venv-oldest/oldest.txt
-	.venv-oldest/bin/python -m pip install --quiet -c .venv-oldest/oldest.txt -e ".[heads,pipeline,evaluate,study,trackers]" "pytest>=8" "hypothesis>=6.100"
+	.venv-oldest/bin/python -m pip install --quiet -c .venv-oldest/oldest.txt -e ".[dev]"
 	touch $@
 
 clean:

@@ -29,11 +29,9 @@ def pinned(name: str) -> str:
 
 def main() -> None:
     """Prints the constraints."""
-    config = configparser.ConfigParser(interpolation=None)
+    config = configparser.ConfigParser()  # extras name each other as %(name)s
     config.read(ROOT / "setup.cfg", encoding="utf-8")
-    bounds = oldest(config["options"]["install_requires"])
-    for extra in ("heads", "pipeline", "evaluate", "study", "trackers"):
-        bounds |= oldest(config["options.extras_require"][extra])
+    bounds = oldest(config["options"]["install_requires"]) | oldest(config["options.extras_require"]["dev"])
     bounds["torch"] = os.environ.get("TORCH") or pinned("torch")
     for name, version in sorted(bounds.items()):
         print(f"{name}=={version}")

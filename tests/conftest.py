@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,10 @@ import pytest
 import torch
 from PIL import Image
 from toys import TINY_MODEL, save_tiny_encoder, write_ratings
+from tqdm import tqdm
+
+# tqdm's usual lock is shared by forks, and a fork that a test kills would never give it back
+os.register_at_fork(after_in_child=lambda: tqdm.set_lock(threading.RLock()))
 
 
 @pytest.fixture(autouse=True)

@@ -79,6 +79,10 @@ class Table:
         """How messages name a row."""
         return f"{self.label}, row {number}"
 
+    def called(self, name: str) -> str:
+        """How messages name a column: as it stands in the table."""
+        return dict(zip(self.names, self.written)).get(name, name)
+
 
 def open_table(
     source: Any,

@@ -225,7 +225,7 @@ def _from_table(
     if len(people) > 1:
         raise HeadError(
             f"ratings has rows of {len(people)} participants ({', '.join(people[:8])}), and a head is one person's. "
-            "Pass the rows of one: ratings[ratings.participant == NAME]."
+            f"Pass the rows of one: ratings[ratings[{opened.called('participant')!r}] == NAME]."
         )
     prompts = {key_of(row["image"], is_id): str(row["prompt"]) for row in rows if row.get("prompt")}
     facts = {

@@ -113,15 +113,17 @@ def _rows(table: Table, participant: str | None) -> list[tuple[str, Row]]:
         if None in row:
             raise HeadError(f"{where}: {row[None]} Put cells that hold a separator in quotes.")
     if "participant" in table.names:
-        rows = of_one_participant(rows, table.label, participant)
+        rows = _of_one_participant(rows, table, participant)
     elif participant is not None:
         raise HeadError(f"{table.label} has no column participant to find {participant!r} in. Leave the choice out.")
     if not rows:
-        raise HeadError(f"{table.label} holds no answers. Add rows below the header {','.join(table.names)}.")
+        raise HeadError(
+            f"{table.label} holds no answers. Add rows below the header {','.join(map(table.called, table.names))}."
+        )
     return rows
 
 
-def of_one_participant(rows: list[tuple[str, Row]], label: str, participant: str | None) -> list[tuple[str, Row]]:
+def _of_one_participant(rows: list[tuple[str, Row]], table: Table, participant: str | None) -> list[tuple[str, Row]]:
     """The rows of `participant`, or of the only one there is.
 
     Raises:
@@ -130,13 +132,14 @@ def of_one_participant(rows: list[tuple[str, Row]], label: str, participant: str
     people = sorted({str(row["participant"]) for _, row in rows})
     if participant is not None:
         if participant not in people:
-            raise HeadError(f"{label} has no row of participant {participant!r}; it has {', '.join(people[:8])}.")
+            raise HeadError(f"{table.label} has no row of participant {participant!r}; it has {', '.join(people[:8])}.")
         return [(where, row) for where, row in rows if str(row["participant"]) == participant]
     if len(people) > 1:
         shown = ", ".join(repr(person) for person in people[:8]) + (", …" if len(people) > 8 else "")
         raise HeadError(
-            f"{label} holds answers of {len(people)} participants ({shown}), and a head is one person's. Choose whose "
-            "with --user NAME (participant=NAME), or remove the column participant if all are the same person."
+            f"{table.label} holds answers of {len(people)} participants ({shown}), and a head is one person's. Choose "
+            f"whose with --user NAME (participant=NAME), or remove the column {table.called('participant')} if all "
+            "are the same person."
         )
     return rows
 

@@ -75,7 +75,8 @@ def test_prompts_and_metadata_of_chosen_images(command, tmp_path, trained_folder
     [
         ("image,score\nimg001,9\n", [], "allowed: 1..5"),
         ("image,score\nimg001,good\n", [], "row 2: score 'good' is not a number, true or false"),
-        ("image,score\n", [], "holds no answers"),
+        ("Photo;Stars\n", [], "holds no answers. Add rows below the header Photo,Stars"),
+        ("image,score,Rater\nimg001,3,a\nimg002,4,b\n", [], "2 participants .*remove the column Rater if"),
         ("depicted,score\nimg001,3\n", [], r"lacks image\. Needed: image, score"),
         ("image,score\nimg001,3\n", ["--rating-min", "1"], "Give both"),
         ("image,score\nimg001,3\n", ["--name", "a/b"], "no path"),
