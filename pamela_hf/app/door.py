@@ -34,7 +34,7 @@ class Door:
     async def __call__(self, scope: Scope, receive: Callable, send: Callable) -> None:
         if scope["type"] == "lifespan":
             await self._live(receive, send)
-        elif (scope["method"], scope["path"]) in self._fixed or scope["path"].startswith(self._starts):
+        elif scope["path"].startswith(self._starts) or self._is_first(scope["method"], scope["path"]):
             await self.first(scope, receive, send)
         else:
             await self._built.wait()
@@ -42,6 +42,10 @@ class Door:
                 await _answer(send, 503, f"Rating works, this does not: {self.problem}")
             else:
                 await self.second(scope, receive, send)
+
+    def _is_first(self, method: str, path: str) -> bool:
+        """Endpoints are shared by method; a page is the first application's whatever is done with it."""
+        return (method, path) in self._fixed or (not path.startswith("/api/") and ("GET", path) in self._fixed)
 
     async def _live(self, receive: Callable, send: Callable) -> None:
         await receive()

@@ -3,6 +3,7 @@ is a FastAPI application with Gradio's queue, API clients, MCP and Space hosting
 (https://www.gradio.app/guides/server-mode)."""
 
 import contextlib
+import functools
 import importlib.util
 import os
 import signal
@@ -108,7 +109,10 @@ class App:
             self.access = Access.for_space(space.hosts, (*own, *space.paths))
         else:
             self.access = Access.for_host(settings.host, own)
-        door = Door(_first(context, pages), lambda: self._second(context), self.learner.start)
+        build = functools.cache(lambda: self._second(context))
+        if space and space.sign_in:  # all endpoints are behind it: what it lacks is said at once
+            build()
+        door = Door(_first(context, pages), build, self.learner.start)
         self._server, self._thread = _listening(Guard(door, self.access)), None
 
     def _second(self, context: "Context") -> "FastAPI":
