@@ -82,6 +82,9 @@ class Connection(asyncio.Protocol):
         self._answer = asyncio.get_running_loop().create_future()
         self._transport.write(f"{head}content-type: application/json\r\n\r\n".encode() + data)
         status, content = await self._answer
+        if status == 503:  # a machine so busy that a fit takes longer than the app waits for it
+            await asyncio.sleep(0.2)
+            return await self.ask(method, path, body, **query)
         if status != 200:
             raise RuntimeError(f"{method} {path}: {status} {content[:200]!r}")
         return content

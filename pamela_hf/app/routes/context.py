@@ -101,10 +101,12 @@ class Context:
         return person
 
     async def head(self, name: str) -> "UserHead":
-        """A person's head. HTTP 409: too little is known of them."""
+        """A person's head. HTTP 409: too little is known of them; 503: it is being fitted."""
         person = await self.fitted(name)
         _ = self.base
         if person.learned.head is None:
+            if person.is_behind:
+                raise HTTPException(503, "Not yet: your answers are being learned from. Ask again in a moment.")
             problem = person.learned.problem or "Rate a few pictures: nothing is known of you yet."
             raise HTTPException(409, problem)
         return person.learned.head
