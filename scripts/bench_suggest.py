@@ -15,7 +15,8 @@ suggest    what lessens the doubt about the pool's ranking most (`pamela_hf.head
 pleasing   the same, every eighth question a likely favourite: what the app asks
 few        the same as suggest, chosen out of 160 pictures drawn anew each time
 late       ten diverse pictures first, then as suggest: what the app asked earlier, but for its favourites
-top        as suggest, pictures that may be among the liked ones counting more
+uneven     as suggest, each image counting as much as the base says that people differ about it
+top        as uneven, pictures that may be among the liked ones counting more
 uncertain  the pictures whose utility is least known
 """
 
@@ -33,13 +34,13 @@ from pamela_hf.embeddings import Embeddings, load_embeddings
 from pamela_hf.heads.answers import collect
 from pamela_hf.heads.fitting import Answers, Posterior, fit_row, linearize
 from pamela_hf.heads.head import prior_of
-from pamela_hf.heads.suggest import most_informative, rating_information
+from pamela_hf.heads.suggest import even_slopes, most_informative, rating_information
 from pamela_hf.ratings.builder import load_ratings
 from pamela_hf.simulation.raters import liking_matrix, rate_matrix, simulated_participants
 from pamela_hf.simulation.traits import traits_from_prompt
 from pamela_hf.simulation.world import world_images
 
-RULES = ("random", "diverse", "suggest", "pleasing", "few", "late", "top", "uncertain")
+RULES = ("random", "diverse", "suggest", "pleasing", "few", "late", "uneven", "top", "uncertain")
 
 
 @dataclass
@@ -81,7 +82,7 @@ def simulated_world(folder: Path, people: int) -> World:
 
 
 def rated_world(folder: Path, people: int, scorer: PamelaScorer) -> World:
-    table = load_ratings(folder).splits["train"].ratings
+    table = load_ratings(folder).splits["train"]
     embeddings = load_embeddings(folder)
     ids = [id for id in embeddings.image_ids if id in set(table["image_id"].astype(str))]
     names = sorted(table["participant_id"].astype(str).unique())[:people]
@@ -127,7 +128,11 @@ def ask(rule: str, world: Asked, levels: np.ndarray, pool: np.ndarray, count: in
 
 
 def choose(rule: str, world: Asked, belief: Posterior, pool: np.ndarray, fresh: np.ndarray, count: int) -> np.ndarray:
+    pool = np.sort(pool)
     slope, matters = world.plain.slope[fresh], world.plain.slope[pool]
+    if rule not in ("uneven", "uncertain", "top"):
+        matters = even_slopes(matters, world.prior)
+        slope = matters[np.searchsorted(pool, fresh)]
     information = rating_information(world.plain, belief.row, world.cutpoints)[fresh]
     if rule == "uncertain":
         centred = slope - matters.mean(0)

@@ -1,15 +1,21 @@
 """How fast training is: at PAMELA's size, 50,222 simulated ratings of 3,554 images by 156 people, and how it grows.
 
     python scripts/bench_training.py
+    python scripts/bench_training.py --choices 600000 --people 4000
 
 The ratings are the simulated world's; the features are random numbers of SigLIP2 so400m's width (1,152), since time
 depends on their shape alone. Ratings a second (each epoch's count) stand beside what the matrix-product rate of this
 machine would allow for the operations counted in a small training; the slope is that of log time over log ratings of
 one epoch, 1,000 to 100,000.
+
+--choices trains on so many choices of --people alone, each between two of --images, instead: seconds of choosing the
+settings, of what is fitted in closed form and of the epochs, beside the CPU's, and the most memory the process took.
+People differ along a few directions of the features, which lie near a low-dimensional space, as an encoder's do.
 """
 
 import argparse
 import json
+import resource
 import tempfile
 import time
 from dataclasses import replace
@@ -17,18 +23,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
+from accelerate import Accelerator
 from bench_speed import matmul_rate, slope
 from torch.utils.flop_counter import FlopCounterMode
 
 from pamela_hf.embeddings import Embeddings
 from pamela_hf.ratings.builder import load_ratings
-from pamela_hf.ratings.table import RatingData
+from pamela_hf.ratings.table import CHOICE_COLUMNS, RatingData
 from pamela_hf.simulation.world import plan_world, write_annotations
 from pamela_hf.training.config import TrainingConfig
+from pamela_hf.training.run import start
+from pamela_hf.training.settings import settle
 from pamela_hf.training.train import train
 
 CONFIG = Path(__file__).parent / "configs" / "pamela.yaml"
 WIDTH = 1152
+DEPTH = 64  # of the space that the images of --choices lie near
+DIRECTIONS = 8  # in which people of --choices differ
 
 
 def simulated(folder: Path, ratings: int | None) -> tuple[RatingData, Embeddings]:
@@ -65,11 +77,76 @@ def flop_per_rating(ratings: int) -> float:
     return counter.get_total_flops() / trained / epochs
 
 
+def choices_world(choices: int, people: int, images: int) -> tuple[RatingData, Embeddings]:
+    """A train split of choices alone: each person's are about random pairs of images."""
+    rng = np.random.default_rng(0)
+    latent = rng.normal(size=(images, DEPTH)).astype(np.float32) / np.sqrt(1 + np.arange(DEPTH, dtype=np.float32))
+    features = []
+    for _ in range(2):  # images, prompts
+        mixing = rng.normal(size=(DEPTH, WIDTH)).astype(np.float32)
+        features.append(latent @ mixing + 0.3 * rng.standard_normal((images, WIDTH), np.float32))
+    ids = [f"i{i}" for i in range(images)]
+    everyone, directions = rng.normal(size=DEPTH), rng.normal(size=(DIRECTIONS, DEPTH))
+    tastes = rng.normal(size=(people, DIRECTIONS)) / np.sqrt(DIRECTIONS)
+    who = np.arange(choices) % people
+    first = rng.integers(0, images, choices)
+    second = (first + rng.integers(1, images, choices)) % images
+    difference = latent[first] - latent[second]
+    margin = difference @ everyone + ((difference @ directions.T) * tastes[who]).sum(1) + rng.logistic(size=choices)
+    sides = np.where(margin[:, None] > 0, np.column_stack([first, second]), np.column_stack([second, first]))
+    table = pd.DataFrame({name: pd.Categorical([None] * choices) for name in CHOICE_COLUMNS})
+    table["participant_id"] = pd.Categorical.from_codes(who, [f"p{i}" for i in range(people)])
+    table["preferred_id"], table["other_id"] = (pd.Categorical.from_codes(side, ids) for side in sides.T)
+    table["tie"], table["age"] = np.abs(margin) < 0.3, pd.array([pd.NA] * choices, "Int64")
+    data = RatingData("simulated", {}, {"rating": [1.0, 2.0, 3.0, 4.0, 5.0]}, choices={"train": table})
+    return data, Embeddings(ids, *features)
+
+
+def timed_choices(choices: int, people: int, images: int, epochs: int | None) -> dict[str, float]:
+    """Seconds and CPU seconds of each part of a training, and the most memory that the process has taken, in GB."""
+    config = TrainingConfig.read(CONFIG)
+    config = replace(config, encoder=None, early_stopping=None, epochs=epochs or config.epochs)
+    data, embeddings = choices_world(choices, people, images)
+    result: dict[str, float] = {"choices": choices, "people": people, "images": images, "epochs": config.epochs}
+    result["GB before"] = peak_memory()
+    wall, cpu = time.perf_counter(), time.process_time()
+
+    def add(name: str) -> None:
+        nonlocal wall, cpu
+        result[f"{name} seconds"], result[f"{name} CPU seconds"] = time.perf_counter() - wall, time.process_time() - cpu
+        result[f"{name} GB"] = peak_memory()
+        print(json.dumps({key: round(value, 2) for key, value in result.items() if key.startswith(name)}), flush=True)
+        wall, cpu = time.perf_counter(), time.process_time()
+
+    with tempfile.TemporaryDirectory() as place:
+        accelerator, output = Accelerator(), Path(place)
+        config, _ = settle(config, data, embeddings, accelerator, output, resume=False)
+        add("settings")
+        run = start(config, data, embeddings, accelerator, output, keep_backbone=False)
+        add("closed form")
+        run.epochs(data, embeddings, progress=False)
+        add("epochs")
+    result["all seconds"] = sum(result[f"{name} seconds"] for name in ("settings", "closed form", "epochs"))
+    return result
+
+
+def peak_memory() -> float:
+    """GB that this process has taken at most."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="few ratings, to see that everything runs")
     parser.add_argument("--output", type=Path, help="JSON file to write as well")
+    parser.add_argument("--choices", type=int, metavar="N", help="train on so many choices instead")
+    parser.add_argument("--people", type=int, default=4_000, help="who choose (4000)")
+    parser.add_argument("--images", type=int, default=50_000, help="to choose between (50000)")
+    parser.add_argument("--epochs", type=int, help="of the training on choices; default: the configuration's")
     args = parser.parse_args()
+    if args.choices:
+        write(timed_choices(args.choices, args.people, args.images, args.epochs), args.output)
+        return
     numbers = (500, 1_000) if args.quick else (1_000, 10_000, 100_000)
     steps = [timed(n, epochs=1) for n in numbers]
     trained, epochs, taken = timed(1_000 if args.quick else None)
@@ -85,10 +162,14 @@ def main() -> None:
         "ratings_slope": slope([n for n, _, _ in steps], [seconds for _, _, seconds in steps]),
         "ratings_largest": steps[-1][0],
     }
+    write(result, args.output)
+
+
+def write(result: dict[str, float], output: Path | None) -> None:
     text = json.dumps({key: round(value, 4) for key, value in result.items()}, indent=1)
     print(text)
-    if args.output:
-        args.output.write_text(text + "\n", encoding="utf-8")
+    if output:
+        output.write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -129,7 +129,7 @@ class FewShotFits:
             kept[asked] = True
             belief = fit_row(answers.subset(kept), covariance)
             fresh = np.sort(np.setdiff1d(free, asked))
-            new, _ = choose(answers, belief, cutpoints, min(ASKED_AT_ONCE, k - len(asked)), fresh)
+            new, _ = choose(answers, belief, cutpoints, min(ASKED_AT_ONCE, k - len(asked)), covariance, fresh)
             if not new:
                 break
             asked += new

@@ -194,14 +194,14 @@ class UserHead:
             scorer, [(image, None) for image in images], (), (), embeddings=embeddings, prompts=prompts,
             batch_size=batch_size, only_images=True,
         )  # fmt: skip
-        std = np.sqrt(np.diag(prior_of(scorer.model)))
-        answers = answered.answers(*linearize(answered.utilities(scorer, demographics), std))
+        prior = prior_of(scorer.model)
+        answers = answered.answers(*linearize(answered.utilities(scorer, demographics), np.sqrt(np.diag(prior))))
         covariance = self.covariance if self.covariance is not None else np.diag(self.row_std.astype(np.float64) ** 2)
         row = self.row.astype(np.float64)
         fresh = np.array([i for i, key in enumerate(answered.keys) if key not in self._rated], int)
         if not len(fresh):
             return Suggestion([], 0.0, True, "All of these images are rated already.")
-        found = suggest_images(answers, Posterior(row, covariance), answered.cutpoints, n, fresh)
+        found = suggest_images(answers, Posterior(row, covariance), answered.cutpoints, n, prior, fresh)
         return replace(found, images=[answered.positions[i] for i in found.images])
 
     # -- other strengths, several people ---------------------------------------------------------------------------

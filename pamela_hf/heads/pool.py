@@ -74,4 +74,4 @@ class QuestionPool:
         fresh = np.arange(len(self)) if fresh is None else np.asarray(fresh, int)
         if not len(fresh):
             return Suggestion([], 0.0, True, "All of these images are rated already.")
-        return suggest_images(self._answers, belief, self._cutpoints, n, fresh)
+        return suggest_images(self._answers, belief, self._cutpoints, n, self.prior, fresh)

@@ -29,7 +29,12 @@ class Suggestion:
 
 
 def suggest_images(
-    answers: Answers, belief: Posterior, cutpoints: np.ndarray, n: int, fresh: np.ndarray | None = None
+    answers: Answers,
+    belief: Posterior,
+    cutpoints: np.ndarray,
+    n: int,
+    prior: np.ndarray,
+    fresh: np.ndarray | None = None,
 ) -> Suggestion:
     """The next n images, and in words whether ten more are worth asking about; see [`choose`].
 
@@ -38,10 +43,11 @@ def suggest_images(
         belief: of the person's row.
         cutpoints: `(K - 1,)` of the rating scale.
         n: how many images, at most.
+        prior: `(H, H)` covariance of people's rows.
         fresh: indices of the images that may be asked about; default: all.
     """
-    chosen, gain = choose(answers, belief, cutpoints, n, fresh)
-    _, gain_of_ten = choose(answers, belief, cutpoints, 10, fresh)
+    chosen, gain = choose(answers, belief, cutpoints, n, prior, fresh)
+    _, gain_of_ten = choose(answers, belief, cutpoints, 10, prior, fresh)
     bound = max(0.001, float(np.ceil(gain_of_ten * 1000) / 1000))
     enough = gain_of_ten < ENOUGH
     message = f"the next 10 ratings are expected to add less than {bound:.3f} to the correlation"
@@ -50,13 +56,20 @@ def suggest_images(
 
 
 def choose(
-    answers: Answers, belief: Posterior, cutpoints: np.ndarray, n: int, fresh: np.ndarray | None = None
+    answers: Answers,
+    belief: Posterior,
+    cutpoints: np.ndarray,
+    n: int,
+    prior: np.ndarray,
+    fresh: np.ndarray | None = None,
 ) -> tuple[list[int], float]:
     """Which n images of `answers` to ask about next, of those in `fresh`, and what that is expected to add to the
-    correlation of scores and ratings."""
+    correlation of scores and ratings; the arguments are those of [`suggest_images`]."""
     fresh = np.arange(len(answers.utility)) if fresh is None else fresh
     information = rating_information(answers, belief.row, cutpoints)
-    picked, after = most_informative(answers.slope[fresh], information[fresh], belief.covariance, n, answers.slope)
+    slope = even_slopes(answers.slope, prior)
+    picked, _ = most_informative(slope[fresh], information[fresh], belief.covariance, n, slope)
+    after = covariance_after(answers.slope[fresh][picked], information[fresh][picked], belief.covariance)
     utility = answers.utility + answers.slope @ belief.row
     signal, doubt = expected_correlation(utility, answers.slope, belief.covariance)
     _, left = expected_correlation(utility, answers.slope, after)
@@ -74,6 +87,28 @@ def rating_information(answers: Answers, row: np.ndarray, cutpoints: np.ndarray)
         advantage, np.clip(stretch, -MAX_STRETCH, MAX_STRETCH), np.tile(cutpoints, (len(advantage), 1))
     )
     return (p * by_advantage**2).sum(1)
+
+
+def even_slopes(slope: np.ndarray, prior: np.ndarray) -> np.ndarray:
+    """`(N, H)` slopes less their mean, scaled so that people differ about each image as much as about any other.
+
+    What the base says people differ about most are a few unusual images, and real people differ about those little more
+    than about others. Asked about them, people of OASIS' train whom the base didn't know (five folds, twice) gained
+    nothing by ten ratings; with even slopes they gain .008, in the simulated world as much either way.
+
+    Args:
+        slope: `(N, H)` of the images.
+        prior: `(H, H)` covariance of people's rows.
+    """
+    centred = slope - slope.mean(0)
+    variance = np.einsum("nh,hg,ng->n", centred, prior, centred)
+    return centred * np.sqrt(variance.mean() / np.maximum(variance, 1e-12 * max(variance.max(), 1e-300)))[:, None]
+
+
+def covariance_after(slope: np.ndarray, information: np.ndarray, covariance: np.ndarray) -> np.ndarray:
+    """`(H, H)` covariance of the row once images with these slopes `(n, H)` are rated."""
+    known = slope @ covariance
+    return covariance - known.T @ np.linalg.solve(np.diag(1 / np.maximum(information, 1e-9)) + known @ slope.T, known)
 
 
 def most_informative(

@@ -102,7 +102,7 @@ class PamelaFeatures(nn.Module):
         from .factors_pamela import factorize  # for training only
 
         joint, weights = self._standardize_all(image_embeds, text_embeds)
-        axes = torch.linalg.svd(joint, full_matrices=False).Vh.T
+        axes = principal_axes(joint)
         # all is fitted to the images' coordinates on their principal axes, which are fewer than the features
         readings, tastes = joint.new_zeros(joint.shape[1], 1 + sum(self.kinds), self.readings), None
         if ratings is not None and len(ratings.value) and self.config.linear_share:
@@ -161,7 +161,9 @@ class PamelaFeatures(nn.Module):
         """Features `(N, K)` that directions are fitted in: coordinates `z (N, D)`, then, for every value of a metadata
         field, the first few of them, 0 where an image has another value. Of each field also `(values + 1, values)`,
         the scaled part that an image has in the values by its id: where it is unknown, their shares of the images."""
-        share = self.config.metadata_share if self.kinds else 0.0
+        if not self.kinds:  # of many images, a copy would take much
+            return z, []
+        share = self.config.metadata_share
         few = z[:, None, :METADATA_AXES]
         parts, fields = [(1 - share) ** 0.5 * z], []
         for field, size in enumerate(self.kinds):
@@ -216,6 +218,13 @@ class PamelaFeatures(nn.Module):
         for name in self.dims:
             getattr(self, f"{name}_readings").mul_(gain)
         self.linear_offset.copy_(utility.mean() - gain * linear.mean())
+
+
+def principal_axes(x: Tensor) -> Tensor:
+    """`(D, K)` principal axes of centred features `x (N, D)`, that of the largest variance first; K = min(N, D)."""
+    if len(x) > x.shape[1]:  # of many images, the covariance is the smaller matrix
+        return torch.linalg.eigh((x.T @ x).double()).eigenvectors.flip(1).to(x)
+    return torch.linalg.svd(x, full_matrices=False).Vh.T
 
 
 def principal_directions(x: Tensor, count: int, power: float) -> Tensor:

@@ -188,12 +188,12 @@ class PamelaFusion(nn.Module):
 
     def image_side(self, image: Tensor, text: Tensor | None) -> ImageSide:
         """What depends on the images `(N, D)`, or on their prompts `(N, Dt)`, alone."""
-        image = F.dropout(image, self.config.image_dropout, self.training)
+        image = feature_dropout(image, self.config.image_dropout, self.training)
         side = ImageSide(self.image_proj(image))
         if self.config.interaction_rank:
             side.factors = self.interaction_image(image)
         if text is not None:
-            text = F.dropout(text, self.config.text_dropout, self.training)
+            text = feature_dropout(text, self.config.text_dropout, self.training)
             side.text_token = self.text_proj(text)
             if self.config.interaction_rank:
                 side.text_factors = self.interaction_text(text)
@@ -239,3 +239,17 @@ class PamelaFusion(nn.Module):
         for token, kind in zip(tokens, self.token_type):
             token.distinct = token.distinct + kind
         return tokens
+
+
+def feature_dropout(x: Tensor, p: float, training: bool) -> Tensor:
+    """`F.dropout` of `x (N, D)`, on CPUs in a third of its time, which was half of a training step's.
+
+    There a random byte decides on each number, so it is kept with a probability of `1 - p` to the nearest 256th, by
+    which it is divided.
+    """
+    kept = min(max(round(256 * (1 - p)), 1), 255)
+    if not training or not p or x.device.type != "cpu" or x.dtype != torch.float32:
+        return F.dropout(x, p, training)
+    eight = torch.empty(math.ceil(x.numel() / 8), dtype=torch.int64).random_(-(2**63), None)
+    mask = eight.view(torch.uint8)[: x.numel()].view_as(x) < kept
+    return x * mask.to(x.dtype).mul_(256 / kept)

@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 
 from pamela_hf.heads.answers import key_of
-from pamela_hf.heads.fitting import Answers, fit_row, prior_covariance
+from pamela_hf.heads.fitting import Answers, Posterior, fit_row, prior_covariance
 from pamela_hf.heads.folder import ABOUT, CONFIG, FILES, ROW, WEIGHTS, HeadError
 from pamela_hf.heads.head import UserHead
-from pamela_hf.heads.suggest import most_informative
+from pamela_hf.heads.suggest import choose, covariance_after, even_slopes, most_informative
 from pamela_hf.metrics import correlation
 from pamela_hf.scoring import PamelaScorer
 
@@ -355,6 +355,25 @@ def test_suggestions_are_new_and_diverse(scorer, features, ratings, head):
     slope = np.eye(3)[[0, 0, 1]]
     chosen, after = most_informative(slope, np.ones(3), np.eye(3), 2)
     assert sorted(chosen) in ([0, 2], [1, 2]) and np.trace(after) < 3
+    assert covariance_after(slope[chosen], np.ones(2), np.eye(3)) == pytest.approx(after)
+
+
+def test_suggestions_are_about_images_that_many_others_resemble_not_about_the_odd_one():
+    rng = np.random.default_rng(0)
+    slope = rng.normal(size=(40, 6)) @ np.diag([1, 1, 0.7, 0.7, 0.5, 0.5])
+    slope[7] *= 12
+    even, prior = even_slopes(slope, np.eye(6)), np.eye(6)
+    variance = np.einsum("nh,nh->n", even, even)
+    assert variance == pytest.approx(variance.mean())
+    cutpoints = np.array([-1.5, -0.5, 0.5, 1.5])
+    nothing = np.zeros(0, np.int64)
+    pool = Answers(np.zeros(40), slope, np.zeros((2, 6)), nothing, nothing, np.zeros((0, 4)), np.zeros(0))
+    chosen, gain = choose(pool, Posterior(np.zeros(6), prior), cutpoints, 5, prior)
+    uneven, _ = most_informative(slope, np.full(40, 0.3), prior, 5)
+    assert uneven[0] == 7 and chosen[0] != 7
+    assert len(set(chosen)) == 5 and 0 < gain < 1
+    # nobody differs about any
+    assert even_slopes(np.zeros((2, 3)), np.eye(3)) == pytest.approx(0)
 
 
 def damage(folder, how):

@@ -11,6 +11,7 @@ from transformers import AutoConfig, AutoModel, AutoProcessor
 
 from pamela_hf import PamelaProcessor, PamelaRewardModel
 from pamela_hf.model.factors_pamela import Ratings
+from pamela_hf.model.fusion_pamela import feature_dropout
 from pamela_hf.scoring import PamelaScorer
 
 
@@ -664,3 +665,18 @@ def test_no_code_from_an_encoders_folder_runs(siglip_encoder, tmp_path, images):
         file.write(f"open({str(tmp_path / 'ran')!r}, 'w')")
     PamelaScorer.from_pretrained(folder, device="cpu").score(images, "a cat")
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("p", [0.3, 0.5])
+def test_dropout_of_features_drops_its_share_of_every_column_and_keeps_the_mean(p):
+    x = torch.ones(4_000, 37, requires_grad=True)
+    torch.manual_seed(0)
+    dropped = feature_dropout(x, p, training=True)
+    share = (dropped == 0).float()
+    assert share.mean().item() == pytest.approx(p, abs=0.005) and (share.mean(0) - p).abs().max() < 0.04
+    assert dropped.mean().item() == pytest.approx(1, abs=0.01) and len(dropped.unique()) == 2
+    dropped.sum().backward()
+    assert torch.equal(x.grad, dropped.detach())
+    torch.manual_seed(0)
+    assert torch.equal(feature_dropout(x, p, training=True), dropped)
+    assert feature_dropout(x, p, training=False) is x and torch.equal(feature_dropout(x, 0.0, training=True), x)
