@@ -3,6 +3,8 @@
 A request reads what was learned last and never waits for a fit. A person is fitted again after every few answers, or
 once they pause; what arrives during a fit counts for the next one. The thread has the same priority as those that
 answer requests: all share the interpreter's lock, and on a busy machine one of less priority would hold it for long.
+Instead it rests after each fit for as long as that took, unless a page waits for the next one: while many people rate,
+half of the time is the requests' alone.
 """
 
 import logging
@@ -128,6 +130,11 @@ class Person:
         return self.count >= FEWEST and self.changes != self.learned.changes
 
     @property
+    def is_waited_for(self) -> bool:
+        """Whether a page waits for the fit of the last answers, or all of them are new."""
+        return self.last == 0.0
+
+    @property
     def is_due(self) -> bool:
         new = self.changes - self.learned.changes
         return self.count >= FEWEST and new > 0 and (new >= EVERY or time.monotonic() - self.last >= PAUSE)
@@ -154,6 +161,7 @@ class Learner:
         self._wake = threading.Condition()
         self._tasks: list[tuple[Callable[[], Any], Future]] = []
         self._ended = False
+        self._rests_until = 0.0
         self._thread = threading.Thread(target=self._run, name="learner", daemon=True)
 
     def start(self) -> None:
@@ -284,8 +292,11 @@ class Learner:
         self.status = status
 
     def _fit_one(self, lessons: "Lessons") -> None:
+        start = time.monotonic()
         with self._lock:
             due = [person for person in self._people.values() if person.is_due]
+        if start < self._rests_until:
+            due = [person for person in due if person.is_waited_for]
         if not due:
             return
         person = min(due, key=lambda one: (one.learned.head is not None, one.last))
@@ -297,3 +308,4 @@ class Learner:
             learned = Learned(count, problem=str(error), message=str(error))
         person.learned = replace(learned, changes=changes)
         person.cached = {}
+        self._rests_until = 2 * time.monotonic() - start
