@@ -217,7 +217,7 @@ async def bench_people(app: RunningApp, people: int = 20, each: int = 100, think
     share = (app.cpu() - before) / total
     client = await Connection.open(app.port)
     rows = sum([await client.count(f"person {number}") for number in range(people)])
-    fitted = [(await client.get("/api/taste", person=f"person {number}"))["held_out"] for number in range(people)]
+    fitted = [(await client.get("/api/next", person=f"person {number}"))["known"] for number in range(people)]
     slow = 1000 * np.quantile(seconds, 0.99)
     what = f"{people} at once, {each} answers each, {1000 * think:.0f} ms of thought; key to next picture"
     return Line("people", [
