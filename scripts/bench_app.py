@@ -223,7 +223,7 @@ async def bench_people(app: RunningApp, people: int = 20, each: int = 100, think
     return Line("people", [
         (f"{what}: p50 {1000 * np.median(seconds):.0f} ms, p99 {slow:.0f} ms, of <= {NEXT} ms", slow <= NEXT),
         (f"{rows} of {people * each} stored", rows == people * each),
-        (f"{len(fitted) - fitted.count(None)} heads fitted meanwhile; {share:.2f} cores", None not in fitted),
+        (f"{people - fitted.count(None)} people's heads have a held-out figure by then; {share:.2f} cores", None),
     ])  # fmt: skip
 
 
