@@ -14,6 +14,7 @@ from fastapi import FastAPI
 logger = logging.getLogger(__name__)
 
 Scope = dict
+HEAD_START = 0.5  # seconds in which the first page need not share the interpreter with imports
 
 
 class Door:
@@ -62,6 +63,7 @@ class Door:
     async def _open(self) -> None:
         """Builds the second application and lives its life."""
         try:
+            await asyncio.sleep(HEAD_START)
             second = await asyncio.to_thread(self._built_then)
             async with second.router.lifespan_context(second):
                 self.second = second
