@@ -30,6 +30,7 @@ MAX_HEADER = 100 << 20  # bytes; safetensors' own limit
 MAX_WIDTH = 65_536  # numbers of a feature
 MAX_FEATURE = 1e6
 MAX_ID = 4096  # letters of an id
+COPIED_ROWS = 4096  # of a file that is read, at a time
 FLOAT_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}  # of a number, by its type in a safetensors file
 
 
@@ -184,7 +185,16 @@ def _float_features(path: Path, types: dict[str, str]) -> dict[str, np.ndarray]:
     with safe_open(path, framework="pt" if by_torch else "numpy") as file:
         if by_torch:
             return {name: np.array(file.get_tensor(name).float()) for name in types}
-        return {name: np.array(file.get_tensor(name), np.float32) for name in types}
+        return {name: _copied(file.get_slice(name)) for name in types}
+
+
+def _copied(tensor: Any) -> np.ndarray:
+    """A safetensors slice as float32 array, some rows at a time: a whole one would be in memory three times."""
+    out = np.empty(tensor.get_shape(), np.float32)
+    for start in range(0, len(out), COPIED_ROWS):
+        end = min(start + COPIED_ROWS, len(out))
+        out[start:end] = tensor[start:end]
+    return out
 
 
 def _checked_header(path: Path) -> tuple[dict[str, str], dict[str, str]]:

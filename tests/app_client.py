@@ -104,7 +104,7 @@ class AppProcess:
         kind = {"content-type": "application/json"} if data is not None else {}
         request = urllib.request.Request(url, data=data, method=method, headers=kind | self.headers | (headers or {}))
         try:
-            with _OPENER.open(request, timeout=60) as answer:
+            with _OPENER.open(request, timeout=120) as answer:
                 status, heads, content = answer.status, dict(answer.headers), answer.read()
         except urllib.error.HTTPError as error:
             status, heads, content = error.code, dict(error.headers), error.read()
@@ -121,7 +121,7 @@ class AppProcess:
         assert status == 200, (path, status, answer)
         return answer
 
-    def wait_ready(self, seconds: float = 60) -> dict:
+    def wait_ready(self, seconds: float = 300) -> dict:
         """Until the base is loaded and every picture has its features."""
         end = time.monotonic() + seconds
         while not (about := self.get("/api/about"))["ready"]:

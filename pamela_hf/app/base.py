@@ -9,22 +9,25 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from PIL import Image
 
 from ..embeddings import EmbeddingError, Embeddings
-from ..encoder import DEFAULT_ENCODER
+from ..files.config import read_json
 from ..files.writing import pamela_home
 from ..folder_cache import EncoderSource, embed_files
-from ..model.modeling_pamela import PamelaRewardModel
-from ..model.processing_pamela import PamelaProcessor
-from ..scoring import PamelaScorer
 from .pictures import PictureFolder
 
+if TYPE_CHECKING:  # PyTorch and transformers come with them, and are imported where they are used
+    from ..model.modeling_pamela import PamelaRewardModel
+    from ..model.processing_pamela import PamelaProcessor
+    from ..scoring import PamelaScorer
+
 BLANK_ROWS = 5_000  # pictures that a blank base is made from
+BLANK_LEVELS = (1.0, 2.0, 3.0, 4.0, 5.0)  # its rating scale
+CONFIG_NAME = "config.json"
 
 
 @dataclass
@@ -40,7 +43,7 @@ class Base:
         hashes: id → difference hash, to know near-duplicates by.
     """
 
-    scorer: PamelaScorer
+    scorer: "PamelaScorer"
     embeddings: Embeddings
     encoder_source: EncoderSource
     blank: bool
@@ -52,8 +55,10 @@ class Base:
         """id → row of the features."""
         return {id: row for row, id in enumerate(self.embeddings.image_ids)}
 
-    def with_encoder(self) -> tuple[PamelaRewardModel, PamelaProcessor]:
+    def with_encoder(self) -> "tuple[PamelaRewardModel, PamelaProcessor]":
         """Model and processor that take pictures and prompts themselves, as a prompt pipeline needs them."""
+        from ..model.processing_pamela import PamelaProcessor
+
         model, processor = self.scorer.model, self.scorer.processor
         if self.blank and model.backbone is None:
             encoder = self.encoder_source.encoder
@@ -72,6 +77,8 @@ class Base:
 
     def scores(self, image_embeds: np.ndarray, users: Sequence[Any]) -> tuple[np.ndarray, np.ndarray]:
         """Scores and std `(N, U)` of features `(N, D)` for users: heads, or `None` for everyone's taste."""
+        import torch
+
         if not len(image_embeds):
             return np.zeros((0, len(users))), np.zeros((0, len(users)))
         found = self.scorer.score(image_embeds=torch.from_numpy(image_embeds), users=users, batch_size=2048)
@@ -92,12 +99,27 @@ class BaseSource:
     encoder: str | None
     cache: Path
 
+    @functools.cached_property
+    def levels(self) -> list[float] | None:
+        """The rating scale, read without loading the model; `None`: only the loaded model can say it, such as one on
+        the Hub."""
+        if self.model is None:
+            return list(BLANK_LEVELS)
+        try:
+            about = read_json((Path(self.model) / CONFIG_NAME).read_bytes(), max_bytes=64 << 20)
+            return [float(level) for level in about["rating_scales"][about["default_scale"]]]
+        except (OSError, ValueError, KeyError, TypeError):  # loading the model says what is wrong with it
+            return None
+
     def load(self, folder: PictureFolder, progress: Callable[[str], None]) -> Base:
         """Loads model and encoder and computes what features are missing; `progress` gets what goes on, in words.
 
         Raises:
             OSError: no such model or encoder. ValueError: an encoder that is not the model's.
         """
+        from ..model.modeling_pamela import PamelaRewardModel
+        from ..scoring import PamelaScorer
+
         progress("Loading the model.")
         scorer = PamelaScorer.from_pretrained(self.model) if self.model else None
         encoder = EncoderSource(self._encoder(scorer))
@@ -114,7 +136,9 @@ class BaseSource:
         _ = scorer.identity  # computed now rather than in the first request
         return Base(scorer, found.embeddings, encoder, blank, found.skipped, found.hashes)
 
-    def _encoder(self, scorer: PamelaScorer | None) -> str:
+    def _encoder(self, scorer: "PamelaScorer | None") -> str:
+        from ..encoder import DEFAULT_ENCODER
+
         if self.encoder:
             return self.encoder
         if scorer is None or not scorer.config.backbone:

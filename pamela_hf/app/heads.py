@@ -13,7 +13,8 @@ from ..model.configuration_pamela import LOCAL_ENCODER
 from ..scoring import PamelaScorer
 from .answers import Answers
 from .base import default_store, features_file
-from .learner import FEWEST, head_name
+from .learner import FEWEST
+from .lessons import head_name
 from .store import Store
 
 if TYPE_CHECKING:

@@ -1,12 +1,13 @@
 """Heads fitted beside the requests: one thread that always takes the person who has waited longest.
 
 A request reads what was learned last and never waits for a fit. A person is fitted again after every few answers, or
-once they pause; what arrives during a fit counts for the next one.
+once they pause; what arrives during a fit counts for the next one. The thread has the same priority as those that
+answer requests: all share the interpreter's lock, and on a busy machine one of less priority would hold it for long.
+Instead it rests after each fit for as long as that took, unless a page waits for the next one: while many people rate,
+half of the time is the requests' alone.
 """
 
 import logging
-import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -14,33 +15,29 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from ..files.config import read_json
 from ..files.writing import write_json
-from ..heads.folder import HeadError, check_name
-from ..heads.head import UserHead
-from ..heads.pool import QuestionPool
-from ..photos.write_back import Prediction
-from ..scoring import PamelaScorer
-from .answers import Answers
 from .base import Base, BaseSource
-from .kinds import Kind, kinds_of
-from .order import DIVERSE, POOL, TEACHING, diverse_order, first_order, suggested_order
 from .pictures import PictureFolder
 from .stars import as_stars
 from .store import Answer, Store
+
+if TYPE_CHECKING:  # PyTorch comes with them; the learner's thread imports it while pages and pictures are served
+    from ..heads.head import UserHead
+    from ..photos.write_back import Prediction
+    from .kinds import Kind
+    from .lessons import Lessons
 
 logger = logging.getLogger(__name__)
 
 EVERY = 4  # new answers that a fit waits for …
 PAUSE = 0.6  # … or seconds without one
 FEWEST = 2  # answers before the first fit
-NICE = 10  # of the learner's thread
-SCORED = 5000  # pictures of a large folder that are scored for everybody; the others when a page asks
+FIRST_SHOWN = 300  # pictures, by chance, for a start before there are features
 
 
 @dataclass(frozen=True)
@@ -62,7 +59,7 @@ class Learned:
     """
 
     answers: int = 0
-    head: UserHead | None = None
+    head: "UserHead | None" = None
     rows: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
     scores: np.ndarray = field(default_factory=lambda: np.zeros(0))
     std: np.ndarray = field(default_factory=lambda: np.zeros(0))
@@ -133,6 +130,11 @@ class Person:
         return self.count >= FEWEST and self.changes != self.learned.changes
 
     @property
+    def is_waited_for(self) -> bool:
+        """Whether a page waits for the fit of the last answers, or all of them are new."""
+        return self.last == 0.0
+
+    @property
     def is_due(self) -> bool:
         new = self.changes - self.learned.changes
         return self.count >= FEWEST and new > 0 and (new >= EVERY or time.monotonic() - self.last >= PAUSE)
@@ -152,24 +154,27 @@ class Learner:
         self.base: Base | None = None
         self.status, self.problem = "Starting.", None
         self._kinds: list[Kind] | None = None
-        self.pool: QuestionPool | None = None
-        self.pool_ids: list[str] = []
+        self._lessons: Lessons | None = None
         self.first = self._earlier_first()
         self._people: dict[str, Person] = {}
         self._lock = threading.Lock()
         self._wake = threading.Condition()
         self._tasks: list[tuple[Callable[[], Any], Future]] = []
         self._ended = False
+        self._rests_until = 0.0
         self._thread = threading.Thread(target=self._run, name="learner", daemon=True)
 
     def start(self) -> None:
-        self._thread.start()
+        with self._wake:
+            if not self._ended:
+                self._thread.start()
 
     def close(self) -> None:
         with self._wake:
             self._ended = True
             self._wake.notify()
-        self._thread.join(timeout=30)
+        if self._thread.is_alive():
+            self._thread.join(timeout=30)
 
     # -- what requests ask ---------------------------------------------------------------------------------------
     def known(self, name: str) -> Person | None:
@@ -219,13 +224,15 @@ class Learner:
             raise LookupError(self.problem or self.status)
         return self.base.scores(self.base.embeddings.image_embeds[rows], users)
 
-    def kinds(self) -> list[Kind]:
+    def kinds(self) -> "list[Kind]":
         """The kinds of the folder's pictures, found when they are first asked for; to be called in the thread."""
+        from .kinds import kinds_of
+
         if self._kinds is None:
             self._kinds = kinds_of(self.folder.folder, self.base)
         return self._kinds
 
-    def stars(self, head: UserHead, answers: Sequence[Answer]) -> dict[str, Prediction]:
+    def stars(self, head: "UserHead", answers: Sequence[Answer]) -> "dict[str, Prediction]":
         """id → stars of every picture with features: the rating a person gave here, of others the predicted one."""
         base = self.base
         ends = base.levels[0], base.levels[-1]
@@ -239,14 +246,16 @@ class Learner:
 
     # -- the thread ----------------------------------------------------------------------------------------------
     def _run(self) -> None:
-        torch.set_num_threads(1)  # beside a server on few cores, more threads wait for each other
-        step_back()
         try:
+            from .lessons import Lessons, one_thread
+
+            one_thread()
             base = self.source.load(self.folder, self._say)
-            rows = np.random.default_rng(0).permutation(len(base.embeddings))
-            self._scored = np.sort(rows[:SCORED])
             self.base, self.status = base, "Ready."
-            self._prepare_questions(base, rows[:POOL])
+            self._lessons = Lessons(base)
+            self.first = self._lessons.first()
+            with suppress(OSError):  # it is a cache
+                write_json(self._first_file, self.first)
         except Exception as error:
             logger.warning("The app rates, but learns nothing: %s", error)
             self.problem = str(error)
@@ -262,19 +271,8 @@ class Learner:
                     future.set_result(task())
                 except Exception as error:
                     future.set_exception(error)
-            if self.base is not None and self.pool is not None:
-                self._fit_one(self.base)
-
-    def _prepare_questions(self, base: Base, rows: np.ndarray) -> None:
-        """The pool of questions, and the order for people of whom nothing is known, kept for the next start."""
-        ids = base.embeddings.image_ids
-        self.pool_ids = [ids[row] for row in rows]
-        pool = QuestionPool(base.scorer, self.pool_ids, embeddings=base.embeddings)
-        diverse = [ids[row] for row in diverse_order(base.embeddings.image_embeds)]
-        self.first = first_order(pool, self.pool_ids, diverse)
-        self.pool = pool
-        with suppress(OSError):  # it is a cache
-            write_json(self._first_file, self.first)
+            if self._lessons is not None:
+                self._fit_one(self._lessons)
 
     @property
     def _first_file(self) -> Path:
@@ -287,56 +285,27 @@ class Learner:
             listed = earlier if isinstance(earlier, list) else []
             if known := [id for id in listed if isinstance(id, str) and id in self.folder.by_id]:
                 return known
-        rows = np.random.default_rng(0).permutation(len(self.folder))[:DIVERSE]
+        rows = np.random.default_rng(0).permutation(len(self.folder))[:FIRST_SHOWN]
         return [self.folder.ids[row] for row in rows]
 
     def _say(self, status: str) -> None:
         self.status = status
 
-    def _fit_one(self, base: Base) -> None:
+    def _fit_one(self, lessons: "Lessons") -> None:
+        start = time.monotonic()
         with self._lock:
             due = [person for person in self._people.values() if person.is_due]
+        if start < self._rests_until:
+            due = [person for person in due if person.is_waited_for]
         if not due:
             return
         person = min(due, key=lambda one: (one.learned.head is not None, one.last))
         count, changes = person.count, person.changes
         try:
-            learned = self._learn(base, person, count)
+            learned = lessons.learn(person, self.store.answers(person.name), count)
         except Exception as error:  # one person's trouble is not the others'
             logger.warning("No head for %r: %s", person.name, error)
             learned = Learned(count, problem=str(error), message=str(error))
         person.learned = replace(learned, changes=changes)
         person.cached = {}
-
-    def _learn(self, base: Base, person: Person, count: int) -> Learned:
-        ids = base.embeddings.image_ids
-        answers = Answers.of(self.store.answers(person.name), base.positions)
-        if not len(answers):
-            return Learned(count)
-        head = answers.fit(base, head_name(person.name, base.scorer))
-        scores, std = base.scores(base.embeddings.image_embeds[self._scored], [head, None])
-        fresh = np.array([i for i, row in enumerate(self._scored) if ids[row] not in person.seen], int)
-        favourites = [ids[self._scored[i]] for i in fresh[np.argsort(-scores[fresh, 0])][: 2 * TEACHING]]
-        order, enough, message = [], not len(fresh), "You have answered every picture there is."
-        if len(fresh):
-            seen = person.seen
-            order, enough, message = suggested_order(self.pool, self.pool_ids, head, seen, favourites)
-            if not order:  # of a large folder the whole pool is answered
-                enough, message = False, "All pictures that questions are chosen from are answered; others follow."
-        return Learned(count, head, self._scored, scores[:, 0], std[:, 0], scores[:, 1], tuple(order), enough, message)
-
-
-def step_back() -> None:
-    """Lets threads that answer requests go before this one, where the system ranks threads (Linux)."""
-    if sys.platform == "linux":
-        with suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
-
-
-def head_name(person: str, scorer: PamelaScorer) -> str:
-    """A name for a person's head: their own where a head may bear it."""
-    try:
-        name = check_name(person.rpartition("/")[2])  # of a visitor's person what they call it
-    except HeadError:  # such as an emoji
-        return "me"
-    return f"{name[:60]}-app" if name in scorer.config.users else name
+        self._rests_until = 2 * time.monotonic() - start

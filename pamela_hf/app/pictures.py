@@ -25,7 +25,7 @@ CACHE_BYTES = 96 << 20
 MAX_PICTURES = 200_000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Picture:
     """One image file: `id`, its path below the folder; `token`, its name in URLs; `size` in bytes; `changed`, when."""
 
@@ -81,7 +81,15 @@ class PictureFolder:
             ImageError: the file is gone, or no image.
         """
         picture = self.by_token.get(token)
-        return None if picture is None else self.screen.get(picture.path, f"{token} {side}", side)
+        return None if picture is None else self.screen.get(picture.path, _key(token, side), side)
+
+    def kept_image(self, token: str, side: int = SCREEN) -> bytes | None:
+        """[`screen_image`], if it is in memory."""
+        return self.screen.kept(_key(token, side))
+
+
+def _key(token: str, side: int) -> str:
+    return f"{token} {side}"
 
 
 class ScreenImages:
@@ -92,12 +100,17 @@ class ScreenImages:
         self._bytes, self._max_bytes = 0, max_bytes
         self._lock = threading.Lock()
 
-    def get(self, path: Path, key: str, side: int) -> bytes:
-        """The picture at `path`, as `key` from now on."""
+    def kept(self, key: str) -> bytes | None:
+        """The picture that was made as `key`, if it is still in memory."""
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
-                return self._kept[key]
+            return self._kept.get(key)
+
+    def get(self, path: Path, key: str, side: int) -> bytes:
+        """The picture at `path`, as `key` from now on."""
+        if (kept := self.kept(key)) is not None:
+            return kept
         made = at_screen_size(open_image_checked(path, name=path.name), side)
         with self._lock:
             if key not in self._kept:

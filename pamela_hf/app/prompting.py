@@ -8,14 +8,14 @@ import shutil
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from ..files.writing import write_json
-from ..heads.head import UserHead
 from ..prompts.run_folder import TRACE_FIELDS
 from .base import Base
+
+if TYPE_CHECKING:  # PyTorch comes with it
+    from ..heads.head import UserHead
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +83,7 @@ class PromptRuns:
             return
         self.runs[run.id] = run
 
-    def start(self, base: Base, person: str | None, prompt: str, head: UserHead | None, owner: str = "") -> PromptRun:
+    def start(self, base: Base, person: str | None, prompt: str, head: "UserHead | None", owner: str = "") -> PromptRun:
         """Starts a run for a person's head, or everyone's taste; `owner`: the visitor who asks.
 
         Raises:
@@ -140,6 +140,10 @@ class PromptRuns:
         threading.Thread(target=self._run, args=(base, run), name=f"prompt {run.id}", daemon=True).start()
 
     def _run(self, base: Base, run: PromptRun) -> None:
+        import torch
+
+        from ..heads.head import UserHead
+
         with self._busy:  # one at a time: they share the pipeline
             if run.state == "stopping":
                 run.state = "stopped"

@@ -5,6 +5,7 @@ the host names this server is known by are answered, and requests that another s
 an allow-list: of Gradio's own routes only its API is open, none of its file routes.
 """
 
+import functools
 import ipaddress
 import json
 import secrets
@@ -21,10 +22,8 @@ MAX_JSON = 1 << 20  # bytes of a request's body …
 MAX_UPLOAD = 64 << 20  # … where it is a picture or a table
 LARGE = ("/api/uploads", "/api/import", "/mcp")
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
-STARTED = "/gradio_api/startup-events"  # Gradio asks itself, once at the start; tells nothing
 GRADIO = (
     "/config",
-    STARTED,
     "/gradio_api/info",
     "/gradio_api/call/",
     "/gradio_api/queue/",
@@ -71,9 +70,14 @@ class Access:
         name = _without_port(host)
         return name in self.hosts or (self.any_address and _is_address(name))
 
-    def has_path(self, path: str) -> bool:
+    @functools.cached_property
+    def _known(self) -> tuple[frozenset[str], tuple[str, ...]]:
         known = (*self.paths, *GRADIO)
-        return path in known or path.startswith(tuple(one for one in known if one.endswith("/") and one != "/"))
+        return frozenset(known), tuple(one for one in known if one.endswith("/") and one != "/")
+
+    def has_path(self, path: str) -> bool:
+        exact, starts = self._known
+        return path in exact or path.startswith(starts)
 
 
 def is_loopback(host: str) -> bool:
@@ -111,6 +115,7 @@ class Guard:
             "permissions-policy": "camera=(), microphone=(), geolocation=()",
         }
         self._headers = [(name.encode(), value.encode()) for name, value in headers.items()]
+        self._own = {name for name, _ in self._headers}
 
     async def __call__(self, scope: Scope, receive: Callable, send: Send) -> None:
         if scope["type"] != "http":
@@ -139,8 +144,7 @@ class Guard:
 
     def _refusal(self, scope: Scope, headers: dict[str, str]) -> tuple[int, str] | None:
         access, host = self.access, headers.get("host", "")
-        starting = scope["path"] == STARTED and _without_port(host) in LOOPBACK
-        if not (starting or access.knows_host(host)):
+        if not access.knows_host(host):
             return 403, "This server is not known by that name."
         origin = headers.get("origin")
         if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
@@ -150,7 +154,7 @@ class Guard:
             return 403, "Requests from other sites are refused."
         if not access.has_path(scope["path"]):
             return 404, "There is nothing here."
-        if access.token is not None and not starting and not self._has_token(scope, headers):
+        if access.token is not None and not self._has_token(scope, headers):
             return 401, "Open the address with the token that was printed when the app started."
         return None
 
@@ -174,8 +178,7 @@ class Guard:
     def _with_headers(self, send: Send) -> Send:
         async def send_with_headers(message: dict) -> None:
             if message["type"] == "http.response.start":
-                own = {name for name, _ in self._headers}
-                kept = [(n, v) for n, v in message.get("headers", []) if n.lower() not in own]
+                kept = [(n, v) for n, v in message.get("headers", []) if n.lower() not in self._own]
                 message = {**message, "headers": [*kept, *self._headers]}
             await send(message)
 

@@ -149,7 +149,7 @@ def check_person(name: Any) -> str:
 
 def _is_plain(text: str) -> bool:
     """Neither control characters nor halves of surrogate pairs, which SQLite cannot store."""
-    return not any(unicodedata.category(sign) in ("Cc", "Cs") for sign in text)
+    return text.isprintable() or not any(unicodedata.category(sign) in ("Cc", "Cs") for sign in text)
 
 
 def _check(answer: Answer) -> None:
@@ -420,9 +420,11 @@ class Store:
 
 
 def _person_number(connection: sqlite3.Connection, name: str) -> int:
-    """The person's row, made if it is new."""
-    connection.execute("INSERT INTO people (name, created) VALUES (?, ?) ON CONFLICT DO NOTHING", (name, time.time()))
-    return connection.execute("SELECT number FROM people WHERE name = ?", (name,)).fetchone()[0]
+    """The person's row, made if it is new. The transaction under way keeps others from making it, too."""
+    found = connection.execute("SELECT number FROM people WHERE name = ?", (name,)).fetchone()
+    if found is not None:
+        return found[0]
+    return connection.execute("INSERT INTO people (name, created) VALUES (?, ?)", (name, time.time())).lastrowid
 
 
 _COLUMNS = "id, kind, image_id, other_id, score, again, at, origin"

@@ -149,7 +149,7 @@ def power_note(people: int, prompts: int, conditions: int, seeds: int) -> str:
     if people < 2 or prompts < 1 or conditions < 2:
         return "Two people and two conditions are the least that a study can be planned for."
     plan = planned_power(conditions, people, prompts, max(seeds, 1), tie_share=0.1, studies=200, **ASSUMED_SD)
-    return f"{plan['sentence']}. How much people and images differ is assumed, as in pamela study --power."
+    return f"{plan['sentence']}. How much people and images differ is assumed, as pamela study does."
 
 
 def noise_image(side: int = 512) -> Image.Image:

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata
 
-from ..heads.head import UserHead
 from ..metrics import MIN_RATINGS, correlation
 from .answers import Answers
 from .base import Base
@@ -53,15 +52,6 @@ def contradictions(predicted: Mapping[str, tuple[float, float]], levels: Sequenc
     least = CONTRADICTION * (levels[-1] - levels[0])
     far = {id: abs(given - expected) for id, (given, expected) in predicted.items()}
     return sorted((id for id in far if far[id] >= least), key=lambda id: -far[id])[:SURPRISING]
-
-
-def how_well(head: UserHead | None, base: Base | None) -> dict[str, Any] | None:
-    """The held-out figure of a head: `srocc`, `ci_low`, `ci_high`, and `everyone` where the base has a taste of its
-    own; `None`: too little is known."""
-    figures = dict(head.about.get("held_out") or {}) if head else {}
-    if base is not None and base.blank:
-        figures.pop("everyone", None)
-    return figures or None
 
 
 def picture_rows(
@@ -125,14 +115,3 @@ def self_agreement(answers: Sequence[Answer]) -> dict[str, Any] | None:
         "mean_difference": round(float(np.abs(before - after).mean()), 3),
         "srocc": srocc,
     }
-
-
-def finite(value: Any) -> Any:
-    """Plain values for JSON: NaN and infinities, which JSON lacks, are `None`."""
-    if isinstance(value, Mapping):
-        return {str(key): finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [finite(item) for item in value]
-    if isinstance(value, (float, np.floating)):
-        return float(value) if np.isfinite(value) else None
-    return int(value) if isinstance(value, np.integer) else value

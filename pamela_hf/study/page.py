@@ -55,9 +55,10 @@ def planned_power(
     """[`study_power.power`] of such a study, with its design and the sentence that says it."""
     design = Design([1000.0] * conditions, people, prompts, repeats or 1, comparisons, person_sd, image_sd, tie_share)
     found = power(design, studies=studies, seed=seed)
-    each = f"{repeats} judgements of each pair" if repeats else f"{comparisons:,} comparisons"
+    of = "1 prompt" if prompts == 1 else f"{prompts} prompts"
+    each = f"{repeats} judgement{'s' * (repeats > 1)} of each pair" if repeats else f"{comparisons:,} comparisons"
     sees = "no difference that was tried" if found["elo"] is None else f"a difference of {found['elo']:.0f} Elo"
-    sentence = f"With {people} people, {prompts} prompts, {conditions} conditions and {each} you can see {sees} at "
+    sentence = f"With {people} people, {of}, {conditions} conditions and {each} you can see {sees} at "
     sentence += f"{100 * found['goal']:.0f} % power"
     about = {"people": people, "prompts": prompts, "conditions": conditions, "repeats": repeats}
     about |= {"comparisons": int(design.schedule.sum()), "person_sd": person_sd, "image_sd": image_sd}

@@ -8,6 +8,7 @@ import pytest
 from pamela_hf import PamelaRewardModel, PamelaScorer
 from pamela_hf.app.answers import Answers
 from pamela_hf.app.base import Base
+from pamela_hf.app.figures import finite
 from pamela_hf.app.kinds import kinds_of, likes_more
 from pamela_hf.app.learner import Learned, Person
 from pamela_hf.app.order import BETWEEN, TEACHING, diverse_order, first_order, suggested_order
@@ -15,7 +16,7 @@ from pamela_hf.app.ranking import STRENGTHS, WEIGHTS, diverse_best, near_duplica
 from pamela_hf.app.security import Access
 from pamela_hf.app.store import Answer, StudyAnswer
 from pamela_hf.app.study import CHECK, study_csv, summary
-from pamela_hf.app.taste import contradictions, finite, held_out_predictions, self_agreement
+from pamela_hf.app.taste import contradictions, held_out_predictions, self_agreement
 from pamela_hf.embeddings import Embeddings
 from pamela_hf.folder_cache import EncoderSource
 from pamela_hf.heads.pool import QuestionPool

@@ -1,74 +1,42 @@
-"""Many people at once: how long an answer takes, and that none is lost."""
+"""Many people at once: how long an answer takes, and that none is lost. `scripts/bench_app.py` asks and judges."""
 
-import csv
-import http.client
-import io
-import json
-import time
-from concurrent.futures import ThreadPoolExecutor
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
 
-import numpy as np
 import pytest
-from app_client import AppProcess, paint_pictures
+from app_client import free_port, paint_pictures
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def app(reward_folder, tmp_path_factory):
-    pictures = paint_pictures(tmp_path_factory.mktemp("pictures"), 120)
-    store = tmp_path_factory.mktemp("store") / "taste.db"
-    with AppProcess("--images", pictures, "--model", reward_folder, "--store", store) as started:
-        started.wait_ready()
-        yield started
+def pictures(tmp_path_factory) -> Path:
+    return paint_pictures(tmp_path_factory.mktemp("pictures"), 120)
 
 
-def stored(app, person: str) -> int:
-    return len(list(csv.DictReader(io.StringIO(app.get("/api/export", person=person).decode()))))
-
-
-@pytest.mark.faults
-def test_32_writers_at_once(app):
-    """PROMISES 3: at least 500 answers a second, 99 % of them within half a second."""
-    ids = [image["id"] for image in app.get("/api/next", person="somebody", n=50)["images"]]
-
-    def write(writer: int) -> list[float]:
-        connection, taken = http.client.HTTPConnection("127.0.0.1", app.port, timeout=60), []
-        for k, image in enumerate(ids):
-            body = {"person": f"writer {writer}", "id": f"{writer}-{k}", "image_id": image, "score": 1 + k % 5}
-            start = time.perf_counter()
-            connection.request("POST", "/api/ratings", json.dumps(body), {"content-type": "application/json"})
-            answer = connection.getresponse().read()
-            taken.append(time.perf_counter() - start)
-            assert json.loads(answer)["saved"] is True, answer
-        connection.close()
-        return taken
-
-    start = time.perf_counter()
-    with ThreadPoolExecutor(32) as pool:
-        seconds = np.concatenate(list(pool.map(write, range(32))))
-    rate, slow = len(seconds) / (time.perf_counter() - start), 1000 * np.quantile(seconds, 0.99)
-    print(f"{len(seconds)} answers of 32 writers: {rate:.0f} a second, p99 {slow:.0f} ms, none lost")
-    assert [stored(app, f"writer {writer}") for writer in range(32)] == [len(ids)] * 32
-    assert rate >= 500 and slow <= 500
+def bench(pictures: Path, model: Path, what: str) -> str:
+    """The script's line about `what`, printed with the number of answers that are stored."""
+    script = [str(ROOT / "scripts" / "bench_app.py"), "--images", str(pictures), "--model", str(model), "--only", what]
+    command = [sys.executable, *script, "--port", str(free_port())]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+    lines = [line for line in done.stdout.splitlines() if line.startswith(f"{what}: ")]
+    assert done.returncode == 0 and len(lines) == 1, done.stdout + done.stderr[-2000:]
+    line = lines[0].removeprefix(f"{what}: ")
+    print(f"{re.search(r'([0-9]+) of [0-9]+ stored', line)[1]} answers: {line}"[:240])
+    return line
 
 
 @pytest.mark.faults
-def test_twenty_people_rate_at_once(app):
-    """With half a second of thought: the next picture, its bytes, and the answer stored."""
+def test_32_writers_at_once(pictures, reward_folder):
+    """PROMISES 3: at least 500 answers a second, 99 % of them within half a second, none lost."""
+    assert "DOES NOT HOLD" not in bench(pictures, reward_folder, "writers")
 
-    def rate(number: int) -> list[float]:
-        rng, taken = np.random.default_rng(number), []
-        for k in range(20):
-            time.sleep(rng.random())
-            start = time.perf_counter()
-            (image,) = app.get("/api/next", person=f"person {number}", n=1)["images"]
-            assert app.ask("GET", image["url"])[0] == 200
-            body = {"person": f"person {number}", "id": f"p{number}-{k}", "image_id": image["id"]}
-            assert app.post("/api/ratings", **body, score=int(rng.integers(1, 6)))["saved"] is True
-            taken.append(time.perf_counter() - start)
-        return taken
 
-    with ThreadPoolExecutor(20) as pool:
-        seconds = np.concatenate(list(pool.map(rate, range(20))))
-    slow = 1000 * np.quantile(seconds, 0.99)
-    print(f"{len(seconds)} answers of 20 people at once: p99 {slow:.0f} ms, none lost")
-    assert [stored(app, f"person {number}") for number in range(20)] == [20] * 20 and slow <= 3000
+@pytest.mark.faults
+def test_twenty_people_rate_at_once(pictures, reward_folder):
+    """With half a second of thought and heads fitted meanwhile: 99 % see the next picture within .3 s of their key."""
+    assert "DOES NOT HOLD" not in bench(pictures, reward_folder, "people")

@@ -11,13 +11,15 @@ const SHAPES = [
   ["label-studio", "Label Studio", "JSON tasks with annotations"],
 ];
 
-export function bringCard(app) {
+const given = (taste) => taste && [["ratings", "rating"], ["choices", "choice"], ["likes", "like"]].filter(([key]) => taste[key]).map(([key, word]) => plural(taste[key], word)).join(", ");
+
+export function bringCard(app, taste) {
   const status = h("div", { class: "told", role: "status" });
   const scale = app.about.scale;
   const input = h("input", { type: "file", accept: ".csv,.tsv,.xlsx,.json,.zip", hidden: true, onchange: () => { take(input.files[0]); input.value = ""; } });
   const zone = h("div", { class: "drop small-drop" },
     h("p", {}, "Drop a file here: a table with ", h("em", {}, "image"), " and ", h("em", {}, "score"), ", rating rows, or what Argilla or Label Studio exported."),
-    h("div", { class: "row" }, h("button", { type: "button", class: "primary", onclick: () => input.click() }, "Choose a file"), app.about.local && h("button", { type: "button", onclick: stars }, "Read the stars in my pictures")), input);
+    h("div", { class: "row" }, h("button", { type: "button", class: given(taste) ? null : "primary", onclick: () => input.click() }, "Choose a file"), app.about.local && h("button", { type: "button", onclick: stars }, "Read the stars in my pictures")), input);
   zone.addEventListener("dragover", (event) => { event.preventDefault(); zone.classList.add("over"); });
   zone.addEventListener("dragleave", () => zone.classList.remove("over"));
   zone.addEventListener("drop", (event) => { event.preventDefault(); zone.classList.remove("over"); take(event.dataTransfer.files[0]); });
@@ -70,11 +72,11 @@ export function bringCard(app) {
 }
 
 export function takeCard(app, taste) {
-  const link = (format, text, primary) => h("a", { class: primary ? "button primary" : "button", href: `/api/export?${new URLSearchParams({ person: app.person, format })}`, download: "" }, text);
-  const counts = taste && [["ratings", "rating"], ["choices", "choice"], ["likes", "like"]].filter(([key]) => taste[key]).map(([key, word]) => plural(taste[key], word)).join(", ");
+  const link = (format, text) => h("a", { class: "button", href: `/api/export?${new URLSearchParams({ person: app.person, format })}`, download: "" }, text);
+  const counts = given(taste), nothing = counts === "";
   const origins = (taste?.origins ?? []).map((one) => `${one.answers.toLocaleString("en")} from ${one.origin === "stars" ? "the stars in the pictures" : one.origin}`);
   return h("section", { class: "card", id: "take" }, h("h2", {}, "Take them along"),
     h("p", { class: "muted" }, counts ? `${counts}${origins.length ? `; of these ${origins.join(", ")}` : ""}.` : "Nothing yet: rate a few pictures, or bring ratings in."),
-    h("dl", { class: "shapes" }, SHAPES.map(([format, text, about], i) => h("div", {}, h("dt", {}, link(format, text, i === 0)), h("dd", { class: "muted small" }, about)))),
+    !nothing && h("dl", { class: "shapes" }, SHAPES.map(([format, text, about]) => h("div", {}, h("dt", {}, link(format, text)), h("dd", { class: "muted small" }, about)))),
     (taste?.choices > 0 || taste?.likes > 0) && h("div", { class: "row" }, taste.choices > 0 && link("choices", "Choices"), taste.likes > 0 && link("likes", "Likes")));
 }

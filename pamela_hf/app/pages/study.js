@@ -18,12 +18,13 @@ export async function show(main, app) {
       try { sentence.textContent = (await get("/api/study/plan", { people: Math.min(Math.max(people.value, 1), 500) })).note; } catch (error) { sentence.textContent = error.message; }
     }
     sentence.textContent = found.note;
+    const alone = app.about.visitor && h("p", { class: "muted" }, "Visitors of this server see their own prompts alone. So yours is compared with everyone’s and with the words as you typed them, and never with another person’s: for that, run the app on a machine that people share.");
     if (!total) {
-      page.append(h("div", { class: "card empty" }, h("h2", {}, "Nothing to compare yet"), h("p", { class: "muted" }, "Run a prompt for yourself, for somebody else and for everyone. Then this page asks, blind, which pictures people prefer."), h("a", { class: "button primary", href: "#/prompt" }, "Run a prompt")));
+      page.append(h("div", { class: "card empty" }, h("h2", {}, "Nothing to compare yet"), h("p", { class: "muted" }, `Run a prompt for yourself${app.about.visitor ? "" : ", for somebody else"} and for everyone. Then this page asks, blind, which pictures people prefer.`), alone, h("a", { class: "button primary", href: "#/prompt" }, "Run a prompt")));
       return;
     }
     append(page,
-      h("section", { class: "card" }, h("h2", {}, "Which picture do you prefer?"), h("p", {}, `${plural(total, "comparison")} for you, ${done} done. Two pictures of one prompt, side by side; sides and order are random. Some pairs come twice, and some only check that you are looking.`), h("div", { class: "row" }, h("button", { class: "primary", onclick: ask, disabled: done >= total }, done ? "Go on" : "Begin"))),
+      h("section", { class: "card" }, h("h2", {}, "Which picture do you prefer?"), h("p", {}, `${plural(total, "comparison")} for you, ${done} done. Two pictures of one prompt, side by side; sides and order are random. Some pairs come twice, and some only check that you are looking.`), alone, h("div", { class: "row" }, h("button", { class: "primary", onclick: ask, disabled: done >= total }, done ? "Go on" : "Begin"))),
       h("section", { class: "card" }, h("h2", {}, "What it could see"), h("label", {}, "People who will take part", people), sentence),
       found.participants.length > 0 && h("section", { class: "card" }, h("h2", {}, "Who has answered"), h("div", { class: "scroll" }, h("table", {}, h("thead", {}, h("tr", {}, ["Person", "Comparisons", "Checks passed", "Repeats the same"].map((name) => h("th", { scope: "col" }, name)))), h("tbody", {}, found.participants.map((one) => h("tr", {}, [one.person, one.comparisons, `${one.passed} of ${one.checks}`, `${one.same} of ${one.repeats}`].map((value) => h("td", {}, String(value)))))))),
         h("div", { class: "row" }, h("a", { class: "button", href: "/api/study/export", download: "study.csv" }, "CSV for pamela study")))

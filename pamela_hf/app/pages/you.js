@@ -57,5 +57,5 @@ export async function show(main, app) {
     dialog.showModal();
   }
 
-  main.append(h("div", { class: "page" }, h("h1", { tabindex: -1 }, "You"), h("div", { class: "two" }, bringCard(app), takeCard(app, taste), head, profile, erase)));
+  main.append(h("div", { class: "page" }, h("h1", { tabindex: -1 }, "You"), h("div", { class: "two" }, bringCard(app, taste), takeCard(app, taste), head, profile, erase)));
 }

@@ -1,10 +1,17 @@
-"""Answers: stored once, said to be saved only when they are on the disk, taken back again."""
+"""Answers: stored once, said to be saved only when they are on the disk, taken back again.
+
+Many people answer at once, and FastAPI's own way to an endpoint takes as long as all else about an answer: these
+endpoints are Starlette's, with the body read by its model.
+"""
 
 import asyncio
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
-from fastapi import APIRouter, HTTPException
-from pydantic import BaseModel, Field
+from fastapi import APIRouter, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field, ValidationError
 
 from ..store import Answer
 from .context import Context
@@ -51,6 +58,27 @@ class UndoBody(BaseModel):
     id: str
 
 
+Body = TypeVar("Body", bound=BaseModel)
+
+
+def add_post(
+    router: APIRouter, path: str, model: type[Body], answer: Callable[[Body], Awaitable[dict[str, Any]]]
+) -> None:
+    """Adds an endpoint whose JSON body is one of `model`. HTTP 415 for a body of another kind, which a form of any
+    website could send."""
+
+    async def endpoint(request: Request) -> JSONResponse:
+        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+            raise HTTPException(415, "Send JSON, as content-type: application/json.")
+        try:
+            body = model.model_validate_json(await request.body())
+        except ValidationError as error:
+            raise RequestValidationError([{**one, "loc": ("body", *one["loc"])} for one in error.errors()]) from None
+        return JSONResponse(await answer(body))
+
+    router.add_route(path, endpoint, methods=["POST"])
+
+
 async def save(app: Context, name: str, answers: list[Answer], replace: bool = False) -> dict[str, Any]:
     """Stores a person's answers and tells the learner."""
     person = await app.person(name)
@@ -66,7 +94,6 @@ async def save(app: Context, name: str, answers: list[Answer], replace: bool = F
 
 
 def add_routes(router: APIRouter, app: Context) -> None:
-    @router.post("/api/ratings")
     async def rate(body: RatingBody) -> dict[str, Any]:
         app.check_pictures(body.image_id)
         levels = app.levels
@@ -75,25 +102,21 @@ def add_routes(router: APIRouter, app: Context) -> None:
         answer = Answer(body.id, "rating", body.image_id, score=body.score, again=body.again)
         return await save(app, body.person, [answer], body.replaces)
 
-    @router.post("/api/choices")
     async def choose(body: ChoiceBody) -> dict[str, Any]:
         app.check_pictures(body.preferred_id, body.other_id)
         tie = 0.5 if body.tie else None
         return await save(app, body.person, [Answer(body.id, "choice", body.preferred_id, body.other_id, tie)])
 
-    @router.post("/api/picks")
     async def pick(body: PicksBody) -> dict[str, Any]:
         app.check_pictures(*body.shown)
         liked = set(body.liked)
         answers = [Answer(f"{body.id}/{i}", "like", id, score=float(id in liked)) for i, id in enumerate(body.shown)]
         return await save(app, body.person, answers)
 
-    @router.post("/api/skips")
     async def skip(body: SkipBody) -> dict[str, Any]:
         app.check_pictures(body.image_id)
         return await save(app, body.person, [Answer(body.id, "skip", body.image_id)])
 
-    @router.post("/api/undo")
     async def undo(body: UndoBody) -> dict[str, Any]:
         """Takes back an answer, or all of a grid's."""
         person = await app.person(body.person)
@@ -103,3 +126,9 @@ def add_routes(router: APIRouter, app: Context) -> None:
             person.forget(answer)
         app.learner.wake()
         return {"undone": sum(answer is not None for answer in taken), "answers": person.count}
+
+    add_post(router, "/api/ratings", RatingBody, rate)
+    add_post(router, "/api/choices", ChoiceBody, choose)
+    add_post(router, "/api/picks", PicksBody, pick)
+    add_post(router, "/api/skips", SkipBody, skip)
+    add_post(router, "/api/undo", UndoBody, undo)

@@ -6,17 +6,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import HTTPException, Query, Response
 
-from ...heads.head import UserHead
-from ..base import Base
-from ..keeping import Keeper
+from ..base import BLANK_LEVELS, Base
 from ..learner import Learner, Person
 from ..prompting import RUN_ID, PromptRun, PromptRuns
-from ..ranking import Uploads
 from ..security import is_loopback
 from ..store import AnswerError, Store, check_person
 from ..visitors import visitor
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # PyTorch comes with heads
+    from ...heads.head import UserHead
+    from ..keeping import Keeper
     from ..server import AppSettings
 
 WAIT_SECONDS = 5.0  # that a page waits for a fit under way
@@ -40,11 +39,11 @@ class Context:
     """
 
     def __init__(
-        self, store: Store, learner: Learner, runs: PromptRuns, settings: "AppSettings", keeper: Keeper | None = None
+        self, store: Store, learner: Learner, runs: PromptRuns, settings: "AppSettings", keeper: "Keeper | None" = None
     ):
         self.store, self.learner, self.runs, self.settings, self.keeper = store, learner, runs, settings, keeper
         self.local = settings.space is None and is_loopback(settings.host)
-        self.folder, self.uploads = learner.folder, Uploads()
+        self.folder = learner.folder
 
     def kept(self) -> str:
         """Where answers are, in words for whoever gives them."""
@@ -72,8 +71,15 @@ class Context:
 
     @property
     def levels(self) -> list[float]:
-        """The model's scale; before it is loaded, that of a blank base."""
-        return self.learner.base.levels if self.learner.base else [1.0, 2.0, 3.0, 4.0, 5.0]
+        """The model's scale. HTTP 503: it is known once the model is loaded."""
+        if self.learner.base is not None:
+            return self.learner.base.levels
+        known = self.learner.source.levels
+        if known is None and self.learner.problem is not None:  # rating works all the same
+            known = list(BLANK_LEVELS)
+        if known is None:
+            raise HTTPException(503, f"Not yet: {self.learner.status}")
+        return known
 
     async def person(self, name: str) -> Person:
         """The session of a person whom this request's visitor may see. HTTP 404: another visitor's."""
@@ -94,11 +100,13 @@ class Context:
             await asyncio.sleep(0.03)
         return person
 
-    async def head(self, name: str) -> UserHead:
-        """A person's head. HTTP 409: too little is known of them."""
+    async def head(self, name: str) -> "UserHead":
+        """A person's head. HTTP 409: too little is known of them; 503: it is being fitted."""
         person = await self.fitted(name)
         _ = self.base
         if person.learned.head is None:
+            if person.is_behind:
+                raise HTTPException(503, "Not yet: your answers are being learned from. Ask again in a moment.")
             problem = person.learned.problem or "Rate a few pictures: nothing is known of you yet."
             raise HTTPException(409, problem)
         return person.learned.head

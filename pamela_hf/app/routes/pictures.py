@@ -7,9 +7,9 @@ from fastapi import APIRouter, HTTPException, Query, Response
 from fastapi.responses import FileResponse
 
 from ...files.images import ImageError
+from ..figures import finite, how_well
 from ..learner import Person
 from ..pictures import SCREEN, THUMBNAIL
-from ..taste import finite, how_well
 from ..visitors import LOGIN, visitor
 from .context import Context, Name
 
@@ -63,11 +63,14 @@ def add_routes(router: APIRouter, app: Context) -> None:
             if (picture := app.folder.by_token.get(token)) is None or not picture.path.is_file():
                 raise HTTPException(404, "There is no such picture.")
             return FileResponse(picture.path, media_type="application/octet-stream", filename=picture.path.name)
-        async with decoding:
-            try:
-                data = await asyncio.to_thread(app.folder.screen_image, token, THUMBNAIL if small else SCREEN)
-            except ImageError as error:
-                raise HTTPException(410, str(error)) from None
+        side = THUMBNAIL if small else SCREEN
+        data = app.folder.kept_image(token, side)
+        if data is None:
+            async with decoding:
+                try:
+                    data = await asyncio.to_thread(app.folder.screen_image, token, side)
+                except ImageError as error:
+                    raise HTTPException(410, str(error)) from None
         if data is None:
             raise HTTPException(404, "There is no such picture.")
         return Response(data, media_type="image/jpeg", headers={"cache-control": "private, max-age=86400, immutable"})

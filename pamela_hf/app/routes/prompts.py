@@ -7,9 +7,9 @@ from fastapi import APIRouter, HTTPException, Response
 from pydantic import BaseModel, Field
 
 from ...files.images import ImageError
+from ..figures import finite
 from ..pictures import SCREEN
 from ..prompting import PromptRun
-from ..taste import finite
 from ..visitors import visitor
 from .context import Context
 

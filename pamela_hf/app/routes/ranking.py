@@ -10,10 +10,10 @@ from fastapi.responses import JSONResponse
 
 from ...files.images import ImageError
 from ...heads.head import UserHead
+from ..figures import finite
 from ..learner import Person
-from ..ranking import near_duplicates, ranking, score_grid
+from ..ranking import Uploads, near_duplicates, ranking, score_grid
 from ..security import MAX_UPLOAD
-from ..taste import finite
 from ..visitors import visitor
 from .context import Context, Name, OtherName
 
@@ -21,7 +21,7 @@ RANKED = 1500  # pictures of the folder that a ranking shows
 
 
 def add_routes(router: APIRouter, app: Context) -> None:
-    encoding = asyncio.Semaphore(1)
+    encoding, uploads = asyncio.Semaphore(1), Uploads()
 
     async def heads(person: str, other: str | None) -> tuple[Person, UserHead | None, UserHead | None]:
         _ = app.base  # 503 until it is there
@@ -61,13 +61,13 @@ def add_routes(router: APIRouter, app: Context) -> None:
             raise HTTPException(413, f"{name}: at most {MAX_UPLOAD >> 20} MiB a picture.")
         async with encoding:
             try:
-                return {"index": await asyncio.to_thread(app.uploads.add, base, own_batch(batch), name, data)}
+                return {"index": await asyncio.to_thread(uploads.add, base, own_batch(batch), name, data)}
             except (ImageError, ValueError) as error:
                 raise HTTPException(422, str(error)) from None
 
     @router.get("/api/uploads/ranking", response_model=None)
     async def upload_ranking(person: Name, batch: Name, other: OtherName = None) -> Response:
-        found = app.uploads.get(own_batch(batch))
+        found = uploads.get(own_batch(batch))
         if found is None:
             raise HTTPException(404, "These pictures are not in memory any more; drop them again.")
         who, head, second = await heads(person, other)

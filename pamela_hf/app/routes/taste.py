@@ -7,10 +7,11 @@ from typing import Any
 
 from fastapi import APIRouter
 
+from ..figures import finite, how_well
 from ..kinds import Liking, by_field, likes_more
 from ..learner import Person
 from ..store import Answer
-from ..taste import finite, how_well, picture_rows, self_agreement
+from ..taste import picture_rows, self_agreement
 from ..visitors import visitor
 from .context import Context, Name
 
