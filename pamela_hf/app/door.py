@@ -71,7 +71,7 @@ class Door:
                 await self._ended.wait()
         except Exception as error:
             logger.exception("The app rates, and does nothing else")
-            self.problem = str(error) or type(error).__name__
+            self.problem = str(error) or "What is built behind the page failed; the terminal shows why."
             self._built.set()
 
     def _built_then(self) -> FastAPI:

@@ -364,8 +364,8 @@ class PamelaRewardModel(BackboneMixin, CheckpointMixin, GridScoringMixin, Rating
             metadata_ids: as in `forward`, N rows.
         """
         images = self.read_images(image_embeds, text_embeds)
-        readings = images.readings if images.prompt_readings is None else images.readings + images.prompt_readings
-        readings = self.features.of_kind(readings, metadata_ids.to(self.device))
+        ids = self._ids(metadata_ids, len(images.image), len(self.config.metadata), "metadata_ids")
+        readings = self.features.read(images.image, images.text, images.has_prompt, ids)
         return self.shares()[1] * readings[:, :-1].float()
 
     def _pair_readings(self, images: ReadImages, pairs: Pairs) -> Tensor:
@@ -381,7 +381,6 @@ class PamelaRewardModel(BackboneMixin, CheckpointMixin, GridScoringMixin, Rating
             at, has_prompt, metadata_ids = pair[:, 0], pair[:, 1].bool(), pair[:, 2:]
             image, text = image[at], None if text is None else text[at]
         return PairTokens(self.features.read(image, text, has_prompt, metadata_ids), index).pairs()
-
 
     def _ids(self, ids: Tensor | None, n: int, fields: int, name: str) -> Tensor:
         if ids is None:
