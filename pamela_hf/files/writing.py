@@ -20,6 +20,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -421,10 +422,15 @@ def _absolute(path: str | os.PathLike) -> Path:
 
 
 def _check_target(target: Path, overwrite: bool) -> None:
-    if target.is_symlink() or (target.exists() and not target.is_dir()):
-        what = "a link, which is never followed" if target.is_symlink() else "a file"
+    try:
+        mode = target.lstat().st_mode  # looked at once: another writer may move it between two looks
+        full = stat.S_ISDIR(mode) and not overwrite and any(target.iterdir())
+    except FileNotFoundError:
+        return
+    if not stat.S_ISDIR(mode):
+        what = "a link, which is never followed" if stat.S_ISLNK(mode) else "a file"
         raise FileExistsError(f"{target} is {what}. Choose another folder.")
-    if not overwrite and target.exists() and any(target.iterdir()):
+    if full:
         raise FileExistsError(f"{target} exists and is not an empty folder. Choose another folder, or remove it first.")
 
 

@@ -92,6 +92,11 @@ def test_a_file_and_its_folder_reach_the_disk_before_and_after_it_takes_its_plac
 
 
 @pytest.mark.parametrize("exchange", [True, False], ids=["exchange", "two renames"])
+def patched_mkdir() -> bool:
+    """Whether pathlib asks the `os.mkdir` that a test has put there: Python 3.10's keeps the one it found."""
+    return sys.version_info >= (3, 11)
+
+
 @pytest.mark.parametrize("call", ["fsync", "rename", "replace", "mkdir"])
 def test_whichever_call_fails_the_old_or_the_new_is_there_whole(tmp_path, monkeypatch, call, exchange):
     def write(content):
@@ -125,7 +130,8 @@ def test_whichever_call_fails_the_old_or_the_new_is_there_whole(tmp_path, monkey
         assert (tmp_path / "file").read_text() in ("old", "new")
         assert sorted(os.listdir(tmp_path)) == ["file", "folder"]
         write("old")
-    assert nth > {"fsync": 8, "rename": 1 if exchange else 3, "replace": 1, "mkdir": 4}[call]
+    least = {"fsync": 8, "rename": 1 if exchange else 3, "replace": 1, "mkdir": 4 if patched_mkdir() else 0}
+    assert nth > least[call]
 
 
 # -- folders -------------------------------------------------------------------------------------------------------
@@ -319,6 +325,7 @@ print(sorted(os.listdir(out)), (out / "kept").read_bytes())
     assert last == "['kept'] b'old'"
 
 
+@pytest.mark.skipif(not patched_mkdir(), reason="pathlib keeps the os.mkdir that it found")
 def test_a_folder_of_somebody_else_s_is_one_clear_line(tmp_path, monkeypatch):
     def refused(*given, **named):
         raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / ".a.part-abcdefgh"))
