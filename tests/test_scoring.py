@@ -402,9 +402,11 @@ def test_prompts_are_encoded_without_warnings_but_a_cut_one_is_said_once(scorer,
         monkeypatch.setattr(logging.getLogger(name), "propagate", True)
     transformers_logging.warning_once.cache_clear()  # another test may have met the same cut prompt
     scorer.score(images, "a cat")
-    assert not caplog.records
+
+    def said() -> list[str]:  # what older releases say about a tiny encoder's configuration is not of prompts
+        return [record.message for record in caplog.records if "configuration" not in record.name]
+
+    assert not said()
     for _ in range(2):
         scorer.score(images, "the sea at night " * 20)
-    assert [record.message for record in caplog.records] == [
-        "This encoder reads 16 tokens of a prompt; the rest of a longer prompt is left out."
-    ]
+    assert said() == ["This encoder reads 16 tokens of a prompt; the rest of a longer prompt is left out."]

@@ -5,9 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import transformers
+from packaging import version
 
 from pamela_hf import PamelaConfig, PamelaProcessor, PamelaRewardModel
 
+OLD_TRANSFORMERS = version.parse(transformers.__version__) < version.parse("5.23")  # cannot be kept from adapters
 PROMPTS = ["a photo of a cat", "a painting of a dog in the rain", "the sea at night", "an old red car"]
 
 

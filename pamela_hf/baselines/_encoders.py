@@ -15,7 +15,7 @@ from transformers.models.auto.image_processing_auto import AutoImageProcessor  #
 
 from ..embeddings import Embeddings
 from ..encoder import FrozenEncoder, default_device, in_halves
-from ..model.encoder_pamela import NO_ADAPTER
+from ..model.encoder_pamela import no_adapter
 from ..ratings.table import RatingData
 from ..scoring import Predictions
 from ._pixels import Origin, PixelScorer, images_of, loading, variant_name
@@ -69,7 +69,7 @@ class VisionTower:
 
     def __init__(self, kind: type[PreTrainedModel], weights: str, revision: str | None):
         options = {"dtype": torch.float32, "use_safetensors": True, "output_loading_info": True}
-        options["adapter_kwargs"] = NO_ADAPTER
+        options["adapter_kwargs"] = no_adapter(weights)
         model, found = kind.from_pretrained(weights, revision=revision, **options)
         if found["missing_keys"]:  # transformers would fill them with random numbers
             raise OSError(f"{weights} lacks {min(found['missing_keys'])} of {kind.__name__}; it is another encoder.")

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 from safetensors import SafetensorError
 
 from .configuration_pamela import LOCAL_ENCODER
-from .encoder_pamela import NO_ADAPTER
+from .encoder_pamela import no_adapter
 from .weights_pamela import base_hash, cast_hashes, checkpoint_hash, content_hash
 
 _Model = TypeVar("_Model", bound="CheckpointMixin")
@@ -28,7 +28,8 @@ class CheckpointMixin:
 
         Raises:
             ValueError: the weights lack some of this model's tensors (transformers would fill them with random
-                numbers), or are not those that were saved with the config.
+                numbers), or are not those that were saved with the config; or an adapter lies beside them that this
+                transformers, older than 5.23, could not be kept from loading.
         """
         if kwargs.setdefault("use_safetensors", True) is not True:
             raise ValueError("use_safetensors must stay True: weights are read from safetensors files only.")
@@ -36,7 +37,7 @@ class CheckpointMixin:
         keep = ("cache_dir", "local_files_only", "token", "revision", "subfolder")
         where = {k: v for k, v in kwargs.items() if k in keep and v is not None}
         encoder_token = kwargs.pop("encoder_token", None)
-        kwargs["adapter_kwargs"] = NO_ADAPTER
+        kwargs["adapter_kwargs"] = no_adapter(pretrained_model_name_or_path)
         try:
             model, info = super().from_pretrained(
                 pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs

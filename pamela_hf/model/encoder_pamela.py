@@ -5,6 +5,7 @@ Everything outside this folder goes through [`pamela_hf.encoder.FrozenEncoder`],
 
 import hashlib
 import json
+import os
 import posixpath
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,8 +13,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from packaging import version
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedConfig
+from transformers import __version__ as transformers_version
 
 # from its own module: transformers before 5.18 gives a placeholder that asks for torchvision in its place
 from transformers.models.auto.image_processing_auto import AutoImageProcessor
@@ -25,12 +28,28 @@ logger = logging.get_logger(__name__)
 
 LOADING = threading.RLock()
 """Held while anything of an encoder is loaded: once for all threads, and never while another thread uses half of it."""
-NO_ADAPTER = {"subfolder": "no_adapter_is_ever_loaded"}
-"""`adapter_kwargs` for transformers, which would else take up any `adapter_config.json` beside a model's weights, and
-with it the base that the file names, from wherever that is."""
 TOKEN_INPUTS = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
 """What an encoder's tokenizer may return; all else that an encoder takes is pixels."""
 _CONFIG_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
+
+
+def no_adapter(name: Any) -> dict[str, str]:
+    """`adapter_kwargs` for transformers, which would else take up any `adapter_config.json` beside a model's weights,
+    and with it the base that the file names, from wherever that is.
+
+    Args:
+        name: folder or Hub id of the model.
+
+    Raises:
+        ValueError: the folder holds such a file, and this transformers could not be kept from it (before 5.23).
+    """
+    is_old = version.parse(transformers_version) < version.parse("5.23")
+    if is_old and isinstance(name, (str, os.PathLike)) and os.path.isfile(os.path.join(name, "adapter_config.json")):
+        raise ValueError(
+            f"{name} holds adapter_config.json, and transformers {transformers_version} would load that adapter and "
+            "the base that it names. Remove the file, or install transformers 5.23 or newer."
+        )
+    return {"subfolder": "no_adapter_is_ever_loaded"}
 
 
 def encoder_place(config: PamelaConfig, source: str | None, where: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -117,7 +136,7 @@ def load_encoder(name: str, config: PreTrainedConfig | None = None, **where: Any
     with LOADING:
         config = load_encoder_config(name, **where) if config is None else config
         check_encoder_kind(config.model_type, name)
-        safe = {"use_safetensors": True, "trust_remote_code": False, "adapter_kwargs": NO_ADAPTER}
+        safe = {"use_safetensors": True, "trust_remote_code": False, "adapter_kwargs": no_adapter(name)}
         return AutoModel.from_pretrained(name, config=config, **{**where, **safe})
 
 

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from ..encoder import usable_device
 from ..files.config import ParseError, read_yaml
 from ..files.locations import folder_or_repository
-from ..model.encoder_pamela import NO_ADAPTER
+from ..model.encoder_pamela import no_adapter
 from ..refiners import PromptRefiner, load_refiner
 from ..scoring import PamelaScorer
 from ..simulation.pipeline import SimulatedPipeline
@@ -134,7 +134,7 @@ def load_prompt_pipeline(
         with folder_or_repository(name):
             chat = {
                 "refiner_model": AutoModelForCausalLM.from_pretrained(
-                    name, dtype=weights, use_safetensors=True, trust_remote_code=False, adapter_kwargs=NO_ADAPTER
+                    name, dtype=weights, use_safetensors=True, trust_remote_code=False, adapter_kwargs=no_adapter(name)
                 ),
                 "refiner_tokenizer": AutoTokenizer.from_pretrained(name, trust_remote_code=False),
             }

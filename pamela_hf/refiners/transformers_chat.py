@@ -6,12 +6,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..model.encoder_pamela import no_adapter
 from . import Trial, clean_prompt, prompt_key
 from ._answers import messages, parse_variants
 
 DEFAULT_MODEL = "meta-llama/Llama-3.1-8B-Instruct"
-# `adapter_kwargs` for transformers, which would take up an adapter in the model's folder, and the base that it names
-NO_ADAPTER = {"subfolder": "no_adapter_is_ever_loaded"}
 
 
 class Refiner:
@@ -118,5 +117,5 @@ class Refiner:
         device = "cuda" if torch.cuda.is_available() else "cpu"
         dtype = torch.bfloat16 if device == "cuda" else torch.float32
         self.tokenizer = AutoTokenizer.from_pretrained(self.model_id, trust_remote_code=False)
-        safe = {"use_safetensors": True, "trust_remote_code": False, "adapter_kwargs": NO_ADAPTER}
+        safe = {"use_safetensors": True, "trust_remote_code": False, "adapter_kwargs": no_adapter(self.model_id)}
         self.model = AutoModelForCausalLM.from_pretrained(self.model_id, dtype=dtype, **safe).to(device)

@@ -91,12 +91,12 @@ def test_a_file_and_its_folder_reach_the_disk_before_and_after_it_takes_its_plac
     assert order[0].endswith("/a") and order[1:] == ["replace", str(tmp_path)]
 
 
-@pytest.mark.parametrize("exchange", [True, False], ids=["exchange", "two renames"])
 def patched_mkdir() -> bool:
     """Whether pathlib asks the `os.mkdir` that a test has put there: Python 3.10's keeps the one it found."""
     return sys.version_info >= (3, 11)
 
 
+@pytest.mark.parametrize("exchange", [True, False], ids=["exchange", "two renames"])
 @pytest.mark.parametrize("call", ["fsync", "rename", "replace", "mkdir"])
 def test_whichever_call_fails_the_old_or_the_new_is_there_whole(tmp_path, monkeypatch, call, exchange):
     def write(content):

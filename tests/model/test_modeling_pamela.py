@@ -1,13 +1,14 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 from processes import peak_of
 from safetensors.torch import load_file, save_file
-from toys import tiny_config, with_encoder
-from transformers import AutoConfig, AutoModel, AutoProcessor
+from toys import OLD_TRANSFORMERS, tiny_config, with_encoder
+from transformers import AutoConfig, AutoModel, AutoProcessor, PreTrainedModel
 
 from pamela_hf import PamelaProcessor, PamelaRewardModel
 from pamela_hf.model.factors_pamela import Ratings
@@ -620,7 +621,13 @@ def test_no_adapter_is_picked_up_from_a_models_folder(siglip_encoder, tmp_path, 
     for place in ("", "/encoder"):
         with open(f"{folder}{place}/adapter_config.json", "w") as file:
             json.dump({"base_model_name_or_path": "somebody/else", "peft_type": "LORA"}, file)
-    monkeypatch.setattr(PamelaRewardModel, "load_adapter", lambda *a, **k: pytest.fail("loaded an adapter"))
+    monkeypatch.setattr(PreTrainedModel, "load_adapter", lambda *a, **k: pytest.fail("loaded an adapter"))
+    if OLD_TRANSFORMERS:  # which looks for adapters whatever it is asked
+        for place in ("", "/encoder"):
+            with pytest.raises(ValueError, match=r"holds adapter_config\.json.*Remove the file, or install"):
+                PamelaScorer.from_pretrained(folder, device="cpu").score(images, "a cat")
+            Path(f"{folder}{place}/adapter_config.json").unlink()
+        return
     scores = PamelaScorer.from_pretrained(folder, device="cpu").score(images, "a cat").scores
     assert scores.tolist() == expected.tolist()
 

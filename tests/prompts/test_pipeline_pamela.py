@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 from tiny_pipelines import PROMPT, SMALL, around, tiny_chat_model, tiny_chat_tokenizer, tiny_klein
+from toys import OLD_TRANSFORMERS
 from tqdm.auto import tqdm
 
 from pamela_hf.heads.head import UserHead
@@ -335,6 +336,10 @@ def test_no_adapter_is_picked_up_from_a_pipelines_or_a_chat_models_folder(pipe, 
     evil = json.dumps({"peft_type": "LORA", "base_model_name_or_path": "evil/base"})
     (tmp_path / "chat" / "adapter_config.json").write_text(evil)
     refiner = Refiner(model_id=str(tmp_path / "chat"))
+    if OLD_TRANSFORMERS:  # which looks for adapters whatever it is asked
+        with pytest.raises(ValueError, match=r"holds adapter_config\.json.*Remove the file, or install"):
+            refiner._load()
+        return
     refiner._load()
     assert refiner.model.config.name_or_path == str(tmp_path / "chat") and not asked
     AutoModelForCausalLM.from_pretrained(tmp_path / "chat")
