@@ -315,6 +315,9 @@ class ByChance:
     def encoder(self) -> "ByChance":
         return self
 
+    def reduced_side(self) -> int:
+        return 8
+
     def prepare_image(self, image: np.ndarray, name: str) -> np.ndarray:
         return image[:1, :1]
 
