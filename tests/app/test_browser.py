@@ -182,7 +182,7 @@ def test_keyboard_alone(app, visit):
     reach("My taste")
     tab.keyboard.press("Enter")
     is_open(tab, "My taste")
-    assert tab.evaluate("document.activeElement.tagName") == "H1", "what was opened has the focus"
+    tab.wait_for_function("() => document.activeElement.tagName === 'H1'")  # what was opened has the focus
 
 
 def test_on_a_phone_by_touch(app, visit):
