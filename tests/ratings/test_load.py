@@ -72,7 +72,7 @@ def test_a_million_ratings_fit_in_memory_and_time(tmp_path):
         (f"p{n // 1000},{n * 7 % IMAGES}.png,{(n * 7 + 1 + n % 11) % IMAGES}.png" for n in range(600_000)),
     )
     for what, place, least in (("ratings", release, 500_000), ("ratings", csv, 900_000), ("choices", choices, 200_000)):
-        rows, seconds, megabytes = peak_of(PREPARED, place, tmp_path / f"{place.stem}-out", seconds=1200)
+        rows, seconds, megabytes = peak_of(PREPARED, place, tmp_path / f"{what}-of-{place.stem}", seconds=1200)
         print(f"{rows:.0f} {what} of {place.name} prepared in {seconds:.0f} s and {megabytes:.0f} MB")
         assert rows >= least and megabytes <= 400 and seconds <= 120
 
