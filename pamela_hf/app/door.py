@@ -35,7 +35,7 @@ class Door:
     async def __call__(self, scope: Scope, receive: Callable, send: Callable) -> None:
         if scope["type"] == "lifespan":
             await self._live(receive, send)
-        elif scope["path"].startswith(self._starts) or self._is_first(scope["method"], scope["path"]):
+        elif scope["path"].startswith(self._starts) or self._is_first(scope.get("method", ""), scope["path"]):
             await self.first(scope, receive, send)
         else:
             await self._built.wait()
