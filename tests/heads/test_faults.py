@@ -144,7 +144,8 @@ def test_whichever_call_fails_the_old_or_the_new_head_is_there_whole(head, tmp_p
         assert np.array_equal(row, head.row) or np.array_equal(row, new.row)
         assert os.listdir(tmp_path) == ["head"]
         head.save(tmp_path / "head")
-    expected = {"write": len(FILES), "fsync": len(FILES) + 1, "rename": 0 if exchange else 2, "mkdir": 1}[call]
+    made = int(sys.version_info >= (3, 11))  # pathlib of 3.10 keeps the os.mkdir that it found
+    expected = {"write": len(FILES), "fsync": len(FILES) + 1, "rename": 0 if exchange else 2, "mkdir": made}[call]
     assert nth - 1 >= expected  # each of them did fail once
 
 
