@@ -5,10 +5,10 @@
 - the gradient of the rewards by the pixels against the rewards alone, as well;
 - scores by the tensors' differentiable preprocessing against those by PIL's, on 200 smooth pictures of five sizes: the
   largest difference, beside the scores' own range, in rating units;
-- the server under 32 clients at a time: its images a second as a share of the scorer's own on the same encoded files in
-  batches of 32; its 99th percentile at half that load against one forward of one image; the scorer's own figures are
-  taken before and after, and their mean counts; and the memory of the process before and after many requests
-  (`--soak 100000` takes hours; 2,000 show a leak of a kilobyte a request).
+- `pamela serve`, a process of its own, under 32 clients at a time: its images a second as a share of the scorer's own
+  on the same encoded files in batches of 32; its 99th percentile at half that load against one forward of one image;
+  the scorer's own figures are taken before and after, and their mean counts; and the server's memory before and after
+  many requests (`--soak 100000`: half an hour or more; 2,000 show a leak of a kilobyte a request).
 
 The encoder is a SigLIP of random weights: only its size matters. Everything runs on this machine, clients included.
 Each figure stands beside its limit; the whole takes two minutes on two cores of which nobody else asks anything.
@@ -20,24 +20,25 @@ import io
 import json
 import os
 import statistics
-import threading
+import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import numpy as np
 import torch
-import uvicorn
 from PIL import Image
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast, SiglipConfig, SiglipModel
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
 from pamela_hf import PamelaConfig, PamelaProcessor, PamelaRewardModel
-from pamela_hf.rewards import PersonalReward, load_reward
-from pamela_hf.rewards.serving import ScoringService, create_app
+from pamela_hf.rewards import load_reward
 from pamela_hf.scoring import PamelaScorer
 
 LIMITS = {
@@ -162,9 +163,9 @@ def bench_tensors(scorer: PamelaScorer, n: int, rng: np.random.Generator) -> dic
     }
 
 
-def resident() -> float:
-    """Memory of this process, MiB."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
+def resident(pid: int) -> float:
+    """Memory of a process, MiB."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
@@ -172,6 +173,21 @@ def own_figures(scorer: PamelaScorer, files: list[bytes]) -> tuple[float, float]
     """The scorer's images a second in one batch, and seconds of one image alone."""
     rate = len(files) / seconds(lambda: scorer.score(files, user="p1"))
     return rate, seconds(lambda: scorer.score(files[:1], user="p1"))
+
+
+@contextmanager
+def server_of(scorer: PamelaScorer) -> Iterator[tuple[int, str]]:
+    """`pamela serve` for the scorer, started as users start it: its process id and address."""
+    with tempfile.TemporaryDirectory() as folder:
+        scorer.model.backbone.save_pretrained(Path(folder, "encoder"))
+        scorer.processor.save_pretrained(folder)
+        scorer.model.save_pretrained(folder)
+        command = [sys.executable, "-m", "pamela_hf.cli", "serve", "--model", folder, "--port", "0", "--device", "cpu"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+            try:
+                yield server.pid, server.stdout.readline().split()[1]
+            finally:
+                server.terminate()
 
 
 def bench_server(scorer: PamelaScorer, images: list[Image.Image], requests: int, soak: int) -> dict[str, float]:
@@ -185,19 +201,14 @@ def bench_server(scorer: PamelaScorer, images: list[Image.Image], requests: int,
         json.dumps({"images": [base64.b64encode(file).decode()], "users": [f"p{i % 100}"]}).encode()
         for i, file in enumerate(files)
     ]
-    app = create_app(ScoringService(PersonalReward(scorer)))
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.05)
-    url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/v1/score"
     headers = {"Content-Type": "application/json"}
-    with httpx.Client(limits=httpx.Limits(max_connections=64), timeout=120) as client:
+    limits = httpx.Limits(max_connections=64)
+    with server_of(scorer) as (pid, address), httpx.Client(limits=limits, timeout=120) as client:
 
         def ask(i: int) -> float:
             start = time.perf_counter()
-            assert client.post(url, content=bodies[i % len(bodies)], headers=headers).status_code == 200
+            answer = client.post(f"{address}/v1/score", content=bodies[i % len(bodies)], headers=headers)
+            assert answer.status_code == 200, answer.text
             return time.perf_counter() - start
 
         with ThreadPoolExecutor(32) as clients:
@@ -212,11 +223,10 @@ def bench_server(scorer: PamelaScorer, images: list[Image.Image], requests: int,
                 time.sleep(max(0.0, due - time.perf_counter()))
                 waiting.append(clients.submit(ask, i))
             latencies = [one.result() for one in waiting]
-            before = resident()
-            list(clients.map(ask, range(soak)))
-            after = resident()
-    server.should_exit = True
-    thread.join(20)
+            before = resident(pid)
+            for _ in clients.map(ask, range(soak)):
+                pass
+            after = resident(pid)
     own, forward = (statistics.mean(pair) for pair in zip(before_it, own_figures(scorer, files)))
     return {
         "scorer, images/s": own,
