@@ -32,9 +32,10 @@ def main(argv: Sequence[str] | None = None, command: str | None = None) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     # a picture that is too large is named by our own limit, one that is decoded smaller needs no warning of Pillow's
     warnings.filterwarnings("ignore", message="Image size .* could be decompression bomb")
-    # Threads of a matrix product that wait for one another sleep: those that answer requests and decode pictures need
-    # the processor. Heeded where torch was not imported before, as in the package's own commands.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Threads of a matrix product that wait for one another (GNU's OpenMP) spin for a tenth of a millisecond, then
+    # sleep: those that answer requests and decode pictures need the processor. Heeded before torch is imported.
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     try:
         run, args = _parse(list(sys.argv[1:] if argv is None else argv), command)
         if getattr(args, "device", None):  # before anything is read: ratings may take minutes

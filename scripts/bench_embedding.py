@@ -1,8 +1,8 @@
 """How busy embedding keeps the encoder: `python scripts/bench_embedding.py`.
 
-JPEGs of 12 megapixels, decoded, preprocessed and encoded by `compute_embeddings` with a SigLIP2-base-sized encoder at
-224 pixels (random weights: only its size matters here), against the bare forward on pixels that are prepared already,
-both in turns in this run; and decoding with preprocessing alone, in one process.
+JPEGs of 12 megapixels, decoded, preprocessed and encoded by `compute_embeddings` with an encoder of the size of SigLIP2
+base at 224 pixels, or of so400m at 384 (random weights: only their size matters here), against the bare forward on
+pixels that are prepared already, both in turns in this run; and decoding with preprocessing alone, in one process.
 """
 
 import argparse
@@ -20,6 +20,8 @@ from pamela_hf.encoder import FrozenEncoder, compute_embeddings
 from pamela_hf.files.images import open_image_checked
 
 SIZE = (4032, 3024)
+SIZES = {"base": (768, 3072, 12, 12, 224, 16), "so400m": (1152, 4304, 27, 16, 384, 14)}
+"""Of SigLIP2's vision towers: width, of the MLP, layers, heads, pixels a side, of a patch."""
 
 
 def photographs(folder: Path, n: int) -> list[str]:
@@ -43,15 +45,17 @@ def photographs(folder: Path, n: int) -> list[str]:
     return names
 
 
-def base_sized_encoder(device: str) -> FrozenEncoder:
-    size = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
-    vision = {**size, "image_size": 224, "patch_size": 16}
-    text = {**size, "num_hidden_layers": 1, "vocab_size": 64}
+def sized_encoder(size: str, device: str) -> FrozenEncoder:
+    """An encoder of one of [`SIZES`], with random weights."""
+    width, middle, layers, heads, side, patch = SIZES[size]
+    shared = {"hidden_size": width, "intermediate_size": middle, "num_attention_heads": heads}
+    vision = {**shared, "num_hidden_layers": layers, "image_size": side, "patch_size": patch}
+    text = {**shared, "num_hidden_layers": 1, "vocab_size": 64}
     encoder = FrozenEncoder.__new__(FrozenEncoder)
     model = SiglipModel(SiglipConfig(vision_config=vision, text_config=text)).to(device).requires_grad_(False).eval()
-    encoder._take(model, SiglipImageProcessorPil(size={"height": 224, "width": 224}), None)
-    encoder.name, encoder.revision, encoder.preprocessing = "simulated/base", "0", "0"
-    encoder.embed_prompts = lambda prompts: np.zeros((len(prompts), 768), np.float32)  # there are no prompts here
+    encoder._take(model, SiglipImageProcessorPil(size={"height": side, "width": side}), None)
+    encoder.name, encoder.revision, encoder.preprocessing = f"simulated/{size}", "0", "0"
+    encoder.embed_prompts = lambda prompts: np.zeros((len(prompts), width), np.float32)  # there are no prompts here
     return encoder
 
 
@@ -59,11 +63,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--size", choices=SIZES, default="base", help="of the encoder (base)")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--output", help="JSON file to write as well")
     args = parser.parse_args()
-    encoder = base_sized_encoder(args.device)
-    pixels = torch.randn(args.batch_size, 3, 224, 224)
+    encoder = sized_encoder(args.size, args.device)
+    pixels = torch.randn(args.batch_size, 3, encoder.image_side(), encoder.image_side())
     rates: dict[str, list[float]] = {"bare": [], "full": [], "fast": [], "in_process": []}
 
     def bare() -> None:

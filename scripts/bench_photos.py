@@ -5,8 +5,8 @@ ten and sidecars for one in thirty, and prints the seconds to walk it and read i
 of memory. With --encoder also: for --encoded photographs with a camera's noise, the rate of encoding them by the folder
 cache, in turns with the bare rate of the encoder on pictures that are prepared already; what it takes to read all
 photos of the library for it (random features stand in for its own); and a first and a second `pamela taste` with these
-features, each a process of its own. --encoder names a folder; where there is none, a SigLIP2-base-sized encoder at 224
-pixels with random weights is made there.
+features, each a process of its own. --encoder names a folder; where there is none, an encoder of the size of
+SigLIP2 base at 224 pixels, or of so400m at 384 (--encoder-size), with random weights is made there.
 fit: seconds to fit a head, its held-out figure included, from 3,000 stars on a blank base.
 Of all of these wall and CPU seconds, the latter of all threads together.
 oasis: takes each person of test_unseen as the owner of a library of the 900 photographs of OASIS: a blank base made of
@@ -43,6 +43,7 @@ def main() -> None:
     library.add_argument("--photos", type=int, default=10_000)
     library.add_argument("--folder", type=Path, help="made there, if it does not exist, and kept (default: temporary)")
     library.add_argument("--encoder", type=Path, help="made there, if it does not exist; then features are made, too")
+    library.add_argument("--encoder-size", choices=("base", "so400m"), default="base", help="(base)")
     library.add_argument("--encoded", type=int, default=64, help="photographs to compare rates on (64)")
     fit = commands.add_parser("fit")
     fit.add_argument("--stars", type=int, default=3_000)
@@ -69,7 +70,7 @@ def bench_library(args: argparse.Namespace) -> None:
         print(json.dumps({**library.counts(), **took, "more_memory_mb": peak_mb() - before}), flush=True)
         if args.encoder:
             if not args.encoder.exists():
-                make_encoder(args.encoder)
+                make_encoder(args.encoder, args.encoder_size)
             bench_encoding(args.encoder, Path(temporary), args.encoded)
             bench_runs(library, Path(temporary) / "taste", args.encoder)
 
@@ -153,12 +154,12 @@ def bench_runs(library, output: Path, encoder: Path) -> None:
         print(json.dumps({f"pamela taste, {run}, features there": len(files), **took}), flush=True)
 
 
-def make_encoder(folder: Path) -> None:
-    from bench_embedding import base_sized_encoder
+def make_encoder(folder: Path, size: str) -> None:
+    from bench_embedding import sized_encoder
     from tokenizers import Tokenizer, models
     from transformers import PreTrainedTokenizerFast
 
-    made = base_sized_encoder("cpu")
+    made = sized_encoder(size, "cpu")
     made.model.save_pretrained(folder)
     made.image_processor.save_pretrained(folder)
     words = Tokenizer(models.WordLevel({"<pad>": 0, "<unk>": 1}, unk_token="<unk>"))  # there are no prompts here
