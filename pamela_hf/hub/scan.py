@@ -5,6 +5,7 @@ columns. It knows nothing of what the files are for.
 """
 
 import base64
+import math
 import os
 import re
 import zlib
@@ -101,7 +102,8 @@ def scan_files(
         files: their names relative to it.
         secrets: access tokens in use; found anywhere, inside a longer word too.
         private: what is nobody's business (one's own raters' names, image ids); found as whole words. Words of
-            fewer than 3 characters are not looked for: they occur by chance.
+            fewer than 3 characters are not looked for: they occur by chance; so do longer ones among the bytes of a
+            large file that is no text, such as pictures, see [`shortest_word`].
         public: those of `files` that everybody has already: `private` is not looked for inside them.
     """
     secrets = [s for s in secrets if s]
@@ -129,11 +131,12 @@ class _Scan:
     def file(self, path: Path) -> Iterator[tuple[str, str]]:
         """(what, where) of each finding in a file."""
         is_text = _is_text(path)
+        shortest = 0 if is_text else shortest_word(path.stat().st_size, len(self._words))
         with open(path, "rb") as stream:
             tail, position = b"", 0
             while chunk := stream.read(CHUNK):
                 piece = tail + chunk
-                for what in self.text(piece) if is_text else self.raw(piece):
+                for what in self.text(piece) if is_text else self.raw(piece, shortest):
                     yield what, f"near byte {position}"
                 for inner in _inflated(piece):
                     for what in self.text(inner):
@@ -158,8 +161,8 @@ class _Scan:
                 for inner in _inflated(decoded):
                     yield from self.raw(inner)
 
-    def raw(self, data: bytes) -> Iterator[str]:
-        """Findings in bytes as they are."""
+    def raw(self, data: bytes, shortest: int = 0) -> Iterator[str]:
+        """Findings in bytes as they are; of private words those of `shortest` bytes or more."""
         for needle in self._secrets:
             if needle in data:
                 yield "access token in use"
@@ -167,13 +170,21 @@ class _Scan:
             if literal in data and pattern.search(data):
                 yield what
         for needle in self._words:
-            if needle in data and re.search(rb"(?<![A-Za-z0-9_])" + re.escape(needle) + rb"(?![A-Za-z0-9_])", data):
+            if len(needle) < shortest or needle not in data:
+                continue
+            if re.search(rb"(?<![A-Za-z0-9_])" + re.escape(needle) + rb"(?![A-Za-z0-9_])", data):
                 yield "private value"
 
     @staticmethod
     def _emails(data: bytes) -> Iterator[str]:
         if b"@" in data and any(not hit[0].endswith(HARMLESS_EMAILS) for hit in EMAIL.finditer(data)):
             yield "e-mail address"
+
+
+def shortest_word(size: int, words: int) -> int:
+    """How many bytes a word needs for one of so many `words` to be found among `size` random bytes in less than one of
+    a thousand files: 3 in a head, 7 in half a gigabyte of pictures."""
+    return math.ceil(math.log(1000 * max(size, 1) * max(words, 1), 256))
 
 
 def _forms(word: str) -> list[bytes]:

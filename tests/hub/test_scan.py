@@ -1,11 +1,13 @@
 """What people read shows no credential, and processes that need none get none."""
 
+import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
-from pamela_hf.hub.scan import environment_without_secrets, mask_secrets
+from pamela_hf.hub.scan import environment_without_secrets, mask_secrets, scan_files
 
 TOKEN = "hf_" + "a1" * 17
 
@@ -38,3 +40,17 @@ def test_a_process_that_needs_no_credential_gets_none(monkeypatch, tmp_path):
     command = [sys.executable, "-c", code, TOKEN]
     seen = subprocess.run(command, env=environment_without_secrets(), capture_output=True, text=True, check=True)
     assert seen.stdout.split() == ["1"]
+
+
+def test_names_that_pictures_hold_by_chance_are_no_finding(tmp_path):
+    names = [f"{a}{b}{c}" for a in "abcd" for b in "aeiou" for c in "lmnr"]  # "ann" among them
+    noise = np.random.default_rng(0).bytes(64 << 20)
+    (tmp_path / "pictures.dat").write_bytes(noise)
+    assert any(re.search(rb"\b%s\b" % name.encode(), noise) for name in names)
+    assert scan_files(tmp_path, ["pictures.dat"], private=names) == []
+    # in a text, in a small file and as a long word they are
+    (tmp_path / "notes.txt").write_text("rated by ann\n")
+    (tmp_path / "head.bin").write_bytes(noise[:2000] + b'{"user":"ann"}')
+    (tmp_path / "more.bin").write_bytes(noise + b" ann-the-painter ")
+    found = scan_files(tmp_path, ["notes.txt", "head.bin", "more.bin"], private=["ann", "ann-the-painter"])
+    assert [one.file for one in found] == ["notes.txt", "head.bin", "more.bin"]
