@@ -74,7 +74,8 @@ class TasteFactors:
         seen = along[ratings.image]
         left = ratings.value - self.everyone(x)[ratings.image] - (seen * prior[ratings.person]).sum(1)
         moved = along.new_zeros(ratings.people, rank).index_add(0, ratings.person, left[:, None] * seen)
-        gram = torch.sparse.mm(counted, (along[:, :, None] * along[:, None, :]).flatten(1)).view(-1, rank, rank)
+        gram = torch.sparse.mm(counted, (along[:, :, None] * along[:, None, :]).flatten(1))
+        gram = gram.view(ratings.people, rank, rank)
         return left, moved, torch.linalg.cholesky(gram + self.noise * torch.eye(rank, dtype=x.dtype, device=x.device))
 
 

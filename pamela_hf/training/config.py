@@ -14,7 +14,7 @@ from ..model.configuration_pamela import PamelaConfig
 
 AUTO = "auto"
 """In place of a number: training chooses, see [`pamela_hf.training.settings`]."""
-CHOSEN = ("text_share", "metadata_share", "linear_share", "taste_share")
+CHOSEN = ("text_share", "metadata_share", "linear_share", "taste_share", "taste_factors")
 """Fields of [`PamelaConfig`] that training chooses unless a number is given."""
 PIECES = (
     "user", "demographics", "metadata", "prompt", "multiplicative", "taste_factors", "linear", "pairwise", "ordinal",
@@ -61,7 +61,7 @@ class TrainingConfig:
         log_with: a tracker of Accelerate by name (tensorboard, wandb, …) or `null`.
         seed: of everything random.
         model: fields of [`PamelaConfig`]; "auto", which is also what it is without the field, for `text_share`,
-            `metadata_share`, `linear_share` and `taste_share`: chosen within the training ratings.
+            `metadata_share`, `linear_share`, `taste_share` and `taste_factors`: chosen within the training ratings.
     """
 
     encoder: str | None = None

@@ -425,7 +425,8 @@ class Run:
             self.step = found.state["step"]
             self.best = {**found.state["best"], "state": found.best_state}
         if self.accelerator.is_main_process:
-            rewind_log(self.output / "metrics.jsonl", self.step)
+            # without a checkpoint all happens again, what was chosen before the first step too
+            rewind_log(self.output / "metrics.jsonl", self.step if self.step else -1)
 
 
 def _check_labels(arrays: RatingArrays, data: RatingData) -> None:

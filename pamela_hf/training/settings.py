@@ -8,6 +8,7 @@ the networks has no closed form: it is the weight that ranks best on images that
 them, has not seen.
 """
 
+import copy
 import dataclasses
 import json
 from collections.abc import Callable
@@ -15,19 +16,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from scipy.optimize import minimize
-from sklearn.model_selection import GroupKFold
+from sklearn.model_selection import GroupKFold, KFold
 from threadpoolctl import threadpool_limits
 
 from ..embeddings import Embeddings
 from ..files.writing import write_text
 from ..metrics import user_metrics
+from ..model.configuration_pamela import PamelaConfig
 from ..model.factors_pamela import Ratings
-from ..model.features_pamela import AXES_POWER, METADATA_AXES
+from ..model.features_pamela import AXES_POWER, METADATA_AXES, PamelaFeatures
 from ..ratings.table import RatingData
 from ..scoring import PamelaScorer
 from .config import CHOSEN, TrainingConfig
@@ -51,6 +54,8 @@ AS_GOOD_SROCC = 0.003
 USUAL_TASTE_SHARE = 0.5
 # Rows' prior where people's variance is that of the noise, by cross-validation on OASIS (flat from .2 to .4).
 ROW_PRIOR_STD = 0.25
+# So many people always tell what they share; few may be better off with tastes that are all their own.
+MANY_PEOPLE = 100
 PILOT_EPOCHS = 0.5  # of the training's
 FOLDS = 5
 
@@ -109,6 +114,8 @@ def _with(config: TrainingConfig, values: dict[str, float]) -> TrainingConfig:
     """The configuration with these values; a prior width that is still "auto" becomes the usual one."""
     width = values.get("row_prior_std", ROW_PRIOR_STD if config.is_auto("row_prior_std") else config.row_prior_std)
     shares = {name: value for name, value in values.items() if name in CHOSEN}
+    if "taste_factors" in shares:
+        shares["taste_factors"] = round(shares["taste_factors"])
     return dataclasses.replace(config, row_prior_std=width, model={**config.model, **shares})
 
 
@@ -118,11 +125,17 @@ def _choose(
     """What is "auto" and can be told from the training answers."""
     wanted = {name for name in ("row_prior_std", *CHOSEN) if config.is_auto(name)}
     wanted -= {"linear_share", "taste_share"} if "linear" in config.without else set()
+    wanted -= {"taste_factors"} if set(config.without) & {"taste_factors", "user", "linear"} else set()
     chosen: dict[str, Choice] = {}
-    if wanted - {"taste_share"}:
+    if wanted - {"taste_share", "taste_factors"}:
         with threadpool_limits(1, user_api="blas"):  # many small matrices: threads would wait for each other
             found = choose_shares(*_answered(_with(config, {}), data, embeddings), config.seed)
         chosen = {name: choice for name, choice in found.items() if name in wanted}
+    if "taste_factors" in wanted:
+        settled = _with(config, {name: choice.value for name, choice in chosen.items()})
+        known = _answered(settled, data, embeddings)
+        factors = choose_factors(build_config(settled, data, embeddings), *known, config.seed)
+        chosen |= {} if factors is None else {"taste_factors": factors}
     if "taste_share" in wanted:
 
         def pilot(config: TrainingConfig, part: RatingData) -> PamelaScorer:
@@ -329,6 +342,52 @@ def _linear_share(everyone: _Group, text_share: float) -> Choice:
     shares, below = LINEAR_OF_PART * parts, probability.cumsum()
     low, high = shares[np.searchsorted(below, 0.05)], shares[np.searchsorted(below, 0.95)]
     return Choice(float(probability @ shares), float(low), float(high))
+
+
+# -- by cross-validation -------------------------------------------------------------------------------------------
+def choose_factors(
+    config: PamelaConfig,
+    image: np.ndarray,
+    text: np.ndarray | None,
+    metadata_ids: np.ndarray,
+    ratings: Ratings,
+    seed: int = 0,
+) -> Choice | None:
+    """`taste_factors`, the config's or 0, by how well linear tastes rank each person's images that were not fitted to;
+    `None` where there are many people, none, or too few images. The other arguments are [`choose_shares`]'."""
+    person, rated, value = (np.asarray(part) for part in (ratings.person, ratings.image, ratings.value))
+    people = len(np.unique(person))
+    if not config.users or not config.tastes or people >= MANY_PEOPLE or len(image) < 2 * FOLDS:
+        return None
+    values = (0, config.taste_factors)
+    found: dict[int, list[float]] = {count: [] for count in values}
+    for fitted, held in KFold(FOLDS, shuffle=True, random_state=seed).split(image):
+        place = np.full(len(image), -1)
+        place[fitted] = np.arange(len(fitted))
+        known = place[rated] >= 0
+        part = Ratings(*(torch.from_numpy(a[known]) for a in (person, place[rated], value)), ratings.people)
+        for count in values:
+            tried = copy.deepcopy(config)
+            tried.taste_factors = count
+            features = PamelaFeatures(tried)
+
+            def of(rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]:
+                texts = None if text is None else torch.from_numpy(text[rows])
+                return torch.from_numpy(image[rows]), texts, torch.from_numpy(metadata_ids[rows])
+
+            images, texts, kinds = of(fitted)
+            tastes = features.fit(images, texts, part, kinds, seed)
+            images, texts, kinds = of(held)
+            there = None if texts is None else texts.any(dim=-1)
+            texts = None if texts is None else features.standardize("text", texts)
+            readings = features.read(features.standardize("image", images), texts, there, kinds).numpy()
+            asked, place[held] = ~known, np.arange(len(held))
+            likings = readings[place[rated[asked]]]
+            liked = likings[:, -1] + (likings[:, :-1] * (tastes - tastes.mean(0)).numpy()[person[asked]]).sum(1)
+            metrics = user_metrics(liked, value[asked], pd.Series(person[asked].astype(str)))
+            found[count].append(metrics.mean("user_srocc"))
+    reached = np.array([np.mean(found[count]) for count in values])
+    return best_of(values, reached, AS_GOOD_SROCC, config.taste_factors) if np.isfinite(reached).all() else None
 
 
 # -- by a pilot ----------------------------------------------------------------------------------------------------

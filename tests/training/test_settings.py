@@ -8,12 +8,13 @@ from taste_world import taste_world
 from toys import TINY_MODEL
 from transformers import AutoConfig
 
+from pamela_hf.model.configuration_pamela import PamelaConfig
 from pamela_hf.model.factors_pamela import Ratings
 from pamela_hf.ratings.table import RatingData
 from pamela_hf.training import settings
 from pamela_hf.training.config import TrainingConfig
 from pamela_hf.training.run import Run
-from pamela_hf.training.settings import best_of, choose_shares
+from pamela_hf.training.settings import best_of, choose_factors, choose_shares
 from pamela_hf.training.train import train
 
 AUTO_MODEL = {key: value for key, value in TINY_MODEL.items() if not key.endswith("_share")}
@@ -83,6 +84,30 @@ def test_the_prior_of_rows_is_as_wide_as_people_differ():
     assert widths[0] < 0.8 * widths[1] and widths[1] < 0.8 * widths[2]
 
 
+def test_factors_are_shared_where_people_show_what_they_share():
+    rng = np.random.default_rng(4)
+    latent = rng.normal(size=(1000, 12)) / np.sqrt(1 + 0.5 * np.arange(12))  # what people may like
+    image = (latent @ rng.normal(size=(12, 128)) + 0.5 * rng.normal(size=(1000, 128))).astype(np.float32)
+    kinds, everyone = rng.integers(1, 12, (1000, 1)), rng.normal(size=12)
+
+    def chosen(tastes: np.ndarray) -> float | None:
+        users = [f"p{i}" for i in range(len(tastes))]
+        style = {"style": [f"style {i}" for i in range(11)]}
+        config = PamelaConfig(
+            image_embed_dim=128, users=users, metadata=style, metadata_share=0.1,
+            rating_scales={"five": [1, 2, 3, 4, 5]},
+        )  # fmt: skip
+        ratings = rated((everyone + tastes) @ latent.T, noise=1.0)
+        few = torch.from_numpy(rng.random(len(ratings.value)) < 0.2)
+        few = Ratings(ratings.person[few], ratings.image[few], ratings.value[few], ratings.people)
+        found = choose_factors(config, image, None, kinds, few)
+        return None if found is None else found.value
+
+    assert chosen(rng.normal(size=(9, 12))) == 0
+    assert chosen(2 * rng.normal(size=(60, 2)) @ rng.normal(size=(2, 12))) == PamelaConfig().taste_factors
+    assert chosen(rng.normal(size=(settings.MANY_PEOPLE, 12))) is None
+
+
 def test_nobody_to_tell_from():
     none = Ratings(torch.zeros(0, dtype=torch.long), torch.zeros(0, dtype=torch.long), torch.zeros(0), 1)
     assert choose_shares(np.ones((3, 2)), None, np.zeros((3, 0), np.int64), none) == {}
@@ -103,7 +128,7 @@ def test_training_chooses_writes_down_and_resumes_with_its_choices(world, tmp_pa
     data, embeddings = world
     model = train(small(), data, embeddings, tmp_path / "run", progress=False)
     chosen = json.loads((tmp_path / "run" / "settings.json").read_text())
-    assert set(chosen) == {"text_share", "linear_share", "taste_share", "row_prior_std"}  # there is no metadata
+    assert set(chosen) == {"text_share", "linear_share", "taste_share", "taste_factors", "row_prior_std"}  # no metadata
     config = AutoConfig.from_pretrained(tmp_path / "run")
     assert config.chosen == chosen == model.config.chosen
     for name in ("text_share", "linear_share", "taste_share"):
@@ -131,7 +156,7 @@ def test_training_chooses_writes_down_and_resumes_with_its_choices(world, tmp_pa
 
 def test_a_number_by_hand_wins_and_needs_no_pilot(world, tmp_path, monkeypatch):
     monkeypatch.setattr(Run, "pilot", lambda self: pytest.fail("a pilot was trained"))
-    by_hand = {"text_share": 0.33, "taste_share": 0.7}
+    by_hand = {"text_share": 0.33, "taste_share": 0.7, "taste_factors": 3}
     config = small(epochs=1, row_prior_std=0.2, model={**AUTO_MODEL, **by_hand, "linear_share": "auto"})
     found = train(config, *world, tmp_path / "run", progress=False).config
     assert {name: getattr(found, name) for name in by_hand} == by_hand and set(found.chosen) == {"linear_share"}
