@@ -11,7 +11,9 @@ import torch
 from PIL import Image
 from scipy.optimize import minimize
 from scipy.special import expit
+from threadpoolctl import ThreadpoolController
 
+from pamela_hf.heads import fitting
 from pamela_hf.heads.answers import key_of
 from pamela_hf.heads.fitting import (
     IMAGE_STD,
@@ -551,3 +553,20 @@ except Exception as error:
     printed = fresh_process(code, tmp_path / "head")
     assert "['README.md', 'adapter_config.json', 'adapter_model.safetensors', 'head.json'] True" in printed
     assert "True newcomer" in printed and "gone HubError" in printed
+
+
+def test_a_fit_leaves_blas_its_threads(monkeypatch):
+    blas = ThreadpoolController().select(user_api="blas")
+    before, during = [one["num_threads"] for one in blas.info()], []
+
+    def watched(*given):
+        during.extend(one["num_threads"] for one in blas.info())
+        return evidence(*given)
+
+    evidence = fitting._random_evidence
+    monkeypatch.setattr(fitting, "_random_evidence", watched)
+    slope = np.random.default_rng(0).normal(size=(6, 3))
+    cutpoints, style = np.tile([-1.0, 0.0, 1.0], (6, 1)), np.zeros((2, 3))
+    fit_row(Answers(np.zeros(6), slope, style, np.arange(6), np.arange(6) % 4, cutpoints, np.zeros(6)), np.eye(3))
+    assert during == [1] * len(before)
+    assert [one["num_threads"] for one in blas.info()] == before
