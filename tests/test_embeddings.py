@@ -285,7 +285,8 @@ def test_sources_join_under_their_names_if_one_encoder_made_them():
 
 
 @pytest.mark.parametrize("name", ["./runs/none", "../none", "/none", "~/none", "runs/a/b", "runs\\none", "runs/"])
-def test_what_can_be_no_hub_id_is_no_folder_before_anything_is_requested(name, monkeypatch):
+def test_what_can_be_no_hub_id_is_no_folder_before_anything_is_requested(name, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)  # where no demo was made
     monkeypatch.setattr("transformers.utils.hub.cached_files", lambda *a, **k: pytest.fail("asked the Hub"))
     for load in (FrozenEncoder, PamelaScorer.from_pretrained):
         with pytest.raises(FileNotFoundError, match="the folder does not exist") as refused:
@@ -293,7 +294,8 @@ def test_what_can_be_no_hub_id_is_no_folder_before_anything_is_requested(name, m
         assert repr(name) in str(refused.value)
 
 
-def test_a_name_that_is_no_folder_and_not_on_the_hub_is_said_to_be_neither():
+def test_a_name_that_is_no_folder_and_not_on_the_hub_is_said_to_be_neither(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
     for load in (FrozenEncoder, PamelaScorer.from_pretrained):
         with pytest.raises(OSError, match="'runs/none' does not exist as a folder, and could not be loaded") as it:
             load("runs/none")

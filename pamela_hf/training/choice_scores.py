@@ -14,6 +14,7 @@ import numpy as np
 AXES = 112  # principal axes of the images' features
 PENALTY = 10.0  # of everyone's weights on axes of unit variance, in choices
 STEPS = 8
+ROWS = 4096  # of features at a time
 LEAST_VARIANCE = 0.02  # of the mean choice: where everyone is all but foreseen, nothing is blown up
 
 
@@ -51,10 +52,17 @@ def choice_scores(features: np.ndarray, pairs: np.ndarray, ties: np.ndarray, peo
 
 def _principal(features: np.ndarray) -> np.ndarray:
     """`(N, K)` coordinates on the first principal axes, each of unit variance at most."""
-    centred = features.astype(np.float64) - features.mean(0)
-    variance, axes = np.linalg.eigh(centred.T @ centred / max(len(centred), 1))
+    mean = features.mean(0, dtype=np.float64)
+    # some rows at a time: all of them in double precision would take twice the memory of the features, or more
+    parts = [slice(start, start + ROWS) for start in range(0, len(features), ROWS)]
+    covariance = np.zeros((len(mean), len(mean)))
+    for part in parts:
+        centred = features[part] - mean
+        covariance += centred.T @ centred / len(features)
+    variance, axes = np.linalg.eigh(covariance)
     kept = np.flatnonzero(variance > 1e-9 * max(variance[-1], 1e-300))[::-1][:AXES]
-    return (centred @ axes[:, kept]) / np.sqrt(variance[kept].mean() if len(kept) else 1.0)
+    found = np.concatenate([np.zeros((0, len(kept))), *((features[part] - mean) @ axes[:, kept] for part in parts)])
+    return found / np.sqrt(variance[kept].mean() if len(kept) else 1.0)
 
 
 def _bradley_terry(axes: np.ndarray, first: np.ndarray, second: np.ndarray, outcome: np.ndarray) -> np.ndarray:
