@@ -66,13 +66,13 @@ UNIT = {
         400e12, "FLOP/s of an H100 in bfloat16", "40 % of the data sheet's 989 TFLOP/s; not measured here", "assumed"
     ),
     "pairs": Figure(
-        94e3, "pairs/s and CPU core", "python scripts/bench_speed.py (189,000 pairs in 1.1 s on 2 cores)", "measured"
+        157e3, "pairs/s and CPU core", "python scripts/bench_speed.py (189,000 pairs in 0.6 s on 2 cores)", "measured"
     ),
     "fit": Figure(
-        0.29, "s of a core for a head of 100 ratings", "python scripts/bench_heads.py --only fit", "measured"
+        0.25, "s of a core for a head of 100 ratings", "python scripts/bench_heads.py --only fit", "measured"
     ),
     "training": Figure(
-        2e-3 / 4, "s of 2 cores for a rating in an epoch", "python scripts/bench_training.py (105 s, 50,222 × 4)",
+        2.5e-3 / 4, "s of 2 cores for a rating in an epoch", "python scripts/bench_training.py (126 s, 50,222 × 4)",
         "measured",
     ),
     "search": Figure(
