@@ -127,6 +127,7 @@ class PamelaFeatures(nn.Module):
         if ratings is not None and len(ratings.value) and self.config.linear_share:
             ratings = dataclasses.replace(ratings, value=ratings.value.double())
             z = (joint @ axes).double()
+            del joint  # of very many images each copy takes half a gigabyte
             linear = z[:, : self.config.linear_axes]
             weight = ridge(linear, *ratings.likings(len(z)), self.config.linear_penalty)
             readings[:, 0, -1] = (axes[:, : self.config.linear_axes].double() @ weight).float()
@@ -226,7 +227,7 @@ class PamelaFeatures(nn.Module):
             weights[name] = (shares[name] / self.dims[name]) ** 0.5
             parts.append(self.standardize(name, value).float() * there.to(self.linear_offset.device) * weights[name])
         joint = torch.cat(parts, dim=1)
-        return joint - joint.mean(0), weights
+        return joint.sub_(joint.mean(0)), weights
 
     @torch.no_grad()
     def match_linear(self, linear: Tensor, utility: Tensor) -> None:
