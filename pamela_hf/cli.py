@@ -32,8 +32,9 @@ def main(argv: Sequence[str] | None = None, command: str | None = None) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     # a picture that is too large is named by our own limit, one that is decoded smaller needs no warning of Pillow's
     warnings.filterwarnings("ignore", message="Image size .* could be decompression bomb")
-    # Threads of a matrix product that wait for one another (GNU's OpenMP) spin for a tenth of a millisecond, then
-    # sleep: those that answer requests and decode pictures need the processor. Heeded before torch is imported.
+    # Threads of a matrix product that wait for one another (GNU's OpenMP) spin a little, then sleep: those that answer
+    # requests and decode pictures need the processor (of `serve`, the slowest hundredth took 4.4 forwards, and 1.9 so).
+    # Heeded before torch is imported.
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     try:

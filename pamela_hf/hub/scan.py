@@ -18,6 +18,7 @@ OVERLAP = 1024  # bytes two chunks share: the longest finding that is certainly 
 MAX_INFLATED = 4 << 20  # bytes looked at inside one gzip stream
 GZIP = b"\x1f\x8b\x08"
 BASE64_RUN = re.compile(rb"[A-Za-z0-9+/_-]{16,}")
+TEXT_RUN = re.compile(rb"[\t\n\r\x20-\x7e]{32,}")  # what no random bytes are: a header, a comment
 
 # (what it is, a literal that every hit contains, the pattern). The literal is searched first: that is far quicker.
 SECRETS: tuple[tuple[str, bytes, re.Pattern[bytes]], ...] = (
@@ -102,8 +103,9 @@ def scan_files(
         files: their names relative to it.
         secrets: access tokens in use; found anywhere, inside a longer word too.
         private: what is nobody's business (one's own raters' names, image ids); found as whole words. Words of
-            fewer than 3 characters are not looked for: they occur by chance; so do longer ones among the bytes of a
-            large file that is no text, such as pictures, see [`shortest_word`].
+            fewer than 3 characters are not looked for: they occur by chance. So do longer ones in a large file that is
+            no text, such as pictures: there, words shorter than [`shortest_word`] count only within 32 or more
+            characters of text.
         public: those of `files` that everybody has already: `private` is not looked for inside them.
     """
     secrets = [s for s in secrets if s]
@@ -138,6 +140,9 @@ class _Scan:
                 piece = tail + chunk
                 for what in self.text(piece) if is_text else self.raw(piece, shortest):
                     yield what, f"near byte {position}"
+                for run in () if is_text else TEXT_RUN.finditer(piece):
+                    for what in self.raw(run[0]):
+                        yield what, f"near byte {position}"
                 for inner in _inflated(piece):
                     for what in self.text(inner):
                         yield what, "inside gzip"

@@ -52,5 +52,6 @@ def test_names_that_pictures_hold_by_chance_are_no_finding(tmp_path):
     (tmp_path / "notes.txt").write_text("rated by ann\n")
     (tmp_path / "head.bin").write_bytes(noise[:2000] + b'{"user":"ann"}')
     (tmp_path / "more.bin").write_bytes(noise + b" ann-the-painter ")
-    found = scan_files(tmp_path, ["notes.txt", "head.bin", "more.bin"], private=["ann", "ann-the-painter"])
-    assert [one.file for one in found] == ["notes.txt", "head.bin", "more.bin"]
+    (tmp_path / "header.bin").write_bytes(b'{"__metadata__": {"made by": "ann"}, "row": {}}' + noise)
+    files = ["notes.txt", "head.bin", "more.bin", "header.bin"]
+    assert [one.file for one in scan_files(tmp_path, files, private=["ann", "ann-the-painter"])] == files
