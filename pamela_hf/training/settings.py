@@ -354,10 +354,11 @@ def choose_factors(
     seed: int = 0,
 ) -> Choice | None:
     """`taste_factors`, the config's or 0, by how well linear tastes rank each person's images that were not fitted to;
-    `None` where there are many people, none, or too few images. The other arguments are [`choose_shares`]'."""
+    `None` where there are many people or none, too few images, or no linear tastes. The other arguments are [`choose_shares`]'."""
     person, rated, value = (np.asarray(part) for part in (ratings.person, ratings.image, ratings.value))
     people = len(np.unique(person))
-    if not config.users or not config.tastes or people >= MANY_PEOPLE or len(image) < 2 * FOLDS:
+    linear = config.users and config.tastes and config.linear_share  # without, nobody's taste is fitted in closed form
+    if not linear or people >= MANY_PEOPLE or len(image) < 2 * FOLDS:
         return None
     values = (0, config.taste_factors)
     found: dict[int, list[float]] = {count: [] for count in values}

@@ -90,12 +90,12 @@ def test_factors_are_shared_where_people_show_what_they_share():
     image = (latent @ rng.normal(size=(12, 128)) + 0.5 * rng.normal(size=(1000, 128))).astype(np.float32)
     kinds, everyone = rng.integers(1, 12, (1000, 1)), rng.normal(size=12)
 
-    def chosen(tastes: np.ndarray) -> float | None:
+    def chosen(tastes: np.ndarray, **off: float) -> float | None:
         users = [f"p{i}" for i in range(len(tastes))]
         style = {"style": [f"style {i}" for i in range(11)]}
         config = PamelaConfig(
             image_embed_dim=128, users=users, metadata=style, metadata_share=0.1,
-            rating_scales={"five": [1, 2, 3, 4, 5]},
+            rating_scales={"five": [1, 2, 3, 4, 5]}, **off,
         )  # fmt: skip
         ratings = rated((everyone + tastes) @ latent.T, noise=1.0)
         few = torch.from_numpy(rng.random(len(ratings.value)) < 0.2)
@@ -106,6 +106,7 @@ def test_factors_are_shared_where_people_show_what_they_share():
     assert chosen(rng.normal(size=(9, 12))) == 0
     assert chosen(2 * rng.normal(size=(60, 2)) @ rng.normal(size=(2, 12))) == PamelaConfig().taste_factors
     assert chosen(rng.normal(size=(settings.MANY_PEOPLE, 12))) is None
+    assert chosen(rng.normal(size=(9, 12)), linear_share=0.0) is None
 
 
 def test_nobody_to_tell_from():
