@@ -354,7 +354,8 @@ def choose_factors(
     seed: int = 0,
 ) -> Choice | None:
     """`taste_factors`, the config's or 0, by how well linear tastes rank each person's images that were not fitted to;
-    `None` where there are many people or none, too few images, or no linear tastes. The other arguments are [`choose_shares`]'."""
+    `None` where there are many people or none, too few images, or no linear tastes. The other arguments are those of
+    [`choose_shares`]."""
     person, rated, value = (np.asarray(part) for part in (ratings.person, ratings.image, ratings.value))
     people = len(np.unique(person))
     linear = config.users and config.tastes and config.linear_share  # without, nobody's taste is fitted in closed form
