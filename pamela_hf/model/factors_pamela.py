@@ -7,15 +7,31 @@ Bishop 1999, *Probabilistic Principal Component Analysis*) under ridge penalties
 closed form. Fitting all jointly, without integrating the t_u out, overfits.
 """
 
+import dataclasses
 import math
+from bisect import bisect_right
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 STEPS = 100
 # variance: a few ratings can be fitted exactly, but nobody rates the same to a tenth of a standard deviation twice
 MIN_NOISE = 0.01
+MOST_PEOPLE = 500  # whose ratings are asked how far tastes differ beside the factors: two numbers
+MOST_PADDED = 1.25  # of people who are looked at together, the most ratings by the fewest
+
+
+@dataclass
+class PeopleRatings:
+    """Ratings of G people, made equally many, n, by ratings of no image: `people (G,)`, `image (G, n)`, −1 = none, and
+    `value (G, n)`, there 0."""
+
+    people: Tensor
+    image: Tensor
+    value: Tensor
 
 
 @dataclass
@@ -27,16 +43,59 @@ class Ratings:
     value: Tensor
     people: int
 
-    def counted(self, images: int) -> Tensor:
-        """`(U, I)` sparse, 1 where rated."""
-        at, ones = torch.stack([self.person, self.image]), torch.ones_like(self.value)
-        return torch.sparse_coo_tensor(at, ones, (self.people, images), check_invariants=False).coalesce()
+    def by_person(self) -> "list[PeopleRatings]":
+        """The ratings person by person, people with about as many ratings together."""
+        order = torch.argsort(self.person, stable=True)
+        counts = torch.bincount(self.person, minlength=self.people)
+        first = counts.cumsum(0) - counts
+        fewest_first = torch.argsort(counts, stable=True)
+        widest = counts[fewest_first].tolist()
+        groups, low = [], int((counts == 0).sum())
+        while low < len(widest):
+            high = bisect_right(widest, max(widest[low] * MOST_PADDED, widest[low] + 1), lo=low)
+            people, width = fewest_first[low:high], widest[high - 1]
+            place = torch.arange(width, device=counts.device)
+            there = place < counts[people, None]
+            at = order[torch.where(there, first[people, None] + place, 0)]
+            value = torch.where(there, self.value[at], 0.0)
+            groups.append(PeopleRatings(people, torch.where(there, self.image[at], -1), value))
+            low = high
+        return groups
 
     def likings(self, images: int) -> tuple[Tensor, Tensor]:
         """`(I,)` each image's mean rating, 0 where there is none, and its number of raters."""
         raters = torch.bincount(self.image, minlength=images).to(self.value)
         total = torch.zeros_like(raters).index_add(0, self.image, self.value)
         return total / raters.clamp_min(1), raters
+
+
+@dataclass
+class Products:
+    """What the likelihood of U people's ratings depends on, given r directions: `gram (U, r, r)` of their images'
+    readings, `moved (U, r)` products of readings and residuals, `squares (U,)` of the residuals, summed up."""
+
+    gram: Tensor
+    moved: Tensor
+    squares: Tensor
+
+    def around(self, prior: Tensor) -> "Products":
+        """The same of residuals from tastes `prior (U, r)`."""
+        taken = (self.gram @ prior[:, :, None]).squeeze(2)
+        return Products(self.gram, self.moved - taken, self.squares + (prior * (taken - 2 * self.moved)).sum(1))
+
+    def scaled(self, scale: Tensor) -> "Products":
+        """The same of the directions times `scale (r,)`."""
+        return Products(self.gram * scale[:, None] * scale, self.moved * scale, self.squares)
+
+    def surprise(self, log_noise: Tensor, count: int) -> Tensor:
+        """-log likelihood of `count` ratings, tastes from N(0, 1) integrated out: by Woodbury's identity only r × r
+        matrices are inverted."""
+        people, rank = self.moved.shape
+        noise = log_noise.exp()
+        factor = torch.linalg.cholesky(self.gram + noise * torch.eye(rank, dtype=noise.dtype, device=noise.device))
+        explained = (self.moved * torch.cholesky_solve(self.moved[:, :, None], factor)[:, :, 0]).sum()
+        certain = factor.diagonal(dim1=1, dim2=2).log().sum() + 0.5 * (count - rank * people) * log_noise
+        return 0.5 * (self.squares.sum() - explained) / noise + certain
 
 
 @dataclass
@@ -67,19 +126,41 @@ class TasteFactors:
             taste += torch.linalg.solve(seen.T @ seen + noise, seen.T @ left)
         return found
 
-    def _posterior(self, x: Tensor, ratings: Ratings, prior: Tensor, counted: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Residuals `(n,)`, their products with the directions `(U, r)`, and the Cholesky factor of the posterior
-        precision times the noise `(U, r, r)`: by Woodbury's identity only r × r matrices are inverted."""
-        along, rank = x @ self.directions.T, len(self.directions)
-        seen = along[ratings.image]
-        left = ratings.value - self.everyone(x)[ratings.image] - (seen * prior[ratings.person]).sum(1)
-        moved = along.new_zeros(ratings.people, rank).index_add(0, ratings.person, left[:, None] * seen)
-        gram = torch.sparse.mm(counted, (along[:, :, None] * along[:, None, :]).flatten(1))
-        gram = gram.view(ratings.people, rank, rank)
-        return left, moved, torch.linalg.cholesky(gram + self.noise * torch.eye(rank, dtype=x.dtype, device=x.device))
+    def with_own(self, x: Tensor, ratings: Ratings, own: Tensor, low: float, high: float) -> "TasteFactors":
+        """These, and directions `own (K, D)` after them, along which tastes differ from person to person; their
+        variance, within `low` to `high`, and the noise maximize the likelihood."""
+        apart = -(-ratings.people // MOST_PEOPLE)
+        some = ratings.person % apart == 0
+        ratings = Ratings(ratings.person[some] // apart, ratings.image[some], ratings.value[some], ratings.people)
+        both = dataclasses.replace(self, directions=torch.cat([self.directions, own]))
+        products, rank, count = both._products(x, ratings.by_person()), len(self.directions), len(ratings.value)
+        logs = torch.stack([x.new_tensor((low * high) ** 0.5), self.noise]).log()
+
+        def cost() -> Tensor:
+            std = (logs[0].clamp(math.log(low), math.log(high)) / 2).exp()
+            scale = torch.cat([x.new_ones(rank), std.expand(len(own))])
+            return products.scaled(scale).surprise(logs[1].clamp_min(math.log(MIN_NOISE)), count)
+
+        _minimize(cost, [logs], tolerance=1e-4)
+        variance, noise = logs.detach().exp()
+        both.directions = torch.cat([self.directions, variance.clamp(low, high).sqrt() * own])
+        both.noise = noise.clamp_min(MIN_NOISE)
+        return both
+
+    def _products(self, x: Tensor, ratings: list[PeopleRatings]) -> Products:
+        # one gathering and one product give all three; the last row, of no image, is 0
+        both = x @ torch.cat([self.directions, -self.weights[None]]).T
+        both = F.pad(torch.cat([both[:, :-1], both[:, -1:] - self.intercept], dim=1), (0, 0, 0, 1))
+        products, by_value = [], []
+        for group in ratings:
+            part = F.embedding(group.image % len(both), both)
+            by_value.append((group.value[:, None] @ part).squeeze(1))
+            products.append(part.mT @ part)
+        product, cross = torch.cat(products), torch.cat(by_value)
+        squares = product[:, -1, -1] + 2 * cross[:, -1] + torch.cat([g.value.square().sum(1) for g in ratings])
+        return Products(product[:, :-1, :-1], product[:, :-1, -1] + cross[:, :-1], squares)
 
 
-@torch.enable_grad()
 def factorize(
     x: Tensor,
     ratings: Ratings,
@@ -108,30 +189,36 @@ def factorize(
         known=x.new_zeros(who.shape[1], rank),
         noise=x.new_ones(()),
     )
-    log_noise = x.new_zeros(()).requires_grad_()
+    log_noise = x.new_zeros(())
     free = [found.weights, found.intercept, found.directions, found.known]
-    counted, n = ratings.counted(len(x)), torch.bincount(ratings.person, minlength=ratings.people)
-    unit = len(ratings.value) / len(x)
+    grouped, count = ratings.by_person(), len(ratings.value)
+    raters = torch.cat([group.people for group in grouped])
+    unit = count / len(x)
+
+    def loss() -> Tensor:
+        products = found._products(x, grouped).around(who[raters] @ found.known)
+        value = products.surprise(log_noise.clamp_min(math.log(MIN_NOISE)), count)
+        penalties = ((found.weights, everyone_penalty), (found.directions, penalty), (found.known, known_penalty))
+        return value + sum(0.5 * unit * strength * one.square().sum() for one, strength in penalties)
+
+    _minimize(loss, [*free, log_noise])
+    return TasteFactors(*(one.detach() for one in free), log_noise.detach().exp().clamp_min(MIN_NOISE))
+
+
+@torch.enable_grad()
+def _minimize(cost: Callable[[], Tensor], free: list[Tensor], tolerance: float = 1e-6) -> None:
     optimizer = torch.optim.LBFGS(
-        [*(one.requires_grad_() for one in free), log_noise],
+        [one.requires_grad_() for one in free],
         max_iter=STEPS,
         history_size=20,
-        tolerance_change=1e-6,
+        tolerance_change=tolerance,
         line_search_fn="strong_wolfe",
     )
 
-    def loss() -> Tensor:
+    def step() -> Tensor:
         optimizer.zero_grad()
-        level = log_noise.clamp_min(math.log(MIN_NOISE))
-        found.noise = level.exp()
-        left, moved, factor = found._posterior(x, ratings, who @ found.known, counted)
-        explained = (moved * torch.cholesky_solve(moved[:, :, None], factor)[:, :, 0]).sum()
-        value = 0.5 * (left.square().sum() - explained) / found.noise
-        value = value + factor.diagonal(dim1=1, dim2=2).log().sum() + 0.5 * (n - rank).sum() * level
-        penalties = ((found.weights, everyone_penalty), (found.directions, penalty), (found.known, known_penalty))
-        value = value + sum(0.5 * unit * strength * one.square().sum() for one, strength in penalties)
+        value = cost()
         value.backward()
         return value
 
-    optimizer.step(loss)
-    return TasteFactors(*(one.detach() for one in free), log_noise.detach().exp().clamp_min(MIN_NOISE))
+    optimizer.step(step)

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from pamela_hf.model import factors_pamela
 from pamela_hf.model.factors_pamela import MIN_NOISE, Ratings, TasteFactors, factorize
 
 
@@ -95,3 +96,44 @@ def test_ratings_that_can_be_fitted_exactly_still_have_noise(people, images):
     ratings = Ratings(person, image, torch.from_numpy(rng.normal(size=people * images)), people)
     found = factorize(x, ratings, rank=16, penalty=0.01, everyone_penalty=0.01)
     assert found.noise >= MIN_NOISE and found.tastes(x, ratings).isfinite().all()
+
+
+def test_the_likelihood_is_that_of_each_persons_whole_covariance():
+    """Also of people with few ratings, many or none, around tastes that are foretold."""
+    rng = np.random.default_rng(3)
+    counts = (1, 0, 2, 9, 30, 8)
+    person = torch.from_numpy(rng.permutation(np.repeat(np.arange(6), counts)))
+    ratings = Ratings(person, torch.from_numpy(rng.integers(0, 7, 50)), torch.from_numpy(rng.normal(size=50)), 6)
+    x, w, v, prior = (torch.from_numpy(rng.normal(size=size)) for size in ((7, 4), 4, (3, 4), (6, 3)))
+    factors = TasteFactors(w, torch.tensor(0.3, dtype=torch.double), v, x.new_zeros(0, 3), torch.tensor(0.7))
+    grouped = ratings.by_person()
+    assert sum(group.image.numel() for group in grouped) <= 1.25 * 50
+    order = torch.cat([group.people for group in grouped])
+    assert sorted(order.tolist()) == [0, 2, 3, 4, 5]
+    found = factors._products(x, grouped).around(prior[order]).surprise(x.new_tensor(0.7).log(), 50)
+    expected = -0.5 * 50 * np.log(2 * np.pi)
+    for one in order.tolist():
+        seen, value = x[ratings.image[person == one]], ratings.value[person == one]
+        spread = seen @ v.T @ v @ seen.T + 0.7 * torch.eye(len(seen))
+        mean = factors.everyone(seen) + seen @ v.T @ prior[one]
+        expected -= torch.distributions.MultivariateNormal(mean, spread).log_prob(value)
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize(("variance", "expected"), [(0.01, 0.1), (0.5, 0.5), (9.0, 1.0)])
+def test_how_far_tastes_differ_beside_the_factors_is_found_within_bounds(variance, expected, monkeypatch):
+    monkeypatch.setattr(factors_pamela, "MOST_PEOPLE", 150)  # of every other person
+    rng = np.random.default_rng(5)
+    x, own = torch.from_numpy(rng.normal(size=(60, 8)) / 8**0.5), torch.eye(8, dtype=torch.double)[2:]
+    factors = TasteFactors(
+        x.new_ones(8), x.new_zeros(()), 2 * torch.eye(8, dtype=torch.double)[:2], x.new_zeros(0, 2), x.new_ones(())
+    )
+    tastes = np.hstack([2 * rng.normal(size=(300, 2)), variance**0.5 * rng.normal(size=(300, 6))])
+    z = factors.everyone(x).numpy() + tastes @ x.numpy().T + 0.5 * rng.normal(size=(300, 60))
+    person, image = np.nonzero(rng.random(z.shape) < 0.5)
+    ratings = Ratings(*map(torch.from_numpy, (person, image, z[person, image])), 300)
+    found = factors.with_own(x, ratings, own, 0.1, 1.0)
+    assert found.directions[2:].square().sum(1).mean() == pytest.approx(expected, rel=0.1)
+    torch.testing.assert_close(found.directions[:2], factors.directions)
+    if variance == 0.5:
+        assert found.noise == pytest.approx(0.25, rel=0.1)

@@ -1,7 +1,9 @@
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from taste_world import taste_world
@@ -14,7 +16,7 @@ from pamela_hf.ratings.table import RatingData
 from pamela_hf.training import settings
 from pamela_hf.training.config import TrainingConfig
 from pamela_hf.training.run import Run
-from pamela_hf.training.settings import best_of, choose_factors, choose_shares
+from pamela_hf.training.settings import best_of, choose_factors, choose_shares, choose_taste_share
 from pamela_hf.training.train import train
 
 AUTO_MODEL = {key: value for key, value in TINY_MODEL.items() if not key.endswith("_share")}
@@ -90,7 +92,7 @@ def test_factors_are_shared_where_people_show_what_they_share():
     image = (latent @ rng.normal(size=(12, 128)) + 0.5 * rng.normal(size=(1000, 128))).astype(np.float32)
     kinds, everyone = rng.integers(1, 12, (1000, 1)), rng.normal(size=12)
 
-    def chosen(tastes: np.ndarray, **off: float) -> float | None:
+    def chosen(tastes: np.ndarray, share: float = 0.2, **off: float) -> float | None:
         users = [f"p{i}" for i in range(len(tastes))]
         style = {"style": [f"style {i}" for i in range(11)]}
         config = PamelaConfig(
@@ -98,13 +100,14 @@ def test_factors_are_shared_where_people_show_what_they_share():
             rating_scales={"five": [1, 2, 3, 4, 5]}, **off,
         )  # fmt: skip
         ratings = rated((everyone + tastes) @ latent.T, noise=1.0)
-        few = torch.from_numpy(rng.random(len(ratings.value)) < 0.2)
+        few = torch.from_numpy(rng.random(len(ratings.value)) < share)
         few = Ratings(ratings.person[few], ratings.image[few], ratings.value[few], ratings.people)
         found = choose_factors(config, image, None, kinds, few)
         return None if found is None else found.value
 
     assert chosen(rng.normal(size=(9, 12))) == 0
-    assert chosen(2 * rng.normal(size=(60, 2)) @ rng.normal(size=(2, 12))) == PamelaConfig().taste_factors
+    # thirty ratings tell less of a taste than what others share of it
+    assert chosen(2 * rng.normal(size=(60, 2)) @ rng.normal(size=(2, 12)), share=0.03) == PamelaConfig().taste_factors
     assert chosen(rng.normal(size=(settings.MANY_PEOPLE, 12))) is None
     assert chosen(rng.normal(size=(9, 12)), linear_share=0.0) is None
 
@@ -179,3 +182,47 @@ def test_only_what_training_can_choose_is_auto():
         TrainingConfig(model={"hidden_size": "auto"})
     with pytest.raises(ValueError, match="row_prior_std='some' must be a number"):
         TrainingConfig(row_prior_std="some")
+
+
+@dataclasses.dataclass
+class Foretold:
+    """A pilot's scorer: what everyone likes, and `taste_share` of what a person likes beside it."""
+
+    config: PamelaConfig
+
+    def predict(self, asked: pd.DataFrame, embeddings: None) -> SimpleNamespace:
+        return SimpleNamespace(utility=(asked["alike"] + self.config.taste_share * asked["own"]).to_numpy())
+
+
+def asked_for_taste_share(images: int, people: int = 40) -> tuple[settings.Choice | None, pd.DataFrame]:
+    """The choice where whole tastes are the best to count, and what the pilot was trained on."""
+    rng = np.random.default_rng(1)
+    person, image = (a.ravel() for a in np.indices((people, images)))
+    alike, own = rng.normal(size=images)[image], rng.normal(size=(2, len(image)))
+    table = pd.DataFrame({
+        "participant_id": pd.Categorical([f"p{i}" for i in person]),
+        "image_id": [f"i{i}" for i in image], "prompt": None,
+        "alike": alike, "own": own[0], "score": alike + own[0] + 3 * own[1],
+    })  # fmt: skip
+    trained = []
+
+    def fit(config: TrainingConfig, part: RatingData) -> Foretold:
+        trained.append(part.splits["train"])
+        return Foretold(PamelaConfig(users=["p0"]))
+
+    data = RatingData("made up", {"train": table}, {})
+    return choose_taste_share(TrainingConfig(), data, None, fit), trained[0]
+
+
+def test_the_usual_taste_share_is_left_for_more_than_chance():
+    """Beyond the standard error over images, of which few are left out."""
+    few, many = asked_for_taste_share(40)[0], asked_for_taste_share(600)[0]
+    assert few.value == settings.USUAL_TASTE_SHARE and few.low < 0.5 < few.high
+    assert many.value > 0.7
+
+
+def test_a_pilot_of_many_ratings_is_of_some_people(monkeypatch):
+    monkeypatch.setattr(settings, "PILOT_RATINGS", 400)
+    choice, trained = asked_for_taste_share(40)
+    assert trained["participant_id"].nunique() == 13 and len(trained) == 13 * 32  # whole people, 400 or more
+    assert choice is not None and choice.high <= 1.0
