@@ -356,6 +356,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=7890)
     parser.add_argument("--encoder", metavar="ID", help="folder of an encoder; adds `many`")
     parser.add_argument("--many", type=int, default=50_000, metavar="N", help="pictures of `many`")
+    parser.add_argument("--people", type=int, default=20, help="simulated people of `taste` (20)")
     parser.add_argument("--only", default="start,browser,writers,people,taste,many", help="which of them, with commas")
     args = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -382,7 +383,7 @@ def bench_folder(args: argparse.Namespace, chosen: list[str], store: Path) -> No
         if "people" in chosen:
             print(asyncio.run(bench_people(app)), flush=True)
         if "taste" in chosen and args.world:
-            print(asyncio.run(bench_taste(app, args.world)), flush=True)
+            print(asyncio.run(bench_taste(app, args.world, args.people)), flush=True)
         print(f"memory: {app.memory():.0f} MB at its peak")
     finally:
         app.close()

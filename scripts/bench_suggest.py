@@ -9,15 +9,13 @@ people and pictures of train alone; what the model knows of everybody was fitted
 the mean over people, and the difference to asking by chance with its paired 95 % interval. --blank: a blank base of
 the pictures' features in place of the model.
 
-random     by chance
-diverse    each picture as unlike those before it as can be
-suggest    what lessens the doubt about the pool's ranking most (`pamela_hf.heads.suggest`), from the first question on
-pleasing   the same, every eighth question a likely favourite: what the app asks
-few        the same as suggest, chosen out of 160 pictures drawn anew each time
-late       ten diverse pictures first, then as suggest: what the app asked earlier, but for its favourites
-uneven     as suggest, each image counting as much as the base says that people differ about it
-top        as uneven, pictures that may be among the liked ones counting more
-uncertain  the pictures whose utility is least known
+random       by chance
+diverse      each picture as unlike those before it as can be
+suggest      pictures that stand for all (`pamela_hf.heads.suggest`)
+pleasing     the same, every eighth question a likely favourite: what the app asks
+informative  what lessens the doubt about the pool's ranking most, each picture counting alike
+uneven       the same, each picture counting as much as the base says that people differ about it
+uncertain    the pictures whose utility is least known
 """
 
 import argparse
@@ -34,13 +32,13 @@ from pamela_hf.embeddings import Embeddings, load_embeddings
 from pamela_hf.heads.answers import collect
 from pamela_hf.heads.fitting import Answers, Posterior, fit_row
 from pamela_hf.heads.head import prior_of
-from pamela_hf.heads.suggest import even_slopes, most_informative, rating_information
+from pamela_hf.heads.suggest import even_slopes, rating_information, representative
 from pamela_hf.ratings.builder import load_ratings
 from pamela_hf.simulation.raters import liking_matrix, rate_matrix, simulated_participants
 from pamela_hf.simulation.traits import traits_from_prompt
 from pamela_hf.simulation.world import world_images
 
-RULES = ("random", "diverse", "suggest", "pleasing", "few", "late", "uneven", "top", "uncertain")
+RULES = ("random", "diverse", "suggest", "pleasing", "informative", "uneven", "uncertain")
 
 
 @dataclass
@@ -109,16 +107,13 @@ def ask(rule: str, world: Asked, levels: np.ndarray, pool: np.ndarray, count: in
     rng = np.random.default_rng(seed)
     if rule == "random":
         return rng.permutation(pool)[:count]
-    diverse = pool[diverse_order(world.features[pool], count, seed)]
     if rule == "diverse":
-        return diverse
-    asked = diverse[:10] if rule == "late" else pool[:0]
+        return pool[diverse_order(world.features[pool], count, seed)]
+    asked = pool[:0]
     while len(asked) < count:
         belief = world.belief(asked, levels[asked])
         fresh = np.setdiff1d(pool, asked)
-        if rule == "few":
-            fresh = rng.permutation(fresh)[:160]
-        picked = choose(rule, world, belief, pool, fresh, min(every, count - len(asked)))
+        picked = choose(rule, world, belief, asked, fresh, min(every, count - len(asked)))
         if rule == "pleasing" and len(asked) % 8 >= 8 - every:
             best = fresh[np.argmax(world.plain.utility[fresh] + world.plain.slope[fresh] @ belief.row)]
             picked = np.append(picked[:-1], best) if best not in picked else picked
@@ -126,21 +121,38 @@ def ask(rule: str, world: Asked, levels: np.ndarray, pool: np.ndarray, count: in
     return asked
 
 
-def choose(rule: str, world: Asked, belief: Posterior, pool: np.ndarray, fresh: np.ndarray, count: int) -> np.ndarray:
-    pool = np.sort(pool)
-    slope, matters = world.plain.slope[fresh], world.plain.slope[pool]
-    if rule not in ("uneven", "uncertain", "top"):
-        matters = even_slopes(matters, world.prior)
-        slope = matters[np.searchsorted(pool, fresh)]
-    information = rating_information(world.plain, belief.row, world.cutpoints)[fresh]
+def choose(rule: str, world: Asked, belief: Posterior, asked: np.ndarray, fresh: np.ndarray, count: int) -> np.ndarray:
+    pool = np.sort(np.concatenate([asked, fresh]))
+    slope, at, known = world.plain.slope[pool], np.searchsorted(pool, fresh), np.searchsorted(pool, asked)
+    if rule in ("suggest", "pleasing"):
+        return pool[representative(slope, world.prior, count, at, known)]
+    if rule == "informative":
+        slope = even_slopes(slope, world.prior)
     if rule == "uncertain":
-        centred = slope - matters.mean(0)
+        centred = slope[at] - slope.mean(0)
         return fresh[np.argsort(-np.einsum("nh,hg,ng->n", centred, belief.covariance, centred))[:count]]
-    if rule == "top":
-        utility = world.plain.utility[pool] + matters @ belief.row
-        weight = 1 / (1 + np.exp(-2 * (utility - utility.mean()) / max(utility.std(), 1e-9)))
-        matters = (matters - matters.mean(0)) * np.sqrt(weight)[:, None]
-    return fresh[most_informative(slope, information, belief.covariance, count, matters)[0]]
+    information = rating_information(world.plain, belief.row, world.cutpoints)[fresh]
+    return fresh[most_informative(slope[at], information, belief.covariance, count, slope)]
+
+
+def most_informative(
+    slope: np.ndarray, information: np.ndarray, covariance: np.ndarray, n: int, pool: np.ndarray
+) -> list[int]:
+    """Which n images to ask about: greedily, the one whose rating would lessen the variance of the pool's utilities
+    most, those before it known (transductive design: Yu, Bi & Tresp 2006)."""
+    # a constant added to all utilities ranks nothing
+    centred = pool - pool.mean(0)
+    matters = centred.T @ centred / len(pool)
+    free, chosen, covariance = np.ones(len(slope), bool), [], covariance.copy()
+    for _ in range(min(n, len(slope))):
+        known = slope @ covariance
+        gain = ((known @ matters) * known).sum(1) / (1 / np.maximum(information, 1e-9) + (known * slope).sum(1))
+        best = int(np.argmax(np.where(free, gain, -np.inf)))
+        noise = 1 / max(information[best], 1e-9)
+        covariance -= np.outer(known[best], known[best]) / (noise + known[best] @ slope[best])
+        chosen.append(best)
+        free[best] = False
+    return chosen
 
 
 def compare(world: World, asked: Asked, rules: list[str], count: int, every: int) -> dict[str, np.ndarray]:
@@ -181,7 +193,7 @@ def main() -> None:
         gain = values - found["random"]
         draws = np.random.default_rng(0).choice(gain, (10_000, len(gain))).mean(1)
         low, high = np.quantile(draws, [0.025, 0.975])
-        print(f"{rule:10s} {values.mean():.3f}  {gain.mean():+.4f} [{low:+.4f}, {high:+.4f}]")
+        print(f"{rule:12s} {values.mean():.3f}  {gain.mean():+.4f} [{low:+.4f}, {high:+.4f}]")
     print(f"{time.process_time():.0f} s of CPU")
 
 

@@ -14,7 +14,7 @@ from ..scoring import PamelaScorer
 from .answers import Answers
 from .base import Base
 from .learner import Learned, Person
-from .order import POOL, TEACHING, diverse_order, first_order, suggested_order
+from .order import POOL, TYPICAL, diverse_order, first_order, suggested_order
 from .store import Answer
 
 SCORED = 5000  # pictures of a large folder that are scored for everybody; the others when a page asks
@@ -63,7 +63,7 @@ class Lessons:
         head = usable.fit(base, head_name(person.name, base.scorer))
         scores, std = base.scores(base.embeddings.image_embeds[self.scored], [head, None])
         fresh = np.array([i for i, row in enumerate(self.scored) if ids[row] not in seen], int)
-        favourites = [ids[self.scored[i]] for i in fresh[np.argsort(-scores[fresh, 0])][: 2 * TEACHING]]
+        favourites = [ids[self.scored[i]] for i in fresh[np.argsort(-scores[fresh, 0])][: 2 * TYPICAL]]
         order, enough, message = [], not len(fresh), "You have answered every picture there is."
         if len(fresh):
             order, enough, message = suggested_order(self._pool, self.pool_ids, head, seen, favourites)

@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     few_help = "fit unseen people on so many of their own ratings (support_unseen, or some of the split's): pamela@k=10"
     add("--few-shot", type=numbers, default=[], metavar="K,K", help=few_help)
     add("--draws", type=int, default=3, help="how often these ratings are drawn anew (3)")
-    select_help = "draw them at random, or ask what would teach most"
+    select_help = "draw them at random, or ask about images that stand for all"
     add("--select", choices=("random", "active"), default="random", help=select_help)
     repeats_help = "CSV participant,image,score of second ratings: how well do people agree with themselves?"
     add("--repeats", metavar="CSV", help=repeats_help)

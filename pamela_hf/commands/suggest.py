@@ -5,7 +5,7 @@ import argparse
 from ._arguments import add_library_arguments, positive
 
 HELP = """\
-Say which photos to star next: those whose stars would teach most.
+Say which photos to star next: those that, with the starred ones, stand for all.
 
   pamela suggest ~/Pictures --name ann --output runs/ann
   pamela suggest ~/Pictures --name ann --output runs/ann -n 50

@@ -10,16 +10,15 @@ from transformers.utils import logging
 
 from ..embeddings import Embeddings
 from ..heads.answers import answers_of_table
-from ..heads.fitting import Answers, fit_row
+from ..heads.fitting import fit_row
 from ..heads.head import prior_of
-from ..heads.suggest import choose
+from ..heads.suggest import representative
 from ..metrics import MIN_RATINGS
 from ..scoring import PamelaScorer, Predictions, Scorer
 
 logger = logging.get_logger(__name__)
 
 SELECT = ("random", "active")
-ASKED_AT_ONCE = 5  # active choice looks at the answers after so many questions
 
 Draws = Mapping[str, Sequence[tuple[np.ndarray, Predictions]]]
 
@@ -39,8 +38,7 @@ class FewShotFits:
         ks: numbers of ratings to fit on, each 0 or more.
         draws: how often the ratings are drawn anew for each k, 1 or more; default 3.
         seed: random seed of the draws, default 0.
-        select: "random" (default), or "active": as [`pamela_hf.heads.UserHead.suggest`] would ask, after 0, 5, 10, …
-            answers.
+        select: "random" (default), or "active": as [`pamela_hf.heads.UserHead.suggest`] would ask.
 
     Raises:
         ValueError: a k or a number of draws below 0 or 1, or an unknown way to select.
@@ -92,7 +90,11 @@ class FewShotFits:
                 for k in ks:
                     if len(table) < (k if apart else k + MIN_RATINGS):
                         continue
-                    used = order[:k] if self.select == "random" else self._ask(answers, covariance, k, rng)
+                    used = order[:k]
+                    if self.select == "active":
+                        # of other images each time, so that draws differ where choosing is deterministic
+                        free = rng.permutation(len(order))[: max(k, int(0.9 * len(order)))]
+                        used = np.array(representative(answers.slope, covariance, k, free), int)
                     kept = np.zeros(len(table), bool)
                     kept[used] = True
                     if is_model:
@@ -117,20 +119,3 @@ class FewShotFits:
                 predicted = known.predict(asked, self.embeddings)
             out.setdefault(f"k={k}", []).append((where, predicted))
         return out
-
-    def _ask(self, answers: Answers, covariance: np.ndarray, k: int, rng: np.random.Generator) -> np.ndarray:
-        """Indices of k ratings chosen by what their answers are expected to teach, a few at a time."""
-        cutpoints = answers.cutpoints[0]
-        # each draw may ask about other images, so that draws differ where choosing is deterministic
-        free = rng.permutation(len(answers.image))[: max(k, int(0.9 * len(answers.image)))]
-        asked: list[int] = []
-        while len(asked) < min(k, len(answers.image)):
-            kept = np.zeros(len(answers), bool)
-            kept[asked] = True
-            belief = fit_row(answers.subset(kept), covariance)
-            fresh = np.sort(np.setdiff1d(free, asked))
-            new, _ = choose(answers, belief, cutpoints, min(ASKED_AT_ONCE, k - len(asked)), covariance, fresh)
-            if not new:
-                break
-            asked += new
-        return np.array(asked)

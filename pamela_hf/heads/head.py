@@ -169,12 +169,12 @@ class UserHead:
         demographics: Mapping[str, Any] | None = None,
         batch_size: int = 32,
     ) -> Suggestion:
-        """Which of these images would teach most: each lessens the doubt about all, given the ones before it.
+        """Which of these images to ask about next: with those that were fitted on, they stand for all of them.
 
         Args:
             model: the base.
-            images: as in [`fit`]; those that were fitted on are left out while the head is in memory (a saved head
-                remembers no image).
+            images: as in [`fit`], all that are to be ranked some day. Those that were fitted on are asked about no
+                more, while the head is in memory: a saved head remembers no image.
             n: how many images to suggest, at most; default: 10.
             embeddings: as in [`fit`].
             prompts: as in [`fit`].
@@ -198,10 +198,11 @@ class UserHead:
         answers = answered.linearized(scorer, demographics, prior)
         covariance = self.covariance if self.covariance is not None else np.diag(self.row_std.astype(np.float64) ** 2)
         row = self.row.astype(np.float64)
-        fresh = np.array([i for i, key in enumerate(answered.keys) if key not in self._rated], int)
+        there = np.array([key in self._rated for key in answered.keys], bool)
+        fresh, rated = np.flatnonzero(~there), np.flatnonzero(there)
         if not len(fresh):
             return Suggestion([], 0.0, True, "All of these images are rated already.")
-        found = suggest_images(answers, Posterior(row, covariance), answered.cutpoints, n, prior, fresh)
+        found = suggest_images(answers, Posterior(row, covariance), answered.cutpoints, n, prior, fresh, rated)
         return replace(found, images=[answered.positions[i] for i in found.images])
 
     # -- other strengths, several people ---------------------------------------------------------------------------

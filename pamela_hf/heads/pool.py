@@ -52,14 +52,13 @@ class QuestionPool:
     def __len__(self) -> int:
         return len(self._answers.utility)
 
-    def suggest(self, head: UserHead | None, n: int = 10, fresh: Sequence[int] | None = None) -> Suggestion:
-        """Which images would teach most: each lessens the doubt about all, given the ones before it.
+    def suggest(self, head: UserHead | None, n: int = 10, rated: Sequence[int] = ()) -> Suggestion:
+        """Which images to ask about next: with those that the person has answered, they stand for all of the pool.
 
         Args:
-            head: of the person; `None`: nothing is known of them yet, and the prior says which images tell people
-                apart.
+            head: of the person; `None`: nothing is known of them yet.
             n: how many images to suggest, at most; default: 10.
-            fresh: indices of the images that may be asked about; default: all.
+            rated: indices of the images that the person has answered; default: none.
 
         Raises:
             HeadError: a head of another base.
@@ -70,7 +69,8 @@ class QuestionPool:
             covariance = head.covariance
             covariance = np.diag(head.row_std.astype(np.float64) ** 2) if covariance is None else covariance
             belief = Posterior(head.row.astype(np.float64), covariance)
-        fresh = np.arange(len(self)) if fresh is None else np.asarray(fresh, int)
+        rated = np.asarray(rated, int)
+        fresh = np.setdiff1d(np.arange(len(self)), rated)
         if not len(fresh):
             return Suggestion([], 0.0, True, "All of these images are rated already.")
-        return suggest_images(self._answers, belief, self._cutpoints, n, self.prior, fresh)
+        return suggest_images(self._answers, belief, self._cutpoints, n, self.prior, fresh, rated)

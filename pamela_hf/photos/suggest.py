@@ -1,4 +1,4 @@
-"""Which photos of a library to star next: those whose stars would teach most, each given the ones before it."""
+"""Which photos of a library to star next: those that, with the starred ones, stand for all."""
 
 import hashlib
 import os
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ..scoring import PamelaScorer
 
 PAGE, LIST = "suggestions.html", "suggestions.csv"
-CANDIDATES = 2_000  # photos among which the most telling are sought; of more, a part drawn by their names
+CANDIDATES = 2_000  # photos that are asked about and stood for; of more, a part drawn by their names
 
 
 @dataclass
@@ -37,7 +37,7 @@ class Suggestions:
     """What to star next.
 
     Attributes:
-        photos: files, the most telling first.
+        photos: files, the next one first.
         message: whether going on is worth it, in words.
         enough: more stars are expected to add hardly anything.
     """
@@ -61,8 +61,8 @@ def suggest_photos(
     batch_size: int = 32,
     progress: bool = True,
 ) -> Suggestions:
-    """Finds the photos without stars whose stars would teach most, and writes `suggestions.html` and `.csv`, and
-    `skipped.csv` if a file could not be read.
+    """Finds the photos without stars that, with the starred ones, stand for all, and writes `suggestions.html` and
+    `.csv`, and `skipped.csv` if a file could not be read.
 
     Of near-duplicates one is asked about. A library without any stars is where to begin.
 
@@ -110,6 +110,7 @@ def suggest_photos(
     candidates = _one_a_group(known.image_ids, answered, group_photos(features))
     if not candidates:
         return Suggestions([], "Every photo has stars, or one that shows nearly the same has.", True)
+    candidates += sorted(answered)  # they are not asked about, but stand for others
     found = head.suggest(scorer, candidates, n, embeddings=known)
     picked = [candidates[i] for i in found.images]
     scores, std = score_photos(scorer, head, known.subset(picked))
@@ -146,7 +147,7 @@ def _page(output: Path, name: str, table: pd.DataFrame, files: dict[str, Path], 
     from .page import Sheet, render
 
     photos = [(files[row.image], f"{row.score:.1f} ± {row.std:.1f}") for row in table.itertuples()]
-    text = "The stars of these would teach most, the first one most of all. The figure is what is expected so far."
+    text = "With those that have stars, these stand for the whole library. The figure is what is expected so far."
     return render(
         output, name=name, title=f"What {name} could star next", counts=f"{len(photos)} photos.", leads=[message],
         notes=[], figures={}, sheets=[Sheet("Star these next", text, photos)], skipped=skipped,

@@ -11,7 +11,7 @@ from pamela_hf.app.base import Base
 from pamela_hf.app.figures import finite
 from pamela_hf.app.kinds import kinds_of, likes_more
 from pamela_hf.app.learner import Learned, Person
-from pamela_hf.app.order import BETWEEN, TEACHING, diverse_order, first_order, suggested_order
+from pamela_hf.app.order import PLEASING, TYPICAL, diverse_order, first_order, suggested_order
 from pamela_hf.app.ranking import STRENGTHS, WEIGHTS, diverse_best, near_duplicates, score_grid
 from pamela_hf.app.security import Access
 from pamela_hf.app.store import Answer, StudyAnswer
@@ -55,12 +55,15 @@ def test_suggestions_teach_and_now_and_then_please(base, pool):
     scores, _ = base.scores(base.embeddings.image_embeds, [head])
     favourites = [ids[row] for row in sorted(range(20, 120), key=lambda row: -scores[row, 0])]
     order, enough, message = suggested_order(pool, ids, head, set(ids[:20]), favourites)
-    assert len(order) == len(set(order)) > TEACHING and isinstance(enough, bool) and message
+    assert len(order) == len(set(order)) == TYPICAL and isinstance(enough, bool) and message
     assert not set(order) & set(ids[:20])
-    teaching = [ids[i] for i in pool.suggest(head, TEACHING, range(20, 120)).images]
-    assert [id for id in order if id in teaching] == teaching
-    (liked,) = [id for id in order[: BETWEEN + 1] if id not in teaching]
-    assert liked == next(id for id in favourites if id not in teaching), "a likely favourite among the first"
+    typical = [ids[i] for i in pool.suggest(head, TYPICAL, range(20)).images]
+    places = [place for place, id in enumerate(order) if id not in typical]
+    assert [20 + place for place in places] == [4 * PLEASING - 1], "one of eight, but not before the 24th"
+    assert order[places[0]] == next(id for id in favourites if id not in typical)
+    assert [id for id in order if id in typical] == typical[:-1]
+    few, *_ = suggested_order(pool, ids, head, set(ids[:4]), favourites)
+    assert set(few) <= {ids[i] for i in pool.suggest(head, TYPICAL, range(4)).images}, "first what tells something"
     assert suggested_order(pool, ids, head, set(ids), [])[:2] == ([], True)
 
 
@@ -82,7 +85,7 @@ def test_a_pool_asks_what_a_head_would_ask(base, pool):
     head = rated(base, 20).fit(base, "ann")
     ids = base.embeddings.image_ids
     of_head = head.suggest(base.scorer, ids, 6, embeddings=base.embeddings)
-    of_pool = pool.suggest(head, 6, range(20, 120))
+    of_pool = pool.suggest(head, 6, range(20))
     assert (of_pool.images, of_pool.enough) == (of_head.images, of_head.enough)
     assert of_pool.expected_gain == pytest.approx(of_head.expected_gain, rel=1e-6)
     with pytest.raises(ValueError, match="twice"):

@@ -13,7 +13,7 @@ from scipy.optimize import minimize
 from scipy.special import expit
 from threadpoolctl import ThreadpoolController
 
-from pamela_hf.heads import fitting
+from pamela_hf.heads import fitting, suggest
 from pamela_hf.heads.answers import key_of
 from pamela_hf.heads.fitting import (
     IMAGE_STD,
@@ -27,7 +27,7 @@ from pamela_hf.heads.fitting import (
 )
 from pamela_hf.heads.folder import ABOUT, CONFIG, FILES, ROW, WEIGHTS, HeadError
 from pamela_hf.heads.head import UserHead
-from pamela_hf.heads.suggest import choose, covariance_after, even_slopes, most_informative
+from pamela_hf.heads.suggest import covariance_after, even_slopes, representative, suggest_images
 from pamela_hf.metrics import correlation
 from pamela_hf.scoring import PamelaScorer
 
@@ -408,28 +408,56 @@ def test_suggestions_are_new_and_diverse(scorer, features, ratings, head):
     found = head.suggest(scorer, ids, 5, embeddings=features)
     assert len(set(found.images)) == 5 and not {ids[i] for i in found.images} & {image for image, _ in ratings}
     assert found.expected_gain >= 0 and "expected to add less than" in found.message
-    slope = np.eye(3)[[0, 0, 1]]
-    chosen, after = most_informative(slope, np.ones(3), np.eye(3), 2)
-    assert sorted(chosen) in ([0, 2], [1, 2]) and np.trace(after) < 3
-    assert covariance_after(slope[chosen], np.ones(2), np.eye(3)) == pytest.approx(after)
+    assert head.suggest(scorer, ids, 3, embeddings=features).images == found.images[:3]
 
 
-def test_suggestions_are_about_images_that_many_others_resemble_not_about_the_odd_one():
+def test_suggestions_stand_for_all_images():
+    """As many of a group as its share, the largest first, and never the odd one."""
     rng = np.random.default_rng(0)
-    slope = rng.normal(size=(40, 6)) @ np.diag([1, 1, 0.7, 0.7, 0.5, 0.5])
-    slope[7] *= 12
-    even, prior = even_slopes(slope, np.eye(6)), np.eye(6)
+    group = np.repeat([0, 1, 2], [30, 20, 10])
+    slope = np.vstack([np.eye(6)[group] + 0.05 * rng.normal(size=(60, 6)), 12 * np.eye(6)[[5]]])
+    chosen = representative(slope, np.eye(6), 6)
+    assert len(set(chosen)) == 6 and 60 not in chosen
+    assert group[chosen[0]] == 0 and np.bincount(group[chosen]).tolist() == [3, 2, 1]
+    # those that are rated already count among those that stand for all
+    rated = np.flatnonzero(group == 0)[:6]
+    fresh = np.setdiff1d(np.arange(61), rated)
+    later = representative(slope, np.eye(6), 3, fresh, rated)
+    assert not set(later) & set(rated) and sorted(group[later]) == [1, 1, 2]
+    assert representative(slope, np.eye(6), 3, fresh[:0]) == []
+
+
+def test_suggestions_of_very_many_images_are_those_of_a_sample(monkeypatch):
+    slope = np.random.default_rng(1).normal(size=(300, 4))
+    whole = representative(slope, np.eye(4), 8)
+    monkeypatch.setattr(suggest, "AT_ONCE", 1000)
+    assert representative(slope, np.eye(4), 8) == whole, "in parts, the same"
+    monkeypatch.setattr(suggest, "MOST_IMAGES", 100)
+    assert len(set(representative(slope, np.eye(4), 8))) == 8
+
+
+def test_images_are_as_far_apart_as_people_differ_about_them():
+    slope = np.random.default_rng(0).normal(size=(40, 6))
+    even = even_slopes(slope, np.eye(6))
     variance = np.einsum("nh,nh->n", even, even)
     assert variance == pytest.approx(variance.mean())
-    cutpoints = np.array([-1.5, -0.5, 0.5, 1.5])
-    nothing = np.zeros(0, np.int64)
-    pool = Answers(np.zeros(40), slope, np.zeros((2, 6)), nothing, nothing, np.zeros((0, 4)), np.zeros(0))
-    chosen, gain = choose(pool, Posterior(np.zeros(6), prior), cutpoints, 5, prior)
-    uneven, _ = most_informative(slope, np.full(40, 0.3), prior, 5)
-    assert uneven[0] == 7 and chosen[0] != 7
-    assert len(set(chosen)) == 5 and 0 < gain < 1
     # nobody differs about any
     assert even_slopes(np.zeros((2, 3)), np.eye(3)) == pytest.approx(0)
+    assert sorted(representative(np.zeros((4, 3)), np.eye(3), 9)) == [0, 1, 2, 3]
+
+
+def test_what_more_answers_would_add():
+    nothing, cutpoints = np.zeros(0, np.int64), np.array([-1.5, -0.5, 0.5, 1.5])
+    slope = np.random.default_rng(0).normal(size=(40, 6))
+    pool = Answers(np.zeros(40), slope, np.zeros((2, 6)), nothing, nothing, np.zeros((0, 4)), np.zeros(0))
+    belief = Posterior(np.zeros(6), np.eye(6))
+    five, ten = (suggest_images(pool, belief, cutpoints, n, belief.covariance) for n in (5, 10))
+    assert five.images == ten.images[:5] and 0 < five.expected_gain < ten.expected_gain < 1 and not ten.enough
+    known = suggest_images(pool, Posterior(np.ones(6), 1e-6 * np.eye(6)), cutpoints, 5, np.eye(6))
+    assert known.enough and known.expected_gain < 1e-3 and known.message.startswith("Enough")
+    seen = slope[five.images]
+    after = np.linalg.inv(np.eye(6) + 0.3 * seen.T @ seen)
+    assert covariance_after(seen, np.full(5, 0.3), np.eye(6)) == pytest.approx(after)
 
 
 def damage(folder, how):
