@@ -104,7 +104,7 @@ class PamelaConfig(PreTrainedConfig):
         linear_penalty (`float`): penalty of that ridge regression.
         taste_factors (`int`): directions of the features along which people's linear tastes differ from it; how much a
             person likes each stands in the row. 0 = off: each person's own (`taste_axes`).
-        factor_penalty (`float`): ridge penalty of the directions, in ratings an image.
+        factor_penalty (`float`): ridge penalty of the directions, in ratings an image, of which 25 count at most.
         taste_axes (`int`): principal axes of the features along which a person's taste may lie, too, beside the
             directions that people share. What a few ratings say of them is little; a hundred say more than the
             directions can hold. 0 = off.

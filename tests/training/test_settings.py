@@ -194,15 +194,15 @@ class Foretold:
         return SimpleNamespace(utility=(asked["alike"] + self.config.taste_share * asked["own"]).to_numpy())
 
 
-def asked_for_taste_share(images: int, people: int = 40) -> tuple[settings.Choice | None, pd.DataFrame]:
+def asked_for_taste_share(images: int, rest: float = 1.0) -> tuple[settings.Choice | None, pd.DataFrame]:
     """The choice where whole tastes are the best to count, and what the pilot was trained on."""
     rng = np.random.default_rng(1)
-    person, image = (a.ravel() for a in np.indices((people, images)))
+    person, image = (a.ravel() for a in np.indices((40, images)))
     alike, own = rng.normal(size=images)[image], rng.normal(size=(2, len(image)))
     table = pd.DataFrame({
         "participant_id": pd.Categorical([f"p{i}" for i in person]),
         "image_id": [f"i{i}" for i in image], "prompt": None,
-        "alike": alike, "own": own[0], "score": alike + own[0] + 3 * own[1],
+        "alike": rest * alike, "own": own[0], "score": alike + own[0] + 3 * own[1],
     })  # fmt: skip
     trained = []
 
@@ -214,11 +214,16 @@ def asked_for_taste_share(images: int, people: int = 40) -> tuple[settings.Choic
     return choose_taste_share(TrainingConfig(), data, None, fit), trained[0]
 
 
-def test_the_usual_taste_share_is_left_for_more_than_chance():
-    """Beyond the standard error over images, of which few are left out."""
+def test_few_images_say_little_against_the_usual_taste_share():
     few, many = asked_for_taste_share(40)[0], asked_for_taste_share(600)[0]
-    assert few.value == settings.USUAL_TASTE_SHARE and few.low < 0.5 < few.high
-    assert many.value > 0.6
+    usual = settings.USUAL_TASTE_SHARE
+    assert abs(few.value - usual) < abs(many.value - usual) and 0.85 < many.value <= 1.0
+    assert many.high - many.low < few.high - few.low <= 2 * settings.USUAL_TASTE_STD
+
+
+def test_a_rest_that_ranks_nothing_leaves_the_usual_taste_share():
+    found, _ = asked_for_taste_share(40, rest=0.0)
+    assert found.value == pytest.approx(settings.USUAL_TASTE_SHARE, abs=0.05)
 
 
 def test_a_pilot_of_many_ratings_is_of_some_people(monkeypatch):
