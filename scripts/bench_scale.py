@@ -72,7 +72,7 @@ UNIT = {
         0.25, "s of a core for a head of 100 ratings", "python scripts/bench_heads.py --only fit", "measured"
     ),
     "training": Figure(
-        2.5e-3 / 4, "s of 2 cores for a rating in an epoch", "python scripts/bench_training.py (126 s, 50,222 × 4)",
+        1.56e-3 / 4, "s of 2 cores for a rating in an epoch", "python scripts/bench_training.py (78 s, 50,222 × 4)",
         "measured",
     ),
     "search": Figure(

@@ -4,8 +4,8 @@ Most are chosen by evidence: people's ratings, less what others say of the same 
 with a linear kernel for each kind of feature, and the shares of the kernels, their variance and the noise maximize the
 marginal likelihood (Rasmussen & Williams 2006, *Gaussian Processes for Machine Learning*, 5.4). So is the part of
 everyone's taste that is linear, beside a squared-exponential kernel. What a person's own linear taste is worth beside
-the networks has no closed form: it is the weight that ranks best on images that a pilot, a shorter training without
-them, has not seen.
+the networks has no closed form: it is the weight that comes nearest to people's ratings of images that a pilot, a
+shorter training without them, has not seen.
 """
 
 import copy
@@ -403,8 +403,7 @@ def choose_taste_share(
     embeddings: Embeddings,
     fit: Callable[[TrainingConfig, RatingData], PamelaScorer],
 ) -> Choice | None:
-    """`taste_share` by how well people's ratings of images that a pilot has not seen are ranked; `None` where there are
-    too few images, or the model knows nobody. At most 1, where tastes count for what their likelihood says.
+    """`taste_share` by people's ratings of images that a pilot has not seen; `None` where there are too few images, or the model knows nobody. At most 1, where tastes count for what their likelihood says.
 
     Args:
         config: the training's; `epochs` are cut for the pilot.
