@@ -403,7 +403,8 @@ def choose_taste_share(
     embeddings: Embeddings,
     fit: Callable[[TrainingConfig, RatingData], PamelaScorer],
 ) -> Choice | None:
-    """`taste_share` by people's ratings of images that a pilot has not seen; `None` where there are too few images, or the model knows nobody. At most 1, where tastes count for what their likelihood says.
+    """`taste_share`, at most 1, where tastes count for what their likelihood says, by people's ratings of images that a
+    pilot has not seen; `None` where there are too few images, or the model knows nobody.
 
     Args:
         config: the training's; `epochs` are cut for the pilot.
