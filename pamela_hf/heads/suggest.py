@@ -51,7 +51,7 @@ def suggest_images(
         rated: indices of those that the person has answered about; default: none.
     """
     fresh = np.arange(len(answers.utility)) if fresh is None else fresh
-    # each image but for those before it, so that the first n are the same however many are asked for
+    # each is chosen given those before it: the first n are the same however many are asked for
     chosen = representative(answers.slope, prior, max(n, 10), fresh, rated)
     information = rating_information(answers, belief.row, cutpoints)
     gain, gain_of_ten = (expected_gain(answers, belief, information, chosen[:count]) for count in (n, 10))

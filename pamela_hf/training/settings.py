@@ -404,7 +404,7 @@ def choose_taste_share(
     fit: Callable[[TrainingConfig, RatingData], PamelaScorer],
 ) -> Choice | None:
     """`taste_share`, at most 1, where tastes count for what their likelihood says, by people's ratings of images that a
-    pilot has not seen; `None` where there are too few images, or the model knows nobody.
+    pilot has not seen; `None` where there are too few images, these ratings say nothing, or the model knows nobody.
 
     Args:
         config: the training's; `epochs` are cut for the pilot.
@@ -432,11 +432,13 @@ def choose_taste_share(
     without, whole = utilities
     # Least squares (Breiman 1996, "Stacked regressions"), each person's ratings in their own standard deviations: the
     # SROCC of so few images has hardly a maximum.
-    table = pd.DataFrame({"rest": without, "tastes": whole - without, "score": asked["score"].astype(float)})
-    people = table.groupby(asked["participant_id"].astype(str).to_numpy())
-    centred = table - people.transform("mean")
+    seen = pd.DataFrame({"rest": without, "tastes": whole - without, "score": asked["score"].astype(float)})
+    people = seen.groupby(asked["participant_id"].astype(str).to_numpy())
+    centred = seen - people.transform("mean")
     centred["score"] /= people["score"].transform("std").clip(lower=1e-9)
     x, y = centred[["rest", "tastes"]].to_numpy(), centred["score"].fillna(0.0).to_numpy()
+    if not x[:, 1].any() or not y.any():  # nobody rated two of these images, or differently
+        return None
     part_of = pd.factorize(prompts.iloc[held])[0] % PARTS
 
     def best(rows: np.ndarray) -> float:

@@ -194,7 +194,9 @@ class Foretold:
         return SimpleNamespace(utility=(asked["alike"] + self.config.taste_share * asked["own"]).to_numpy())
 
 
-def asked_for_taste_share(images: int, rest: float = 1.0) -> tuple[settings.Choice | None, pd.DataFrame]:
+def asked_for_taste_share(
+    images: int, rest: float = 1.0, told: float = 1.0
+) -> tuple[settings.Choice | None, pd.DataFrame]:
     """The choice where whole tastes are the best to count, and what the pilot was trained on."""
     rng = np.random.default_rng(1)
     person, image = (a.ravel() for a in np.indices((40, images)))
@@ -202,7 +204,7 @@ def asked_for_taste_share(images: int, rest: float = 1.0) -> tuple[settings.Choi
     table = pd.DataFrame({
         "participant_id": pd.Categorical([f"p{i}" for i in person]),
         "image_id": [f"i{i}" for i in image], "prompt": None,
-        "alike": rest * alike, "own": own[0], "score": alike + own[0] + 3 * own[1],
+        "alike": rest * alike, "own": own[0], "score": told * (alike + own[0] + 3 * own[1]),
     })  # fmt: skip
     trained = []
 
@@ -224,6 +226,10 @@ def test_few_images_say_little_against_the_usual_taste_share():
 def test_a_rest_that_ranks_nothing_leaves_the_usual_taste_share():
     found, _ = asked_for_taste_share(40, rest=0.0)
     assert found.value == pytest.approx(settings.USUAL_TASTE_SHARE, abs=0.05)
+
+
+def test_unseen_images_that_nobody_rates_differently_choose_nothing():
+    assert asked_for_taste_share(40, told=0.0)[0] is None
 
 
 def test_a_pilot_of_many_ratings_is_of_some_people(monkeypatch):
