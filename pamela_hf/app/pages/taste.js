@@ -39,7 +39,7 @@ function draw(page, app, taste) {
     row("… and these least", null, taste.least, score),
     taste.more_than_others.length > 0 && row("You like these more than others do", "Your predicted rating beside everyone’s.", taste.more_than_others, beside),
     taste.less_than_others.length > 0 && row("… and these less", null, taste.less_than_others, beside),
-    row("Where it is unsure", "Rating pictures like these teaches most.", taste.unsure_about, (item) => [h("strong", {}, number(item.score, 1)), ` ± ${number(item.doubt, 1)}`]));
+    row("Where it is unsure", "Your rating of these is the hardest to foretell.", taste.unsure_about, (item) => [h("strong", {}, number(item.score, 1)), ` ± ${number(item.doubt, 1)}`]));
 }
 
 const score = (item) => [h("strong", {}, number(item.score, 1)), ` ± ${number(item.std, 1)}`];
