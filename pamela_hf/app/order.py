@@ -2,7 +2,8 @@
 
 After 30 answers of simulated people (`scripts/bench_suggest.py`) this ranks other pictures better than questions by
 chance do, by .014 [.003, .025] of SROCC on a trained base and .038 [.015, .062] on a blank one; with a favourite among
-every eight from the first on it was .004 [-.007, .015] and .018 [-.005, .042].
+every eight from the first on it was .004 [-.007, .015] and .018 [-.005, .042]. Each of these people had pictures of
+their own to be asked about; where all are asked about the same, it has not been shown (`scripts/bench_app.py`).
 """
 
 from collections.abc import Collection, Sequence
