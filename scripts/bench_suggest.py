@@ -10,10 +10,10 @@ the mean over people, and the difference to asking by chance with its paired 95 
 the pictures' features in place of the model.
 
 random       by chance
-diverse      each picture as unlike those before it as can be
-suggest      pictures that stand for all (`pamela_hf.heads.suggest`)
-pleasing     the same, every eighth question a likely favourite: what the app asks
-informative  what lessens the doubt about the pool's ranking most, each picture counting alike
+diverse      each picture as unlike those before it as can be (farthest first, Gonzalez 1985)
+suggest      what says most about all pictures, by their features (`pamela_hf.heads.suggest`)
+pleasing     the same, every eighth question a likely favourite
+informative  what lessens the doubt about the pool's ranking most by the base's account, each picture counting alike
 uneven       the same, each picture counting as much as the base says that people differ about it
 uncertain    the pictures whose utility is least known
 """
@@ -27,12 +27,11 @@ import numpy as np
 from scipy.stats import rankdata
 
 from pamela_hf import PamelaRewardModel, PamelaScorer
-from pamela_hf.app.order import diverse_order
 from pamela_hf.embeddings import Embeddings, load_embeddings
 from pamela_hf.heads.answers import collect
 from pamela_hf.heads.fitting import Answers, Posterior, fit_row
 from pamela_hf.heads.head import prior_of
-from pamela_hf.heads.suggest import even_slopes, rating_information, representative
+from pamela_hf.heads.suggest import rating_information, representative
 from pamela_hf.ratings.builder import load_ratings
 from pamela_hf.simulation.raters import liking_matrix, rate_matrix, simulated_participants
 from pamela_hf.simulation.traits import traits_from_prompt
@@ -108,7 +107,7 @@ def ask(rule: str, world: Asked, levels: np.ndarray, pool: np.ndarray, count: in
     if rule == "random":
         return rng.permutation(pool)[:count]
     if rule == "diverse":
-        return pool[diverse_order(world.features[pool], count, seed)]
+        return pool[diverse_order(world.features[pool], count, rng)]
     asked = pool[:0]
     while len(asked) < count:
         belief = world.belief(asked, levels[asked])
@@ -125,7 +124,7 @@ def choose(rule: str, world: Asked, belief: Posterior, asked: np.ndarray, fresh:
     pool = np.sort(np.concatenate([asked, fresh]))
     slope, at, known = world.plain.slope[pool], np.searchsorted(pool, fresh), np.searchsorted(pool, asked)
     if rule in ("suggest", "pleasing"):
-        return pool[representative(slope, world.prior, count, at, known)]
+        return pool[representative(world.features[pool], count, at, known)]
     if rule == "informative":
         slope = even_slopes(slope, world.prior)
     if rule == "uncertain":
@@ -133,6 +132,33 @@ def choose(rule: str, world: Asked, belief: Posterior, asked: np.ndarray, fresh:
         return fresh[np.argsort(-np.einsum("nh,hg,ng->n", centred, belief.covariance, centred))[:count]]
     information = rating_information(world.plain, belief.row, world.cutpoints)[fresh]
     return fresh[most_informative(slope[at], information, belief.covariance, count, slope)]
+
+
+def diverse_order(features: np.ndarray, count: int, rng: np.random.Generator) -> list[int]:
+    """Rows of `features (N, D)`, the first by chance, each next as far as can be from those before it, by cosine."""
+    vectors = features - features.mean(0)
+    vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    picked = [int(rng.integers(len(features)))]
+    while len(picked) < count:
+        nearest = (vectors @ vectors[picked].T).max(1)
+        nearest[picked] = np.inf
+        picked.append(int(nearest.argmin()))
+    return picked
+
+
+def even_slopes(slope: np.ndarray, prior: np.ndarray) -> np.ndarray:
+    """`(N, H)` slopes less their mean, scaled so that people differ about each image as much as about any other.
+
+    What the base says people differ about most are a few unusual images, and real people differ about those little more
+    than about others.
+
+    Args:
+        slope: `(N, H)` of the images.
+        prior: `(H, H)` covariance of people's rows.
+    """
+    centred = slope - slope.mean(0)
+    variance = np.einsum("nh,hg,ng->n", centred, prior, centred)
+    return centred * np.sqrt(variance.mean() / np.maximum(variance, 1e-12 * max(variance.max(), 1e-300)))[:, None]
 
 
 def most_informative(

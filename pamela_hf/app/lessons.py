@@ -14,7 +14,7 @@ from ..scoring import PamelaScorer
 from .answers import Answers
 from .base import Base
 from .learner import Learned, Person
-from .order import POOL, TYPICAL, diverse_order, first_order, suggested_order
+from .order import POOL, TELLING, first_order, suggested_order
 from .store import Answer
 
 SCORED = 5000  # pictures of a large folder that are scored for everybody; the others when a page asks
@@ -44,9 +44,7 @@ class Lessons:
 
     def first(self) -> list[str]:
         """ids for people of whom nothing is known, the first one first."""
-        ids = self.base.embeddings.image_ids
-        diverse = [ids[row] for row in diverse_order(self.base.embeddings.image_embeds)]
-        return first_order(self._pool, self.pool_ids, diverse)
+        return first_order(self._pool, self.pool_ids)
 
     def learn(self, person: Person, answers: Sequence[Answer], count: int) -> Learned:
         """A person's head, and what to show them next.
@@ -63,10 +61,10 @@ class Lessons:
         head = usable.fit(base, head_name(person.name, base.scorer))
         scores, std = base.scores(base.embeddings.image_embeds[self.scored], [head, None])
         fresh = np.array([i for i, row in enumerate(self.scored) if ids[row] not in seen], int)
-        favourites = [ids[self.scored[i]] for i in fresh[np.argsort(-scores[fresh, 0])][: 2 * TYPICAL]]
+        favourites = [ids[self.scored[i]] for i in fresh[np.argsort(-scores[fresh, 0])][: 2 * TELLING]]
         order, enough, message = [], not len(fresh), "You have answered every picture there is."
         if len(fresh):
-            order, enough, message = suggested_order(self._pool, self.pool_ids, head, seen, favourites)
+            order, enough, message = suggested_order(self._pool, self.pool_ids, person.name, head, seen, favourites)
             if not order:  # of a large folder the whole pool is answered
                 enough, message = False, "All pictures that questions are chosen from are answered; others follow."
         return Learned(count, head, self.scored, scores[:, 0], std[:, 0], scores[:, 1], tuple(order), enough, message)

@@ -194,15 +194,15 @@ class UserHead:
             scorer, [(image, None) for image in images], (), (), embeddings=embeddings, prompts=prompts,
             batch_size=batch_size, only_images=True,
         )  # fmt: skip
-        prior = prior_of(scorer.model)
-        answers = answered.linearized(scorer, demographics, prior)
+        answers = answered.linearized(scorer, demographics, prior_of(scorer.model))
         covariance = self.covariance if self.covariance is not None else np.diag(self.row_std.astype(np.float64) ** 2)
         row = self.row.astype(np.float64)
         there = np.array([key in self._rated for key in answered.keys], bool)
         fresh, rated = np.flatnonzero(~there), np.flatnonzero(there)
         if not len(fresh):
             return Suggestion([], 0.0, True, "All of these images are rated already.")
-        found = suggest_images(answers, Posterior(row, covariance), answered.cutpoints, n, prior, fresh, rated)
+        belief = Posterior(row, covariance)
+        found = suggest_images(answers, belief, answered.cutpoints, n, answered.image_embeds, fresh, rated)
         return replace(found, images=[answered.positions[i] for i in found.images])
 
     # -- other strengths, several people ---------------------------------------------------------------------------

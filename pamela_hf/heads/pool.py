@@ -47,18 +47,21 @@ class QuestionPool:
             raise ValueError(f"images names {len(images) - len(answered.keys)} images twice. Name each once.")
         self.scorer, self.prior = scorer, prior_of(scorer.model)
         self._answers = answered.linearized(scorer, demographics, self.prior)
-        self._cutpoints = answered.cutpoints
+        self._cutpoints, self._features = answered.cutpoints, answered.image_embeds
 
     def __len__(self) -> int:
         return len(self._answers.utility)
 
-    def suggest(self, head: UserHead | None, n: int = 10, rated: Sequence[int] = ()) -> Suggestion:
+    def suggest(
+        self, head: UserHead | None, n: int = 10, rated: Sequence[int] = (), among: Sequence[int] | None = None
+    ) -> Suggestion:
         """Which images to ask about next: with those that the person has answered, they stand for all of the pool.
 
         Args:
             head: of the person; `None`: nothing is known of them yet.
             n: how many images to suggest, at most; default: 10.
             rated: indices of the images that the person has answered; default: none.
+            among: indices of the images to choose from, as long as one of them is not answered; default: all.
 
         Raises:
             HeadError: a head of another base.
@@ -73,4 +76,6 @@ class QuestionPool:
         fresh = np.setdiff1d(np.arange(len(self)), rated)
         if not len(fresh):
             return Suggestion([], 0.0, True, "All of these images are rated already.")
-        return suggest_images(self._answers, belief, self._cutpoints, n, self.prior, fresh, rated)
+        if among is not None and len(some := np.intersect1d(fresh, among)):
+            fresh = some
+        return suggest_images(self._answers, belief, self._cutpoints, n, self._features, fresh, rated)

@@ -9,8 +9,8 @@ from .fitting import Answers, Posterior, level_gradients
 
 LOGISTIC_VARIANCE = np.pi**2 / 3  # of a rating around its utility, in the ordinal link
 ENOUGH = 0.005  # of correlation with the person's ratings: what ten more must promise to be worth asking for
-MOST_IMAGES = 2_000  # that the chosen are to stand for: a random sample where there are more
-AT_ONCE = 4_000_000  # similarities
+MOST_IMAGES = 2_000  # that are chosen from and told about: a random sample where there are more
+NOISE = 3.0  # variance of an answer around its liking, in that which likings have over images; 1 and 10 choose as well
 
 
 @dataclass
@@ -35,7 +35,7 @@ def suggest_images(
     belief: Posterior,
     cutpoints: np.ndarray,
     n: int,
-    prior: np.ndarray,
+    features: np.ndarray,
     fresh: np.ndarray | None = None,
     rated: np.ndarray | None = None,
 ) -> Suggestion:
@@ -46,13 +46,12 @@ def suggest_images(
         belief: of the person's row.
         cutpoints: `(K - 1,)` of the rating scale.
         n: how many images, at most.
-        prior: `(H, H)` covariance of people's rows.
+        features: `(N, D)` of the images.
         fresh: indices of the images that may be asked about; default: all.
         rated: indices of those that the person has answered about; default: none.
     """
-    fresh = np.arange(len(answers.utility)) if fresh is None else fresh
     # each is chosen given those before it: the first n are the same however many are asked for
-    chosen = representative(answers.slope, prior, max(n, 10), fresh, rated)
+    chosen = representative(features, max(n, 10), fresh, rated)
     information = rating_information(answers, belief.row, cutpoints)
     gain, gain_of_ten = (expected_gain(answers, belief, information, chosen[:count]) for count in (n, 10))
     bound = max(0.001, float(np.ceil(gain_of_ten * 1000) / 1000))
@@ -63,61 +62,52 @@ def suggest_images(
 
 
 def representative(
-    slope: np.ndarray,
-    prior: np.ndarray,
+    features: np.ndarray,
     n: int,
     fresh: np.ndarray | None = None,
     rated: np.ndarray | None = None,
 ) -> list[int]:
-    """Which n of N images to ask about next, so that those and the ones answered before stand for all N: each is like
-    many images and unlike the ones before it.
+    """Which n of N images to ask about next, so that the answers, with those given before, say most about all N.
 
-    Kernel herding (Chen, Welling & Smola 2010, "Super-samples from kernel herding"): each next image brings the mean
-    similarity to the chosen as near as can be to the mean similarity to all. Images are alike as far as a person drawn
-    from the prior should like both equally, see [`even_slopes`].
+    Transductive experimental design (Yu, Bi & Tresp 2006, "Active learning via transductive experimental design"): one
+    by one, the image whose answer would lessen the doubt about all images most, of a taste that may be any linear
+    function of their features. So each is like many images and unlike the ones before it.
 
-    The base explains about half of what people differ in. Asking what lessens its doubt most (Yu, Bi & Tresp 2006)
-    trusts the other half to it as well and, out of 800 images, came out no better than asking by chance; a sample that
-    stands for all images needs no such trust (`scripts/bench_suggest.py` compares them).
+    What a base knows of people is not asked. It explains about half of what they differ in, and the same design by its
+    account, which trusts the other half to it as well, was hardly better than chance (`scripts/bench_suggest.py`).
 
     Args:
-        slope: `(N, H)` of the images' utilities in a person's row.
-        prior: `(H, H)` covariance of people's rows.
+        features: `(N, D)` of the images.
         n: how many, at most.
-        fresh: indices of the images that may be asked about; default: all.
+        fresh: indices of the images that may be asked about; default: all. Of more than [`MOST_IMAGES`], a sample.
         rated: indices of those that the person has answered about; default: none.
 
     Returns:
         Indices, the first one first.
     """
-    spread, axes = np.linalg.eigh(prior)
-    places = even_slopes(slope, prior) @ (axes * np.sqrt(spread.clip(0)))
-    some = places
-    if len(places) > MOST_IMAGES:
-        some = places[np.random.default_rng(0).permutation(len(places))[:MOST_IMAGES]]
-    width = np.median(_apart(some, some)) or 1.0
-    fresh = np.arange(len(slope)) if fresh is None else np.asarray(fresh, int)
-    known = places[:0] if rated is None else places[np.asarray(rated, int)]
-    asked = places[fresh]
-    wanted = np.zeros(len(fresh))
-    taken = np.zeros(len(fresh))
-    for part in np.array_split(np.arange(len(fresh)), 1 + len(fresh) * (len(some) + len(known)) // AT_ONCE):
-        wanted[part] = np.exp(-_apart(asked[part], some) / width).mean(1)
-        taken[part] = np.exp(-_apart(asked[part], known) / width).sum(1)
+    rng, every = np.random.default_rng(0), np.arange(len(features))
+    places = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+    places -= places.mean(0)
+    places /= np.sqrt((places**2).sum(1).mean()) or 1.0
+    fresh, rated, some = (
+        rng.permutation(part)[:MOST_IMAGES] if len(part) > MOST_IMAGES else part
+        for part in (every if fresh is None else fresh, every[:0] if rated is None else rated, every)
+    )
+    asked, known, all_images = places[fresh], places[rated], places[some]
+    # what is left of the images that may be asked about, once the others' answers are known
+    left = asked - asked @ known.T @ np.linalg.solve(known @ known.T + NOISE * np.eye(len(known)), known)
+    variance, shared = (left * asked).sum(1), left @ all_images.T
     chosen: list[int] = []
-    for count in range(len(known) + 1, len(known) + 1 + min(n, len(fresh))):
-        score = wanted - taken / count
-        score[chosen] = -np.inf
-        best = int(np.argmax(score))
+    for _ in range(min(n, len(fresh))):
+        gain = (shared**2).mean(1) / (variance + NOISE)
+        gain[chosen] = -np.inf
+        best = int(gain.argmax())
         chosen.append(best)
-        taken += np.exp(-_apart(asked, asked[[best]])[:, 0] / width)
+        weight = left @ asked[best] / (variance[best] + NOISE)
+        variance = variance - weight**2 * (variance[best] + NOISE)
+        shared -= np.outer(weight, shared[best])
+        left -= np.outer(weight, left[best])
     return [int(i) for i in fresh[chosen]]
-
-
-def _apart(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Squared distances `(n, m)` of places `(n, r)` and `(m, r)`."""
-    squares = (one**2).sum(1)[:, None] + (other**2).sum(1) - 2 * one @ other.T
-    return squares.clip(0)
 
 
 def expected_gain(answers: Answers, belief: Posterior, information: np.ndarray, images: list[int]) -> float:
@@ -146,21 +136,6 @@ def rating_information(answers: Answers, row: np.ndarray, cutpoints: np.ndarray)
         advantage, np.clip(stretch, -MAX_STRETCH, MAX_STRETCH), np.tile(cutpoints, (len(advantage), 1))
     )
     return (p * by_advantage**2).sum(1)
-
-
-def even_slopes(slope: np.ndarray, prior: np.ndarray) -> np.ndarray:
-    """`(N, H)` slopes less their mean, scaled so that people differ about each image as much as about any other.
-
-    What the base says people differ about most are a few unusual images, and real people differ about those little more
-    than about others.
-
-    Args:
-        slope: `(N, H)` of the images.
-        prior: `(H, H)` covariance of people's rows.
-    """
-    centred = slope - slope.mean(0)
-    variance = np.einsum("nh,hg,ng->n", centred, prior, centred)
-    return centred * np.sqrt(variance.mean() / np.maximum(variance, 1e-12 * max(variance.max(), 1e-300)))[:, None]
 
 
 def covariance_after(slope: np.ndarray, information: np.ndarray, covariance: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from pamela_hf.app.base import Base
 from pamela_hf.app.figures import finite
 from pamela_hf.app.kinds import kinds_of, likes_more
 from pamela_hf.app.learner import Learned, Person
-from pamela_hf.app.order import PLEASING, TYPICAL, diverse_order, first_order, suggested_order
+from pamela_hf.app.order import PLEASING, TELLING, first_order, own_half, suggested_order
 from pamela_hf.app.ranking import STRENGTHS, WEIGHTS, diverse_best, near_duplicates, score_grid
 from pamela_hf.app.security import Access
 from pamela_hf.app.store import Answer, StudyAnswer
@@ -37,13 +37,6 @@ def rated(base: Base, count: int, liked: int = 0) -> Answers:
     return Answers([(f"{i:03d}.png", 5 if i % 4 == liked else 1 + i % 2) for i in range(count)], [], [])
 
 
-def test_diverse_pictures_come_first(base):
-    order = diverse_order(base.embeddings.image_embeds, 8)
-    assert len(set(order)) == 8
-    assert {row % 4 for row in order[:4]} == {0, 1, 2, 3}, "one of each group"
-    assert len(diverse_order(np.ones((5, 3), np.float32), 8)) == 5, "equal pictures are all shown once"
-
-
 @pytest.fixture(scope="module")
 def pool(base) -> QuestionPool:
     return QuestionPool(base.scorer, base.embeddings.image_ids, embeddings=base.embeddings)
@@ -54,24 +47,39 @@ def test_suggestions_teach_and_now_and_then_please(base, pool):
     ids = base.embeddings.image_ids
     scores, _ = base.scores(base.embeddings.image_embeds, [head])
     favourites = [ids[row] for row in sorted(range(20, 120), key=lambda row: -scores[row, 0])]
-    order, enough, message = suggested_order(pool, ids, head, set(ids[:20]), favourites)
-    assert len(order) == len(set(order)) == TYPICAL and isinstance(enough, bool) and message
+    order, enough, message = suggested_order(pool, ids, "ann", head, set(ids[:20]), favourites)
+    assert len(order) == len(set(order)) == TELLING and isinstance(enough, bool) and message
     assert not set(order) & set(ids[:20])
-    typical = [ids[i] for i in pool.suggest(head, TYPICAL, range(20)).images]
-    places = [place for place, id in enumerate(order) if id not in typical]
+    half = own_half("ann", len(ids))
+    telling = [ids[i] for i in pool.suggest(head, TELLING, range(20), half).images]
+    places = [place for place, id in enumerate(order) if id not in telling]
     assert [20 + place for place in places] == [4 * PLEASING - 1], "one of eight, but not before the 24th"
-    assert order[places[0]] == next(id for id in favourites if id not in typical)
-    assert [id for id in order if id in typical] == typical[:-1]
-    few, *_ = suggested_order(pool, ids, head, set(ids[:4]), favourites)
-    assert set(few) <= {ids[i] for i in pool.suggest(head, TYPICAL, range(4)).images}, "first what tells something"
-    assert suggested_order(pool, ids, head, set(ids), [])[:2] == ([], True)
+    assert order[places[0]] == next(id for id in favourites if id not in telling)
+    assert [id for id in order if id in telling] == telling[:-1]
+    few, *_ = suggested_order(pool, ids, "ann", head, set(ids[:4]), favourites)
+    assert few == [ids[i] for i in pool.suggest(head, TELLING, range(4), half).images], "first what tells something"
+    assert suggested_order(pool, ids, "ann", head, set(ids), [])[:2] == ([], True)
+
+
+def test_people_are_asked_about_different_pictures(base, pool):
+    ids = base.embeddings.image_ids
+    halves = [set(own_half(name, len(ids))) for name in ("ann", "bob")]
+    assert all(len(half) == 60 for half in halves) and 10 < len(halves[0] & halves[1]) < 50
+    head = rated(base, 4).fit(base, "ann")
+    asked = [suggested_order(pool, ids, name, head, set(ids[:4]), [])[0] for name in ("ann", "bob")]
+    for order, half in zip(asked, halves):
+        assert len(order) == TELLING and {ids.index(id) for id in order} <= half
+    # once all of their half are answered, the others follow
+    seen = {ids[i] for i in halves[0]} | set(ids[:4])
+    order, *_ = suggested_order(pool, ids, "ann", head, seen, [])
+    assert len(order) == TELLING and not set(order) & seen
 
 
 def test_the_first_questions_tell_people_apart(base, pool):
     """Answers to them leave less doubt about somebody new than answers to as many pictures by chance."""
     ids = base.embeddings.image_ids
-    order = first_order(pool, ids, ids[::-1])
-    assert sorted(order) == sorted(ids) and order[:12] != ids[::-1][:12]
+    order = first_order(pool, ids)
+    assert sorted(order) == sorted(ids) and order[:12] != ids[:12]
 
     def doubt_after(asked: list[str]) -> float:
         head = Answers([(id, 5 if int(id[:3]) % 4 == 1 else 2) for id in asked], [], []).fit(base, "new")

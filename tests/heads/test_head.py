@@ -27,7 +27,7 @@ from pamela_hf.heads.fitting import (
 )
 from pamela_hf.heads.folder import ABOUT, CONFIG, FILES, ROW, WEIGHTS, HeadError
 from pamela_hf.heads.head import UserHead
-from pamela_hf.heads.suggest import covariance_after, even_slopes, representative, suggest_images
+from pamela_hf.heads.suggest import covariance_after, representative, suggest_images
 from pamela_hf.metrics import correlation
 from pamela_hf.scoring import PamelaScorer
 
@@ -411,39 +411,46 @@ def test_suggestions_are_new_and_diverse(scorer, features, ratings, head):
     assert head.suggest(scorer, ids, 3, embeddings=features).images == found.images[:3]
 
 
-def test_suggestions_stand_for_all_images():
-    """As many of a group as its share, the largest first, and never the odd one."""
+def test_suggestions_say_something_about_all_images():
+    """Some of each group, and never the odd one."""
     rng = np.random.default_rng(0)
-    group = np.repeat([0, 1, 2], [30, 20, 10])
-    slope = np.vstack([np.eye(6)[group] + 0.05 * rng.normal(size=(60, 6)), 12 * np.eye(6)[[5]]])
-    chosen = representative(slope, np.eye(6), 6)
-    assert len(set(chosen)) == 6 and 60 not in chosen
-    assert group[chosen[0]] == 0 and np.bincount(group[chosen]).tolist() == [3, 2, 1]
-    # those that are rated already count among those that stand for all
+    group = np.repeat([0, 1, 2, 3], 15)
+    features = np.vstack([np.eye(6)[group] + 0.05 * rng.normal(size=(60, 6)), 12 * np.eye(6)[[5]]])
+    chosen = representative(features, 8)
+    assert 60 not in chosen and np.bincount(group[chosen]).tolist() == [2, 2, 2, 2]
+    assert representative(features, 3) == chosen[:3], "the first are the same however many are asked for"
+    # those that are rated already say something as well
     rated = np.flatnonzero(group == 0)[:6]
     fresh = np.setdiff1d(np.arange(61), rated)
-    later = representative(slope, np.eye(6), 3, fresh, rated)
-    assert not set(later) & set(rated) and sorted(group[later]) == [1, 1, 2]
-    assert representative(slope, np.eye(6), 3, fresh[:0]) == []
+    assert sorted(group[representative(features, 3, fresh, rated)]) == [1, 2, 3]
+    assert representative(features, 3, fresh[:0]) == []
+    assert sorted(representative(np.ones((4, 3)), 9)) == [0, 1, 2, 3], "of equal images each once"
+
+
+def test_each_suggestion_lessens_the_doubt_about_all_images_most():
+    """By the covariance of all likings, computed anew for each image that could come next."""
+    features = np.random.default_rng(1).normal(size=(30, 5))
+    places = features / np.linalg.norm(features, axis=1, keepdims=True)
+    places = places - places.mean(0)
+    places /= np.sqrt((places**2).sum(1).mean())
+
+    def doubt(known: list[int]) -> float:
+        some = places[known]
+        inverse = np.linalg.inv(np.eye(5) + some.T @ some / suggest.NOISE)
+        return float(np.einsum("nd,de,ne->", places, inverse, places))
+
+    known = [3, 4]
+    for image in representative(features, 6, np.setdiff1d(np.arange(30), known), np.array(known)):
+        assert image == min(set(range(30)) - set(known), key=lambda one: doubt([*known, one]))
+        known.append(image)
 
 
 def test_suggestions_of_very_many_images_are_those_of_a_sample(monkeypatch):
-    slope = np.random.default_rng(1).normal(size=(300, 4))
-    whole = representative(slope, np.eye(4), 8)
-    monkeypatch.setattr(suggest, "AT_ONCE", 1000)
-    assert representative(slope, np.eye(4), 8) == whole, "in parts, the same"
+    features = np.random.default_rng(1).normal(size=(300, 4))
     monkeypatch.setattr(suggest, "MOST_IMAGES", 100)
-    assert len(set(representative(slope, np.eye(4), 8))) == 8
-
-
-def test_images_are_as_far_apart_as_people_differ_about_them():
-    slope = np.random.default_rng(0).normal(size=(40, 6))
-    even = even_slopes(slope, np.eye(6))
-    variance = np.einsum("nh,nh->n", even, even)
-    assert variance == pytest.approx(variance.mean())
-    # nobody differs about any
-    assert even_slopes(np.zeros((2, 3)), np.eye(3)) == pytest.approx(0)
-    assert sorted(representative(np.zeros((4, 3)), np.eye(3), 9)) == [0, 1, 2, 3]
+    rated = np.arange(150)
+    chosen = representative(features, 8, np.arange(150, 300), rated)
+    assert len(set(chosen)) == 8 and min(chosen) >= 150
 
 
 def test_what_more_answers_would_add():
@@ -451,9 +458,9 @@ def test_what_more_answers_would_add():
     slope = np.random.default_rng(0).normal(size=(40, 6))
     pool = Answers(np.zeros(40), slope, np.zeros((2, 6)), nothing, nothing, np.zeros((0, 4)), np.zeros(0))
     belief = Posterior(np.zeros(6), np.eye(6))
-    five, ten = (suggest_images(pool, belief, cutpoints, n, belief.covariance) for n in (5, 10))
+    five, ten = (suggest_images(pool, belief, cutpoints, n, slope) for n in (5, 10))
     assert five.images == ten.images[:5] and 0 < five.expected_gain < ten.expected_gain < 1 and not ten.enough
-    known = suggest_images(pool, Posterior(np.ones(6), 1e-6 * np.eye(6)), cutpoints, 5, np.eye(6))
+    known = suggest_images(pool, Posterior(np.ones(6), 1e-6 * np.eye(6)), cutpoints, 5, slope)
     assert known.enough and known.expected_gain < 1e-3 and known.message.startswith("Enough")
     seen = slope[five.images]
     after = np.linalg.inv(np.eye(6) + 0.3 * seen.T @ seen)
