@@ -7,12 +7,15 @@ embeddings.safetensors beside it; ratings that come without splits are divided f
 trained first. Values and bootstrap draws are averaged over the models' seeds, differences are paired over people.
 Rivals are fitted once, on train, and know images, prompts and metadata, as our model does. By default only val_* is
 judged; --splits test_seen,test_unseen reads the test splits, which is done once for each claim.
+
+--images N asks what holds where images are few: trained on N of train's images, judged on all its others, as val_seen.
 """
 
 import argparse
 import dataclasses
 import json
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Sequence
@@ -30,7 +33,7 @@ from pamela_hf.evaluation.few_shot import FewShotFits
 from pamela_hf.metrics import Estimate, judge
 from pamela_hf.model.features_pamela import METADATA_AXES
 from pamela_hf.ratings.builder import find_source, load_ratings
-from pamela_hf.ratings.preparation import prepare
+from pamela_hf.ratings.preparation import prepare, write_answers
 from pamela_hf.ratings.table import METADATA_FIELDS, RatingData
 from pamela_hf.scoring import PamelaScorer
 
@@ -45,6 +48,21 @@ def divided(data: str, folder: Path, seed: int) -> str:
     if not find_source(data, None).unsplit:
         return data
     prepare(data, folder, seed=seed)
+    return os.fspath(folder)
+
+
+def with_few_images(data: str, folder: Path, images: int, seed: int) -> str:
+    """A prepared copy in `folder`: `train` has so many of its images, `val_seen` its others, for the same people."""
+    ratings = prepare(data, folder)
+    table = ratings.splits["train"]
+    ids = np.random.default_rng(seed).permutation(sorted(table.image_id.astype(str).unique()))
+    kept = table.image_id.astype(str).isin(set(ids[:images]))
+    known = table.participant_id.isin(table.participant_id[kept].unique())
+    ratings.splits = {"train": table[kept], "val_seen": table[~kept & known]}
+    ratings.choices = {}
+    for kind in ("ratings", "choices"):
+        shutil.rmtree(folder / kind, ignore_errors=True)
+    write_answers(ratings, folder)
     return os.fspath(folder)
 
 
@@ -133,7 +151,8 @@ def compared(args: argparse.Namespace, folder: str, models: Path) -> dict[str, d
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="ratings with embeddings, in any form")
-    parser.add_argument("--split-seed", type=int, default=0, help="of the division of ratings without splits")
+    parser.add_argument("--split-seed", type=int, default=0, help="of ratings without splits, and of --images")
+    parser.add_argument("--images", type=int, metavar="N", help="train on N of train's images, judge on its others")
     parser.add_argument("--models", type=Path, help="folder with seed0, seed1, …; trained there where missing")
     parser.add_argument("--config", help="YAML of our model's training; default: no settings of its own")
     parser.add_argument("--seeds", default="0,1,2")
@@ -144,6 +163,8 @@ def main() -> None:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = divided(args.data, Path(temporary) / "data", args.split_seed)
+        if args.images:
+            folder = with_few_images(folder, Path(temporary) / "few", args.images, args.split_seed)
         found = compared(args, folder, args.models or Path(temporary) / "models")
     result: dict[str, dict[str, dict]] = {}
     for split, scorers in found.items():
