@@ -14,7 +14,7 @@ from ..heads.head import UserHead
 from ..heads.pool import QuestionPool
 from .learner import FIRST_SHOWN
 
-POOL = 800  # pictures that questions are chosen from: a random sample of large folders
+POOL = 2_000  # pictures that questions are chosen from: a random sample of large folders
 FIRST = 40  # pictures chosen for those of whom nothing is known
 TELLING = 16  # pictures chosen at a time
 PLEASING_FROM, PLEASING = 24, 8  # after so many pictures, one of so many is a likely favourite

@@ -9,7 +9,7 @@ from .fitting import Answers, Posterior, level_gradients
 
 LOGISTIC_VARIANCE = np.pi**2 / 3  # of a rating around its utility, in the ordinal link
 ENOUGH = 0.005  # of correlation with the person's ratings: what ten more must promise to be worth asking for
-MOST_IMAGES = 2_000  # that are chosen from and told about: a random sample where there are more
+MOST_IMAGES = 1_000  # that are chosen from and told about: a random sample where there are more
 NOISE = 3.0  # variance of an answer around its liking, in that which likings have over images; 1 and 10 choose as well
 
 
@@ -56,8 +56,8 @@ def suggest_images(
     gain, gain_of_ten = (expected_gain(answers, belief, information, chosen[:count]) for count in (n, 10))
     bound = max(0.001, float(np.ceil(gain_of_ten * 1000) / 1000))
     enough = gain_of_ten < ENOUGH
-    message = f"the next 10 ratings are expected to add less than {bound:.3f} to the correlation"
-    message = f"Enough: {message}." if enough else f"Worth going on: {message}, but more than {ENOUGH}."
+    message = f"the next 10 ratings are expected to add up to {bound:.3f} to the correlation with your ratings."
+    message = f"{'Enough' if enough else 'Worth going on'}: {message}"
     return Suggestion(chosen[:n], gain, enough, message)
 
 
@@ -99,7 +99,7 @@ def representative(
     variance, shared = (left * asked).sum(1), left @ all_images.T
     chosen: list[int] = []
     for _ in range(min(n, len(fresh))):
-        gain = (shared**2).mean(1) / (variance + NOISE)
+        gain = np.einsum("ij,ij->i", shared, shared) / (variance + NOISE)
         gain[chosen] = -np.inf
         best = int(gain.argmax())
         chosen.append(best)
