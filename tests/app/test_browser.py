@@ -246,6 +246,11 @@ def test_the_server_killed_and_started_again(arguments, app, visit):
     assert [score for _, score in stored(app, "Killed")] == [1, 2, 3, 4, 5]
 
 
+def test_figures_have_a_minus_but_no_minus_nought(app, visit):
+    written = "import('/pages/dom.js').then((dom) => [-0.001, -0.01, 0.3].map((value) => dom.number(value)))"
+    assert visit("ann").evaluate(written) == ["0.00", "−0.01", "0.30"]
+
+
 def test_two_tabs_of_one_person(app, visit):
     first = visit("Twice")
     second = visit("Twice", context=first.context)

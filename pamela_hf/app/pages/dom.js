@@ -22,7 +22,7 @@ export const s = (tag, attributes, ...children) => fill(document.createElementNS
 // Appends what there is; conditions that do not hold leave nothing.
 export const append = (node, ...children) => fill(node, {}, children);
 
-export const number = (value, digits = 2) => (value === null || value === undefined ? "–" : Number(value).toFixed(digits).replace("-", "−"));
+export const number = (value, digits = 2) => (value === null || value === undefined ? "–" : Number(value).toFixed(digits).replace(/^-(?=[0.]*$)/, "").replace("-", "−"));
 export const level = (value) => String(Number(value)).replace(".5", "½").replace(/^0½$/, "½");
 export const plural = (count, word) => `${count.toLocaleString("en")} ${count === 1 ? word : MANY[word] ?? `${word}s`}`;
 const MANY = { person: "people" };
