@@ -26,7 +26,7 @@ def own_half(person: str, count: int) -> np.ndarray:
     (a standard deviation of .04 of SROCC on a blank base). Asked about different ones, people do not share bad luck,
     and what they say together covers more of a folder.
     """
-    return np.random.default_rng(zlib.crc32(person.encode())).permutation(count)[: -(-count // 2)]
+    return np.random.default_rng(zlib.crc32(person.encode(errors="replace"))).permutation(count)[: -(-count // 2)]
 
 
 def first_order(pool: QuestionPool, ids: Sequence[str]) -> list[str]:

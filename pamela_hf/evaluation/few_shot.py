@@ -84,7 +84,6 @@ class FewShotFits:
             apart = person in own_support
             table = own_support[person] if apart else ratings.iloc[at]
             answers = answers_of_table(scorer, table, self.embeddings, covariance) if is_model else None
-            features = self.embeddings.image_embeds[self.embeddings.rows(table["image_id"].astype(str))]
             for draw in range(self.draws):
                 rng = np.random.default_rng([self.seed, draw, number])
                 order = rng.permutation(len(table))
@@ -95,7 +94,8 @@ class FewShotFits:
                     if self.select == "active":
                         # of other images each time, so that draws differ where choosing is deterministic
                         free = rng.permutation(len(order))[: max(k, int(0.9 * len(order)))]
-                        used = np.array(representative(features, k, free), int)
+                        at_rows = self.embeddings.rows(table["image_id"].astype(str))
+                        used = np.array(representative(self.embeddings.image_embeds[at_rows], k, free), int)
                     kept = np.zeros(len(table), bool)
                     kept[used] = True
                     if is_model:

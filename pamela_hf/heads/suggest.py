@@ -86,14 +86,15 @@ def representative(
         Indices, the first one first.
     """
     rng, every = np.random.default_rng(0), np.arange(len(features))
-    places = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
-    places -= places.mean(0)
-    places /= np.sqrt((places**2).sum(1).mean()) or 1.0
     fresh, rated, some = (
         rng.permutation(part)[:MOST_IMAGES] if len(part) > MOST_IMAGES else part
         for part in (every if fresh is None else fresh, every[:0] if rated is None else rated, every)
     )
-    asked, known, all_images = places[fresh], places[rated], places[some]
+    lengths = np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+    asked, known, all_images = (features[part] / lengths[part] for part in (fresh, rated, some))
+    centre = all_images.mean(0)
+    size = np.sqrt(((all_images - centre) ** 2).sum(1).mean()) or 1.0
+    asked, known, all_images = ((part - centre) / size for part in (asked, known, all_images))
     # what is left of the images that may be asked about, once the others' answers are known
     left = asked - asked @ known.T @ np.linalg.solve(known @ known.T + NOISE * np.eye(len(known)), known)
     variance, shared = (left * asked).sum(1), left @ all_images.T
