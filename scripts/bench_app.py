@@ -9,7 +9,7 @@ people     20 people at once, 100 answers each, heads refitted meanwhile: key to
 browser    the page itself in Chromium (or CHROMIUM): key to the next picture on the screen, 95 % quantile.
 taste      after 30 answers, does the app's ranking of unseen pictures agree with a person's true liking better than
            after 30 answers about random pictures? Simulated people, with an interval; --folders: of so many folders,
-           each with two thirds of the pictures, since all people of a folder are asked much the same questions.
+           each with two thirds of the pictures.
 start      seconds to the first picture, and memory, with features cached.
 many       the same of a folder of 50,000 pictures, made for it with features by chance (--many says how many).
 """
