@@ -56,7 +56,7 @@ def suggest_images(
     gain, gain_of_ten = (expected_gain(answers, belief, information, chosen[:count]) for count in (n, 10))
     bound = max(0.001, float(np.ceil(gain_of_ten * 1000) / 1000))
     enough = gain_of_ten < ENOUGH
-    message = f"the next 10 ratings are expected to add up to {bound:.3f} to the correlation with your ratings."
+    message = f"the next 10 ratings are expected to add at most {bound:.3f} to the correlation with your ratings."
     message = f"{'Enough' if enough else 'Worth going on'}: {message}"
     return Suggestion(chosen[:n], gain, enough, message)
 

@@ -146,8 +146,11 @@ def _of_nobody(scorer: "PamelaScorer", name: str) -> "UserHead":
 def _page(output: Path, name: str, table: pd.DataFrame, files: dict[str, Path], message: str, skipped: int) -> str:
     from .page import Sheet, render
 
-    photos = [(files[row.image], f"{row.score:.1f} ± {row.std:.1f}") for row in table.itertuples()]
+    captions = [f"{row.score:.1f} ± {row.std:.1f}" for row in table.itertuples()]
     text = "With those that have stars, these stand for the whole library. The figure is what is expected so far."
+    if len(set(captions)) == 1:  # nothing is known yet that tells the photos apart
+        captions, text = [""] * len(table), "These stand for the whole library."
+    photos = [(files[image], caption) for image, caption in zip(table["image"], captions)]
     return render(
         output, name=name, title=f"What {name} could star next", counts=f"{len(photos)} photos.", leads=[message],
         notes=[], figures={}, sheets=[Sheet("Star these next", text, photos)], skipped=skipped,

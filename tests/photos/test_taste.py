@@ -228,7 +228,8 @@ def test_suggestions_are_unstarred_and_none_twice(library, output, siglip_encode
     assert not any((folder / (name + ".xmp")).exists() for name in names)
     assert not {"copy.jpg", "2000/IMG_057.jpg"} <= set(names) and "broken.jpg" not in names
     assert pd.read_csv(tmp_path / "out" / "suggestions.csv")["image"].tolist() == names
-    assert "Star these next" in (tmp_path / "out" / "suggestions.html").read_text()
+    page = (tmp_path / "out" / "suggestions.html").read_text()
+    assert "Star these next" in page and "±" in page and "expected so far" in page
     assert pd.read_csv(tmp_path / "out" / "skipped.csv")["image"].tolist() == ["broken.jpg"]
 
 
@@ -237,6 +238,8 @@ def test_suggestions_before_any_star(siglip_encoder, tmp_path):
     options = {"encoder": str(siglip_encoder), "device": "cpu", "progress": False}
     found = suggest_photos(tmp_path / "library", "ann", tmp_path / "out", 5, **options)
     assert len(found.photos) == 5
+    page = (tmp_path / "out" / "suggestions.html").read_text()
+    assert "±" not in page and "expected so far" not in page, "of nobody, all photos are expected to please alike"
     save_photo(tmp_path / "library" / "x.jpg", 77)
     with pytest.raises(ValueError, match="n=0"):
         suggest_photos(tmp_path / "library", "ann", tmp_path / "out", 0, **options)
