@@ -190,7 +190,7 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
     try:
         with archive.open(info) as stream:
             data = stream.read(MOST_UNPACKED + 1)
-    except (RuntimeError, NotImplementedError, zlib.error, EOFError) as error:  # encrypted, or damaged
+    except (RuntimeError, NotImplementedError, zlib.error, EOFError) as error:  # encrypted, damaged, another method
         raise ValueError(f"{info.filename} cannot be unpacked ({error}). Pack it again.") from None
     if len(data) > MOST_UNPACKED:
         raise ValueError(f"{info.filename} has more than {MOST_UNPACKED >> 20} MiB unpacked. Bring in a part of it.")
