@@ -8,8 +8,7 @@ writers    32 writers at once: answers a second, and how long one takes (99 % qu
 people     20 people at once, 100 answers each, heads refitted meanwhile: key to next picture, none lost.
 browser    the page itself in Chromium (or CHROMIUM): key to the next picture on the screen, 95 % quantile.
 taste      after 30 answers, does the app's ranking of unseen pictures agree with a person's true liking better than
-           after 30 answers about random pictures? Simulated people, with an interval; --folders: of so many folders,
-           each with two thirds of the pictures.
+           after 30 answers about random pictures? Simulated people, with an interval.
 start      seconds to the first picture, and memory, with features cached.
 many       the same of a folder of 50,000 pictures, made for it with features by chance (--many says how many).
 """
@@ -41,7 +40,7 @@ from pamela_hf.app.learner import EVERY
 from pamela_hf.app.pictures import PictureFolder
 from pamela_hf.folder_cache import EncoderSource, embed_files
 from pamela_hf.simulation.raters import simulated_participants
-from pamela_hf.simulation.world import WorldImage, world_images
+from pamela_hf.simulation.world import world_images
 
 APP = Path(__file__).with_name("app.py")
 # the limits: answers a second and ms of one (p99) of many writers; ms from key to next picture of many people (p99) and
@@ -263,18 +262,12 @@ def bench_browser(app: RunningApp, answers: int = 60) -> Line:
     return Line("browser", [(f"{figure}, of <= {PAINTED} ms", bool(slow <= PAINTED))])
 
 
-Agreement = dict[str, list[float]]
-
-
-async def agreements(
-    app: RunningApp, by_id: dict[str, WorldImage], people: range, seed: int, answers: int = 30
-) -> Agreement:
-    """SROCC of each person by how they were asked. Both orders ask the same number of questions; the app's ranking is
-    judged on pictures neither asked about."""
+async def bench_taste(app: RunningApp, world: Path, people: int, seed: int, answers: int = 30) -> Line:
+    """Both orders ask the same number of questions; the app's ranking is judged on pictures neither asked about."""
+    by_id = {Path(image.path).name: image for image in world_images(world)}
     client, agreement = await Connection.open(app.port), {"suggested": [], "random": []}
-    raters = simulated_participants(people.stop, seed=77 + seed)
-    for number in people:
-        rater, order = raters[number], list(np.random.default_rng(number).permutation(sorted(by_id)))
+    for number, rater in enumerate(simulated_participants(people, seed=77 + seed)):
+        order = list(np.random.default_rng(number).permutation(sorted(by_id)))
         scores, asked = {}, set()
         for way in agreement:
             name = f"{way} {number}"
@@ -293,33 +286,11 @@ async def agreements(
         truth = [rater.true_liking(by_id[image].prompt, by_id[image].seed) for image in unseen]
         for way in agreement:
             agreement[way].append(spearmanr(truth, [scores[way][image] for image in unseen]).statistic)
-    return agreement
-
-
-def bench_taste(args: argparse.Namespace, place: Path) -> Line:
-    """[`agreements`] in folders with two thirds of the pictures each, or in the whole one."""
-    everything = {Path(image.path).name: image for image in world_images(args.world)}
-    agreement: Agreement = {"suggested": [], "random": []}
-    each = -(-args.people // args.folders)
-    for number in range(args.folders):
-        folder, images = Path(args.images), everything
-        if args.folders > 1:
-            some = np.random.default_rng(args.seed + number).permutation(sorted(everything))[: 2 * len(everything) // 3]
-            folder, images = place / f"pictures {number}", {name: everything[name] for name in some}
-            folder.mkdir()
-            for name in some:
-                shutil.copy(Path(args.images) / name, folder)
-        app = RunningApp(str(folder), args.model, place / f"taste {number}.db", args.port, args.encoder)
-        try:
-            found = asyncio.run(agreements(app, images, range(number * each, (number + 1) * each), args.seed))
-        finally:
-            app.close()
-        agreement = {way: agreement[way] + found[way] for way in agreement}
     gain = np.subtract(agreement["suggested"], agreement["random"])
     draws = np.random.default_rng(0).choice(gain, (10_000, len(gain))).mean(1)
     low, high = np.quantile(draws, [0.025, 0.975])
     means = ", ".join(f"{way} {np.mean(values):.3f}" for way, values in agreement.items())
-    what = f"SROCC with the true liking of unseen pictures after 30 answers of {len(gain)} simulated people"
+    what = f"SROCC with the true liking of unseen pictures after {answers} answers of {people} simulated people"
     return Line("taste", [
         (f"{what}: {means}", None),
         (f"difference {gain.mean():+.3f} [{low:+.3f}, {high:+.3f}], of > 0", bool(low > 0)),
@@ -386,17 +357,14 @@ def main() -> None:
     parser.add_argument("--encoder", metavar="ID", help="folder of an encoder; adds `many`")
     parser.add_argument("--many", type=int, default=50_000, metavar="N", help="pictures of `many`")
     parser.add_argument("--people", type=int, default=20, help="simulated people of `taste` (20)")
-    parser.add_argument("--seed", type=int, default=0, help="of its people and folders (0)")
-    parser.add_argument("--folders", type=int, default=1, help="that they are divided among (1: all pictures)")
+    parser.add_argument("--seed", type=int, default=0, help="of its people (0)")
     parser.add_argument("--only", default="start,browser,writers,people,taste,many", help="which of them, with commas")
     args = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     chosen = args.only.split(",")
     with tempfile.TemporaryDirectory() as place:
-        if set(chosen) - {"many", "taste"}:
+        if set(chosen) - {"many"}:
             bench_folder(args, chosen, Path(place) / "bench.db")
-        if "taste" in chosen and args.world:
-            print(bench_taste(args, Path(place)), flush=True)
         if "many" in chosen and args.encoder:
             print(bench_many(Path(place), args.many, args.encoder, args.port), flush=True)
 
@@ -415,6 +383,8 @@ def bench_folder(args: argparse.Namespace, chosen: list[str], store: Path) -> No
             print(asyncio.run(bench_writers(app)), flush=True)
         if "people" in chosen:
             print(asyncio.run(bench_people(app)), flush=True)
+        if "taste" in chosen and args.world:
+            print(asyncio.run(bench_taste(app, args.world, args.people, args.seed)), flush=True)
         print(f"memory: {app.memory():.0f} MB at its peak")
     finally:
         app.close()

@@ -116,7 +116,8 @@ def suggest_photos(
     scores, std = score_photos(scorer, head, known.subset(picked))
     table = pd.DataFrame({"image": picked, "score": np.round(scores, 4), "std": np.round(std, 4)})
     write_text(output / LIST, table.assign(image=table["image"].map(csv_cell)).to_csv(index=False))
-    write_text(output / PAGE, _page(output, name, table, files, found.message, len(problems)))
+    told = bool(len(answers)) or model is not None  # a blank base expects the same of every photo
+    write_text(output / PAGE, _page(output, name, table, files, found.message, len(problems), told))
     return Suggestions([files[one] for one in picked], found.message, found.enough)
 
 
@@ -143,14 +144,16 @@ def _of_nobody(scorer: "PamelaScorer", name: str) -> "UserHead":
     )  # fmt: skip
 
 
-def _page(output: Path, name: str, table: pd.DataFrame, files: dict[str, Path], message: str, skipped: int) -> str:
+def _page(
+    output: Path, name: str, table: pd.DataFrame, files: dict[str, Path], message: str, skipped: int, told: bool
+) -> str:
+    """The contact sheet; `told`: whether anything is known that tells the photos apart."""
     from .page import Sheet, render
 
-    captions = [f"{row.score:.1f} ± {row.std:.1f}" for row in table.itertuples()]
-    text = "With those that have stars, these stand for the whole library. The figure is what is expected so far."
-    if len(set(captions)) == 1:  # nothing is known yet that tells the photos apart
-        captions, text = [""] * len(table), "These stand for the whole library."
+    captions = [f"{row.score:.1f} ± {row.std:.1f}" if told else "" for row in table.itertuples()]
     photos = [(files[image], caption) for image, caption in zip(table["image"], captions)]
+    text = "With those that have stars, these stand for the whole library."
+    text += " The figure is what is expected so far." if told else ""
     return render(
         output, name=name, title=f"What {name} could star next", counts=f"{len(photos)} photos.", leads=[message],
         notes=[], figures={}, sheets=[Sheet("Star these next", text, photos)], skipped=skipped,
