@@ -1,7 +1,7 @@
 """How busy embedding keeps the encoder: `python scripts/bench_embedding.py`.
 
 JPEGs of 12 megapixels, decoded, preprocessed and encoded by `compute_embeddings` with an encoder of the size of SigLIP2
-base at 224 pixels, or of so400m at 384 (random weights: only their size matters here), against the bare forward on
+base at 224 or 384 pixels, or of so400m at 384 (random weights: only their size matters here), against the bare forward on
 pixels that are prepared already, both in turns in this run; and decoding with preprocessing alone, in one process.
 """
 
@@ -20,7 +20,11 @@ from pamela_hf.encoder import FrozenEncoder, compute_embeddings
 from pamela_hf.files.images import open_image_checked
 
 SIZE = (4032, 3024)
-SIZES = {"base": (768, 3072, 12, 12, 224, 16), "so400m": (1152, 4304, 27, 16, 384, 14)}
+SIZES = {
+    "base": (768, 3072, 12, 12, 224, 16),
+    "base384": (768, 3072, 12, 12, 384, 16),
+    "so400m": (1152, 4304, 27, 16, 384, 14),
+}
 """Of SigLIP2's vision towers: width, of the MLP, layers, heads, pixels a side, of a patch."""
 
 
