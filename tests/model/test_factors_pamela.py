@@ -60,6 +60,14 @@ def test_directions_of_taste_and_who_likes_them_are_found(world):
     assert 0.2 < found.noise < 0.3
 
 
+def test_a_factor_that_nobody_needs_is_idle(world):
+    x, ratings, *_ = world
+    in_use = [factorize(x, ratings, rank=rank, penalty=2.0).all_in_use(x) for rank in (0, 1, 2, 3, 6)]
+    assert in_use == [True, True, True, False, False]
+    one = factorize(x, ratings, rank=2, penalty=2.0)
+    assert not one.all_in_use(x[:1])  # one image cannot tell
+
+
 def test_at_the_maximum_no_step_helps(world):
     """The likelihood written out with each person's whole covariance; the penalties as documented."""
     x, ratings, *_ = world

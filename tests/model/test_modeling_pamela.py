@@ -349,6 +349,18 @@ def test_everyones_linear_taste_is_ridge_at_the_networks_own_spread():
     torch.testing.assert_close(model(image, text).utility, networks_alone(image, text).utility)
 
 
+@pytest.mark.parametrize(("directions", "spread"), [(1, (0.0, 0.05)), (12, (0.09, 1.1))])
+def test_tastes_of_ones_own_are_wide_only_where_the_factors_do_not_hold_all(directions, spread):
+    torch.manual_seed(6)
+    image = torch.randn(100, 12)
+    differ = torch.randn(60, directions) @ torch.randn(directions, 12) @ image.T / directions**0.5
+    model = PamelaRewardModel(tiny_config(normalize_embeds=False, text_embed_dim=0, metadata={}, factor_penalty=1.0))
+    model.features.fit(image, ratings=all_rate_all(differ + torch.randn(60, 100)))
+    readings = model.features.read(model.features.standardize("image", image))
+    own = readings[:, 3:5].var(0).sum()  # after three factors
+    assert spread[0] < own < spread[1]
+
+
 def test_people_like_what_their_ratings_say_along_the_taste_factors():
     """Forty people whose tastes differ along two directions each get their own back."""
     torch.manual_seed(4)
