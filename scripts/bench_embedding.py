@@ -1,8 +1,8 @@
 """How busy embedding keeps the encoder: `python scripts/bench_embedding.py`.
 
 JPEGs of 12 megapixels, decoded, preprocessed and encoded by `compute_embeddings` with an encoder of the size of SigLIP2
-base at 224 or 384 pixels, or of so400m at 384 (random weights: only their size matters here), against the bare forward on
-pixels that are prepared already, both in turns in this run; and decoding with preprocessing alone, in one process.
+base at 224 or 384 pixels, or of so400m at 384 (random weights: only their size matters here), against the bare forward
+on pixels that are prepared already, both in turns in this run; and decoding with preprocessing alone, in one process.
 """
 
 import argparse
