@@ -10,6 +10,8 @@ import shutil
 import time
 from pathlib import Path
 
+from transformers.utils import logging
+
 from pamela_hf.cli import main as pamela
 from pamela_hf.experiments.demo import Fitted, write_demo_page
 from pamela_hf.simulation.encoder import simulated_pairs, train_tiny_encoder
@@ -27,6 +29,7 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=number, help=f"how many ({number})")
     parser.add_argument("--encoder-epochs", type=int, help="fewer make a quicker, less able encoder")
     args = parser.parse_args()
+    logging.disable_progress_bar()  # everything that is loaded here is tiny
     out, start = args.output, time.perf_counter()
     if out.exists() and not (out / "ratings" / "README.md").exists() and any(out.iterdir()):
         parser.error(f"--output {out} exists and is not an earlier demo; choose another folder.")
