@@ -1,4 +1,6 @@
 import io
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -165,6 +167,19 @@ def test_other_processes_prepare_the_same_features_and_a_copy_is_embedded_once(s
     assert result.image_ids == ["0", "2", "3"] and sum(sizes) == 2
     np.testing.assert_allclose(result.image_embeds, whole.image_embeds[[0, 2, 0]], atol=1e-5)
     np.testing.assert_allclose(result.text_embeds, whole.text_embeds[[0, 2, 0]], atol=1e-5)
+
+
+def test_processes_that_decode_give_way_to_an_encoder_on_the_same_cores(siglip_encoder, folder, tmp_path):
+    encoder, before = FrozenEncoder(str(siglip_encoder), device="cpu"), os.nice(0)
+
+    def open_image(name: str) -> Path:
+        (tmp_path / name).write_text(str(os.nice(0)))
+        return folder / f"{name}.png"
+
+    compute_embeddings(
+        encoder, ["0", "2"], open_image, [None] * 2, tmp_path / "e.safetensors", progress=False, workers=1
+    )
+    assert [(tmp_path / name).read_text() for name in "02"] == ["19"] * 2 and os.nice(0) == before
 
 
 def test_photographs_are_decoded_small_if_asked_and_look_nearly_the_same(siglip_encoder, tmp_path):
