@@ -69,10 +69,10 @@ UNIT = {
         157e3, "pairs/s and CPU core", "python scripts/bench_speed.py (189,000 pairs in 0.6 s on 2 cores)", "measured"
     ),
     "fit": Figure(
-        0.28, "s of a core for a head of 100 ratings", "python scripts/bench_heads.py --only fit", "measured"
+        0.26, "s of a core for a head of 100 ratings", "python scripts/bench_heads.py --only fit", "measured"
     ),
     "training": Figure(
-        1.44e-3 / 4, "s of 2 cores for a rating in an epoch", "python scripts/bench_training.py (72 s, 50,222 × 4)",
+        1.47e-3 / 4, "s of 2 cores for a rating in an epoch", "python scripts/bench_training.py (74 s, 50,222 × 4)",
         "measured",
     ),
     "search": Figure(

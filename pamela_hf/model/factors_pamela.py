@@ -21,7 +21,7 @@ STEPS = 100
 # variance: a few ratings can be fitted exactly, but nobody rates the same to a tenth of a standard deviation twice
 MIN_NOISE = 0.01
 MOST_PEOPLE = 500  # whose ratings are asked how far tastes differ beside the factors: two numbers
-IDLE = 0.01  # of the variance along the first factor, that along one which the likelihood has no use for
+IDLE = 0.01  # of the largest variance, that along a direction which the likelihood has no use for
 MOST_PADDED = 1.25  # of people who are looked at together, the most ratings by the fewest
 
 
@@ -128,10 +128,10 @@ class TasteFactors:
         return found
 
     def all_in_use(self, x: Tensor) -> bool:
-        """Whether likings of images `x` differ along every one of the factors; True where there are none."""
-        spread = torch.linalg.svdvals(x @ self.directions.T)
-        idle = len(spread) < len(self.directions) or (len(spread) and spread[-1] ** 2 <= IDLE * spread[0] ** 2)
-        return not idle
+        """Whether every factor tells images with features `x (I, D)` apart, by more than [`IDLE`] of what the first of
+        their principal axes does; True where there are no factors, False of fewer images than factors."""
+        rank, variance = len(self.directions), torch.linalg.svdvals(x @ self.directions.T).square()
+        return not rank or (len(variance) == rank and bool(variance[-1] > IDLE * variance[0]))
 
     def with_own(self, x: Tensor, ratings: Ratings, own: Tensor, low: float, high: float) -> "TasteFactors":
         """These, and directions `own (K, D)` after them, along which tastes differ from person to person; their

@@ -26,10 +26,10 @@ BLANK_POWER = 2.0
 AXES_POWER = 1.5
 # The variance is that of the largest likelihood within these: .2 for 300 simulated people's ratings of 80 images, which
 # ranks other images by .593 (with .1 by .571), of two levels by .444 (.434); on 80 of OASIS' images by .529 (.521);
-# without factors beside the axes by .656 (.633) in the simulated world. Where every factor is in use, they were fitted
-# to more than they hold, and the likelihood, of the same ratings, leaves the axes too little: .02 on OASIS, which ranks
-# new images .006 worse than .1, and .008 in the simulated world. Where some are idle it is right: with .1, made-up
-# people who differ along two or four directions are told .010 worse.
+# without factors beside the axes by .656 (.633) in the simulated world. Where every factor is in use, the likelihood,
+# of the ratings that they were fitted to, leaves the axes too little: .02 on OASIS, by which closed forms rank new
+# images .006 worse than by .1, and .008 in the simulated world. Where some are idle, .1 is too much: by .010 for
+# made-up people who differ along two or four directions, by .004 along twelve (on 160 of OASIS' images .001 too little).
 AXES_VARIANCE, IDLE_AXES_VARIANCE = (0.1, 1.0), (1e-3, 1.0)
 
 # Of an image's ratings so many count for the factors' penalty. Closed forms with penalties of 12, 3 and 1.5 for every
