@@ -29,7 +29,7 @@ AXES_POWER = 1.5
 # without factors beside the axes by .656 (.633) in the simulated world. Where every factor is in use, the likelihood,
 # of the ratings that they were fitted to, leaves the axes too little: .02 on OASIS, by which closed forms rank new
 # images .006 worse than by .1, and .008 in the simulated world. Where some are idle, .1 is too much: by .010 for
-# made-up people who differ along two or four directions, by .004 along twelve (on 160 of OASIS' images .001 too little).
+# made-up people who differ along two or four directions, by .004 along twelve (on 160 images of OASIS .001 too little).
 AXES_VARIANCE, IDLE_AXES_VARIANCE = (0.1, 1.0), (1e-3, 1.0)
 
 # Of an image's ratings so many count for the factors' penalty. Closed forms with penalties of 12, 3 and 1.5 for every
