@@ -431,7 +431,7 @@ class _Images(Dataset):
                 if batch.keys[-1] in self.done or batch.keys[-1] in batch.keys[:-1]:
                     continue
                 image = open_image_checked(data, self.ids[number], smallest_side=self.side)
-                inputs.append(self.encoder.prepare_images([image]))
+                inputs.append(self.encoder.prepare_image(np.asarray(image), self.ids[number]))
                 batch.prepared.append(place)
             except (ImageError, OSError) as error:
                 if not isinstance(error, ImageError):

@@ -2,10 +2,13 @@
 
 JPEGs of 12 megapixels, decoded, preprocessed and encoded by `compute_embeddings` with an encoder of the size of SigLIP2
 base at 224 or 384 pixels, or of so400m at 384 (random weights: only their size matters here), against the bare forward
-on pixels that are prepared already, both in turns in this run; and decoding with preprocessing alone, in one process.
+of transformers' model on pixels that are prepared already, in turns in this run: as many images a pass as
+`compute_embeddings` is given (`encoder`), and as few as it really passes on a CPU, where that is faster
+(`encoder_small_passes`). And decoding with preprocessing alone, in one process.
 """
 
 import argparse
+import copy
 import json
 import tempfile
 import time
@@ -18,6 +21,8 @@ from transformers import SiglipConfig, SiglipImageProcessorPil, SiglipModel
 
 from pamela_hf.encoder import FrozenEncoder, compute_embeddings
 from pamela_hf.files.images import open_image_checked
+from pamela_hf.model.encoder_pamela import images_at_once
+from pamela_hf.model.quick_pamela import quicker
 
 SIZE = (4032, 3024)
 SIZES = {
@@ -26,6 +31,11 @@ SIZES = {
     "so400m": (1152, 4304, 27, 16, 384, 14),
 }
 """Of SigLIP2's vision towers: width, of the MLP, layers, heads, pixels a side, of a patch."""
+KINDS = {
+    "fast": {"fast_decoding": True},
+    "full": {},
+    "in_process": {"fast_decoding": True, "workers": 0},
+}
 
 
 def photographs(folder: Path, n: int) -> list[str]:
@@ -49,18 +59,19 @@ def photographs(folder: Path, n: int) -> list[str]:
     return names
 
 
-def sized_encoder(size: str, device: str) -> FrozenEncoder:
-    """An encoder of one of [`SIZES`], with random weights."""
+def sized_encoder(size: str, device: str) -> tuple[FrozenEncoder, torch.nn.Module]:
+    """An encoder of one of [`SIZES`], with random weights, and transformers' model as it is."""
     width, middle, layers, heads, side, patch = SIZES[size]
     shared = {"hidden_size": width, "intermediate_size": middle, "num_attention_heads": heads}
     vision = {**shared, "num_hidden_layers": layers, "image_size": side, "patch_size": patch}
     text = {**shared, "num_hidden_layers": 1, "vocab_size": 64}
     encoder = FrozenEncoder.__new__(FrozenEncoder)
-    model = SiglipModel(SiglipConfig(vision_config=vision, text_config=text)).to(device).requires_grad_(False).eval()
+    bare = SiglipModel(SiglipConfig(vision_config=vision, text_config=text)).to(device).requires_grad_(False).eval()
+    model = quicker(copy.deepcopy(bare))  # as a loaded one
     encoder._take(model, SiglipImageProcessorPil(size={"height": side, "width": side}), None)
     encoder.name, encoder.revision, encoder.preprocessing = f"simulated/{size}", "0", "0"
     encoder.embed_prompts = lambda prompts: np.zeros((len(prompts), width), np.float32)  # there are no prompts here
-    return encoder
+    return encoder, bare
 
 
 def main() -> None:
@@ -68,34 +79,37 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--size", choices=SIZES, default="base", help="of the encoder (base)")
+    parser.add_argument("--kinds", default="fast,full,in_process", help="of decoding that are timed (all)")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--output", help="JSON file to write as well")
     args = parser.parse_args()
-    encoder = sized_encoder(args.size, args.device)
-    pixels = torch.randn(args.batch_size, 3, encoder.image_side(), encoder.image_side())
-    rates: dict[str, list[float]] = {"bare": [], "full": [], "fast": [], "in_process": []}
+    encoder, model = sized_encoder(args.size, args.device)
+    pixels = torch.randn(args.batch_size, 3, encoder.image_side(), encoder.image_side(), device=args.device)
+    small = min(args.batch_size, images_at_once(pixels, model.config))
+    kinds = args.kinds.split(",")
+    rates: dict[str, list[float]] = {kind: [] for kind in ("bare", "bare_small", *kinds)}
 
-    def bare() -> None:
-        start = time.perf_counter()
-        for _ in range(max(1, args.images // args.batch_size // 4)):
-            encoder.encode_batch({"pixel_values": pixels}).cpu()
-        done = args.batch_size * max(1, args.images // args.batch_size // 4)
-        rates["bare"].append(done / (time.perf_counter() - start))
+    @torch.no_grad()
+    def bare(passes: int = max(1, args.images // args.batch_size // 4)) -> None:
+        for kind, at_once in (("bare", args.batch_size), ("bare_small", small)):
+            start = time.perf_counter()
+            for _ in range(passes):
+                for part in pixels.split(at_once):
+                    model.get_image_features(pixel_values=part).pooler_output.cpu()
+            rates[kind].append(passes * args.batch_size / (time.perf_counter() - start))
 
-    encoder.encode_batch({"pixel_values": pixels})
+    bare(1)
+    rates["bare"].clear(), rates["bare_small"].clear()  # they warmed up
+    encoder.encode_batch({"pixel_values": pixels})  # so does this
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         ids = photographs(folder, args.images)
         bare()
-        for kind, options in (
-            ("fast", {"fast_decoding": True}),
-            ("full", {}),
-            ("in_process", {"fast_decoding": True, "workers": 0}),
-        ):
+        for kind in kinds:
             start = time.perf_counter()
             compute_embeddings(
                 encoder, ids, folder.joinpath, [None] * len(ids), folder / f"{kind}.safetensors", args.batch_size,
-                progress=False, **options,
+                progress=False, **KINDS[kind],
             )  # fmt: skip
             rates[kind].append(len(ids) / (time.perf_counter() - start))
             bare()
@@ -113,10 +127,13 @@ def main() -> None:
         "encoder_images_per_second": limit,
         "encoder_slowest": min(rates["bare"]),
         "encoder_fastest": max(rates["bare"]),
+        "encoder_small_passes_images_per_second": float(np.mean(rates["bare_small"])),
+        "small_pass": small,
     }
-    for kind in ("fast", "full", "in_process"):
+    for kind in kinds:
         result[f"{kind}_images_per_second"] = rates[kind][0]
         result[f"{kind}_over_encoder"] = rates[kind][0] / limit
+        result[f"{kind}_over_small_passes"] = rates[kind][0] / result["encoder_small_passes_images_per_second"]
     for kind, rate in decoding.items():
         result[f"decoding_{kind}_images_per_second"] = rate
     text = json.dumps({key: round(value, 4) if isinstance(value, float) else value for key, value in result.items()})

@@ -159,7 +159,7 @@ def make_encoder(folder: Path, size: str) -> None:
     from tokenizers import Tokenizer, models
     from transformers import PreTrainedTokenizerFast
 
-    made = sized_encoder(size, "cpu")
+    made, _ = sized_encoder(size, "cpu")
     made.model.save_pretrained(folder)
     made.image_processor.save_pretrained(folder)
     words = Tokenizer(models.WordLevel({"<pad>": 0, "<unk>": 1}, unk_token="<unk>"))  # there are no prompts here

@@ -9,6 +9,7 @@ every image for every person, rating scales and scores.
 fusion_pamela: the networks.  grid_pamela: the same, faster, for grids.  features_pamela, factors_pamela: linear taste.
 losses: the ordinal link, pairs.
 encoder_pamela: the frozen encoder.  pixels_pamela: its preprocessing, differentiable.
+quick_pamela: what CPUs do faster in other parts.
 weights_pamela: what weights are known by.
 
 Importing it registers PAMELA with the Auto classes.

@@ -103,7 +103,7 @@ class BackboneMixin:
         given = {key: value for key, value in (encoder_inputs or {}).items() if value is not None}
         tokens = {key: given.pop(key) for key in TOKEN_INPUTS if key in given}
         if image_embeds is None:
-            if not given:
+            if "pixel_values" not in given:
                 raise ValueError("Pass pixel_values= (from PamelaProcessor) or image_embeds=.")
             backbone = self.load_backbone()
             with encoding_with_gradients(given):

@@ -11,14 +11,10 @@ around them and only their division is left. For a pair remain the blend, GELU a
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .fusion_pamela import ImageSide, PairTokens, PamelaFusion
-
-# tanh's polynomial in `gelu(approximate="tanh")`: √(2/π) · (x + .044715 x³) (Hendrycks & Gimpel, arXiv 1606.08415)
-_GELU_LINEAR = torch.tensor((2 / torch.pi) ** 0.5)
-_GELU_CUBIC = 0.044715 * (2 / torch.pi) ** 0.5
+from .quick_pamela import double_gelu_
 
 
 @dataclass(eq=False, repr=False)
@@ -87,7 +83,7 @@ class GridMember:
         # of each head a share of what is the same for all: a blend's two weights sum to one
         self.end_bias = torch.cat([out_bias, out_bias @ in_weight]) / block.num_heads
         self.in_bias = block.fc1.bias + block.fc1.weight @ block.norm2.bias
-        self.back_weight = 0.5 * _centred(block.fc2.weight.T)  # half: see `_double_gelu`
+        self.back_weight = 0.5 * _centred(block.fc2.weight.T)  # half: see `double_gelu_`
         self.back_bias = _centred(block.fc2.bias)
         self.read_weight = member.head.weight[0] * member.norm.weight
         self.read_bias = member.head.weight[0] @ member.norm.bias + member.head.bias
@@ -146,7 +142,7 @@ class GridMember:
         torch.bmm(share, images.ends, out=both.view(*shape, -1)).add_(theirs.transpose(0, 1))
         spread = self._inverse_spread(x, self.in_eps).unsqueeze(-1)
         torch.addcmul(self.in_bias, inner, spread, out=inner)
-        _double_gelu(inner, other.view(-1)[: inner.numel()].view(inner.shape))
+        double_gelu_(inner, other.view(-1)[: inner.numel()].view(inner.shape))
         torch.addmm(x.add_(self.back_bias), inner, self.back_weight, out=x)
         utility = (x @ self.read_weight).mul_(self._inverse_spread(x, self.read_eps)).add_(self.read_bias)
         out.copy_(utility.view(shape))
@@ -162,15 +158,3 @@ class GridMember:
 def _centred(weight: Tensor) -> Tensor:
     """A weight `(…, out)` less its mean over what it gives out."""
     return (weight - weight.mean(-1, keepdim=True)).contiguous()
-
-
-def _double_gelu(x: Tensor, gate: Tensor) -> None:
-    """`x` becomes `2 · gelu(x, approximate="tanh")`; `gate`, of the same shape, is used meanwhile.
-
-    On CPUs PyTorch's own takes three times as long as its parts, whose tanh is vectorized.
-    """
-    if x.device.type != "cpu" or x.dtype != torch.float32:
-        x.copy_(F.gelu(x, approximate="tanh")).mul_(2)
-        return
-    torch.addcmul(_GELU_LINEAR, x, x, value=_GELU_CUBIC, out=gate)
-    x.addcmul_(x, gate.mul_(x).tanh_())

@@ -46,24 +46,24 @@ def ordinal_moments(utilities: Tensor, cutpoints: Tensor, levels: Sequence[float
     """Mean and standard deviation of a rating, `(…)`: the link of [`ordinal_log_probs`] averaged over members, without
     its logarithms.
 
-    P(y = k) = σ(a_k) σ(-a_(k-1)) (1 - exp(a_(k-1) - a_k)) for a_k = c_k - u, where the last factor is not the image's.
+    With g_k the gap between levels k and k + 1, F_k = P(y ≤ k) and S_k = P(y > k), the mean is the lowest level and
+    Σ g_k S_k, the variance Σ_k g_k F_k (g_k S_k + 2 Σ_(l>k) g_l S_l): nothing is the difference of two near numbers.
 
     Args:
         utilities: `(members, …)` float32.
         cutpoints: `(K - 1, …)` ascending, of a shape that spreads over one member's utilities.
         levels: the scale's K ratings, ascending.
     """
-    between = -torch.expm1(cutpoints[:-1] - cutpoints[1:])
-    probs, above = [], None
-    for k, cutpoint in enumerate(cutpoints):
-        distance = cutpoint - utilities
-        share = distance.sigmoid()
-        probs.append((share if above is None else share * above * between[k - 1]).mean(0))
-        above = distance.neg_().sigmoid_()
-    probs.append(above.mean(0))
-    mean = sum(p * level for p, level in zip(probs, levels))
-    variance = sum(p * (level - mean).square() for p, level in zip(probs, levels))
-    return mean, variance.sqrt()
+    members = len(utilities)
+    mean = variance = torch.zeros_like(utilities[0])
+    for k in reversed(range(len(levels) - 1)):
+        distance = utilities - cutpoints[k]
+        gap = (levels[k + 1] - levels[k]) / members
+        above = distance.sigmoid().sum(0).mul_(gap)
+        below = distance.neg_().sigmoid_().sum(0)
+        variance = torch.addcmul(variance, below, torch.add(above, mean, alpha=2), value=gap)
+        mean = mean + above
+    return mean + levels[0], variance.sqrt()
 
 
 def _full_precision(x: Tensor) -> Tensor:

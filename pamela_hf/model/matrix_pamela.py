@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from .fusion_pamela import Pairs, PairTokens, ReadImages
+from .losses import ordinal_moments
 from .scales_pamela import PamelaRewardOutput, summarize
 
 if TYPE_CHECKING:
@@ -106,6 +107,7 @@ class GridScoringMixin:
             rows = some.rows[:, :width]
             sides = [member.people(rows, some.demographic_ids) for member in members]
             tastes = some.rows[:, width:].T
+            stretch, cutpoints, levels = self.grid_link(rows, people.scale)
             step = max(1, max_pairs // len(rows))
             for top in range(0, n, step):
                 block = slice(top, top + step)
@@ -118,7 +120,7 @@ class GridScoringMixin:
                     utilities.mul_(1 - share).add_(share * everyone)
                 if taste_share:
                     utilities.add_(taste_share * (readings[block, :-1] @ tastes).float())
-                scores, std = self.moments(utilities, rows, people.scale)
+                scores, std = ordinal_moments(utilities * stretch, cutpoints, levels)
                 for value, found in zip(out, (utilities.mean(0), scores, std)):
                     value[block, left : left + at_once] = found
 

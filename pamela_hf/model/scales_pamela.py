@@ -10,7 +10,7 @@ from transformers.utils import ModelOutput
 
 from .configuration_pamela import PamelaConfig
 from .fusion_pamela import PairTokens
-from .losses import CUTPOINT_PAD, MAX_STRETCH, ordinal_log_probs, ordinal_moments
+from .losses import CUTPOINT_PAD, MAX_STRETCH, ordinal_log_probs
 
 
 @dataclass
@@ -123,18 +123,18 @@ class RatingScalesMixin:
         log_probs = ordinal_log_probs(utilities * width.squeeze(-1), cutpoints * width)
         return log_probs, self.scale_levels()[scale_ids]
 
-    def moments(self, utilities: Tensor, rows: Tensor, scale: int) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation `(I, U)` of U people's ratings of I images: `link`, averaged over members.
+    def grid_link(self, rows: Tensor, scale: int) -> tuple[Tensor, Tensor, list[float]]:
+        """`link` for many images and U people, as [`ordinal_moments`] takes it: what their utilities are multiplied by
+        `(U,)`, their cutpoints `(K - 1, 1, U)`, and the scale's levels.
 
         Args:
-            utilities: `(members, I, U)` float32.
             rows: `(U, hidden_size)` of the people, the part that the networks take.
             scale: index of the rating scale.
         """
         style, width = self._scale_use(rows)
         levels = list(self.config.rating_scales.values())[scale]
         cutpoints = self.scale_cutpoints()[scale, : len(levels) - 1] * style[:, 1:].exp() + style[:, :1]
-        return ordinal_moments(utilities * width.squeeze(-1), (cutpoints * width).T.unsqueeze(1), levels)
+        return width.squeeze(-1), (cutpoints * width).T.unsqueeze(1), levels
 
     def _scale_use(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Shift and log-stretch `(n, 2)` of people's cutpoints, and `(n, 1)` what their utilities and cutpoints are
