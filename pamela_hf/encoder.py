@@ -31,6 +31,9 @@ from .model.encoder_pamela import (
 from .model.modeling_pamela import PamelaRewardModel
 from .model.processing_pamela import PamelaProcessor
 
+READ_AT_ONCE = 4
+"""Images that a process reads before it hands them on: with few, all of them are busy until the encoder has enough."""
+
 
 def default_device() -> torch.device:
     """CUDA if there is one, else MPS, else CPU."""
@@ -346,11 +349,13 @@ class _EmbeddingRun:
         """Batches of prepared images, in order."""
         workers = self.how.workers_for(len(images.ids))
         device = next(self.encoder.model.parameters()).device
+        at_once = min(READ_AT_ONCE, self.how.batch_size)
         return DataLoader(
             images,
-            batch_size=self.how.batch_size,
+            batch_size=at_once,
             collate_fn=_first,  # `_Images` gives whole batches
             num_workers=workers,
+            prefetch_factor=-(-2 * self.how.batch_size // at_once) if workers else None,
             multiprocessing_context="fork" if workers else None,
             worker_init_fn=_give_way if device.type == "cpu" else None,
             pin_memory=device.type == "cuda",
@@ -443,8 +448,9 @@ class _Images(Dataset):
         return [batch]
 
     def _key(self, data: bytes, prompt: str | None) -> str:
-        mark = b"\0fast" if self.fast else b""
-        return hashlib.sha256(data + b"\0" + (prompt or "").encode() + mark).hexdigest()
+        digest = hashlib.sha256(data)
+        digest.update(b"\0" + (prompt or "").encode() + (b"\0fast" if self.fast else b""))
+        return digest.hexdigest()
 
 
 def _first(batches: list[_Batch]) -> _Batch:

@@ -6,7 +6,7 @@ from transformers import AutoModel
 
 from pamela_hf.model import encoder_pamela
 from pamela_hf.model.encoder_pamela import encode_images, images_at_once, load_encoder
-from pamela_hf.model.quick_pamela import QuickGeluTanh
+from pamela_hf.model.quick_pamela import QuickFeedForward
 from tests.toys import save_tiny_encoder
 
 
@@ -23,8 +23,9 @@ def pixels(family: str, n: int) -> dict[str, torch.Tensor]:
 def test_a_loaded_encoder_gives_the_features_of_transformers_own(tmp_path, monkeypatch, family):
     folder = str(save_tiny_encoder(tmp_path, family))
     own, loaded = AutoModel.from_pretrained(folder).eval(), load_encoder(folder).eval()
-    quick = [m for m in loaded.modules() if isinstance(m, QuickGeluTanh)]
+    quick = [m for m in loaded.modules() if isinstance(m, QuickFeedForward)]
     assert len(quick) == 3  # of both towers' layers, and of the pooling head
+    assert loaded.state_dict().keys() == own.state_dict().keys()
     inputs = pixels(family, 5)
     with torch.no_grad():
         theirs = own.get_image_features(**inputs).pooler_output
@@ -67,9 +68,12 @@ def test_a_pass_on_a_cpu_holds_twenty_megabytes(shape, images):
     assert images_at_once(torch.empty(shape, device="meta"), config) == 64  # elsewhere all at once
 
 
-def test_gelu_of_many_numbers_is_pytorchs():
-    x = torch.linspace(-12, 12, 3 * 2**18 + 5).view(1, -1)
-    expected = torch.nn.functional.gelu(x, approximate="tanh")
-    torch.testing.assert_close(QuickGeluTanh()(x.clone()), expected, rtol=1e-5, atol=1e-6)
-    halves = x.bfloat16()
-    assert torch.equal(QuickGeluTanh()(halves), torch.nn.functional.gelu(halves, approximate="tanh"))
+def test_a_feed_forward_layer_of_many_numbers_is_transformers():
+    from transformers import SiglipVisionConfig
+    from transformers.models.siglip.modeling_siglip import SiglipMLP
+
+    torch.manual_seed(0)
+    layer = SiglipMLP(SiglipVisionConfig(hidden_size=32, intermediate_size=512)).requires_grad_(False)
+    x = 20 * torch.randn(3, 400, 32)  # 1,200 rows: more than two parts of a cache's size
+    torch.testing.assert_close(QuickFeedForward(layer)(x), layer(x), rtol=1e-5, atol=1e-5)
+    assert torch.equal(QuickFeedForward(layer.bfloat16())(x.bfloat16()), layer(x.bfloat16()))
