@@ -101,12 +101,13 @@ def growth_row(what: str, kind: str, figures: dict[str, Any]) -> list[Row]:
 
 
 def embedding_rows(embedding: dict[str, Any]) -> list[Row]:
-    limit = f"encoder alone: {embedding['encoder_images_per_second']:.1f} images/s"
+    alone, small = embedding["encoder_images_per_second"], embedding["encoder_small_passes_images_per_second"]
+    limit = f"encoder alone: {alone:.1f} images/s, in passes of {embedding['small_pass']} {small:.1f}"
     rows = []
     for kind, what in (("fast", "12-megapixel JPEGs, `--fast-decoding`"), ("full", "the same at their full size")):
         rate, over = embedding[f"{kind}_images_per_second"], embedding[f"{kind}_over_encoder"]
-        alone = f"decoding alone: {embedding[f'decoding_{kind}_images_per_second']:.1f}"
-        rows.append((f"embedding {what}, base-sized encoder", f"{rate:.1f} images/s ({over:.2f})", f"{limit}; {alone}"))
+        limits = f"{limit}; decoding alone: {embedding[f'decoding_{kind}_images_per_second']:.1f}"
+        rows.append((f"embedding {what}, base-sized encoder", f"{rate:.1f} images/s ({over:.2f})", limits))
     return rows
 
 
