@@ -66,8 +66,10 @@ def timed(ratings: int | None, **changes: Any) -> tuple[int, int, float]:
         data, embeddings = simulated(Path(place) / "world", ratings)
         config = replace(TrainingConfig.read(CONFIG), **changes)
         start = time.perf_counter()
-        train(config, data, embeddings, Path(place) / "model", progress=False)
-        return len(data.splits["train"]), config.epochs, time.perf_counter() - start
+        model = train(config, data, embeddings, Path(place) / "model", progress=False)
+        seconds, chosen = time.perf_counter() - start, model.config.chosen or {}
+        epochs = round(chosen["epochs"]["value"]) if "epochs" in chosen else config.epochs
+        return len(data.splits["train"]), epochs, seconds
 
 
 def flop_per_rating(ratings: int) -> float:
@@ -111,7 +113,7 @@ def timed_choices(choices: int, people: int, images: int, epochs: int | None) ->
     config = TrainingConfig.read(CONFIG)
     config = replace(config, encoder=None, early_stopping=None, epochs=epochs or config.epochs)
     data, embeddings = choices_world(choices, people, images)
-    result: dict[str, float] = {"choices": choices, "people": people, "images": images, "epochs": config.epochs}
+    result: dict[str, float] = {"choices": choices, "people": people, "images": images}
     result["GB before"] = peak_memory()
     wall, cpu = time.perf_counter(), time.process_time()
 
@@ -126,6 +128,7 @@ def timed_choices(choices: int, people: int, images: int, epochs: int | None) ->
         accelerator, output = Accelerator(), Path(place)
         config, _ = settle(config, data, embeddings, accelerator, output, resume=False)
         add("settings")
+        result["epochs"] = config.epochs
         run = start(config, data, embeddings, accelerator, output, keep_backbone=False)
         add("closed form")
         run.epochs(data, embeddings, progress=False)

@@ -116,6 +116,7 @@ class PamelaFeatures(nn.Module):
         ratings: "Ratings | None" = None,
         metadata_ids: Tensor | None = None,
         seed: int = 0,
+        steps: int | None = None,
     ) -> Tensor | None:
         """Fits all of it to the training images.
 
@@ -125,6 +126,7 @@ class PamelaFeatures(nn.Module):
             ratings: ratings of these images, in the raters' own standard deviations.
             metadata_ids: `(N, fields)` of the images, 0 = unknown; default: all unknown.
             seed: seed of the factors' start; default: 0.
+            steps: of the factors' fit at most; default: [`factorize`]'s.
 
         Returns:
             `(U, tastes)` how much each rater likes each factor and axis, where there are ratings and any of them.
@@ -146,7 +148,7 @@ class PamelaFeatures(nn.Module):
                 x, fields = self._within_kinds(z, metadata_ids)
                 rank, raters = self.config.taste_factors, len(ratings.value) / len(z)
                 penalty = self.config.factor_penalty * min(1.0, MOST_RATERS / raters)
-                factors = factorize(x, ratings, rank=rank, penalty=penalty, seed=seed)
+                factors = factorize(x, ratings, rank=rank, penalty=penalty, seed=seed, steps=steps)
                 own = principal_directions(x, self.config.taste_axes, AXES_POWER)
                 variance = AXES_VARIANCE if factors.all_in_use(x) else IDLE_AXES_VARIANCE
                 factors = factors.with_own(x, ratings, own, *variance)

@@ -14,7 +14,7 @@ from ..model.configuration_pamela import PamelaConfig
 
 AUTO = "auto"
 """In place of a number: training chooses, see [`pamela_hf.training.settings`]."""
-CHOSEN = ("text_share", "metadata_share", "linear_share", "taste_share", "taste_factors")
+CHOSEN = ("text_share", "metadata_share", "linear_share", "taste_share", "taste_factors", "factor_penalty")
 """Fields of [`PamelaConfig`] that training chooses unless a number is given."""
 PIECES = (
     "user", "demographics", "metadata", "prompt", "multiplicative", "taste_factors", "linear", "pairwise", "ordinal",
@@ -28,7 +28,7 @@ class TrainingConfig:
     Attributes:
         encoder: Hub id of the frozen encoder: `pamela embed --config` uses it and training refuses features of another;
             `null` = whatever made the features.
-        epochs: passes over the ratings.
+        epochs: passes over the ratings; "auto" = 4, and up to 16 where there are too few ratings for 320 steps.
         users_per_batch: people in a step.
         images_per_user: ratings of each of these people, at most.
         learning_rate: of the network, cosine schedule after `warmup_fraction` of the steps.
@@ -61,11 +61,12 @@ class TrainingConfig:
         log_with: a tracker of Accelerate by name (tensorboard, wandb, …) or `null`.
         seed: of everything random.
         model: fields of [`PamelaConfig`]; "auto", which is also what it is without the field, for `text_share`,
-            `metadata_share`, `linear_share`, `taste_share` and `taste_factors`: chosen within the training ratings.
+            `metadata_share`, `linear_share`, `taste_share`, `taste_factors` and `factor_penalty`: chosen within the
+            training ratings.
     """
 
     encoder: str | None = None
-    epochs: int = 4
+    epochs: int | str = AUTO
     users_per_batch: int = 32
     images_per_user: int = 16
     learning_rate: float = 1e-3
@@ -93,7 +94,8 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "users_per_batch", "images_per_user", "keep_checkpoints", "patience"):
-            self._number(name, int, 1)
+            if name != "epochs" or self.epochs != AUTO:
+                self._number(name, int, 1)
         for name in ("checkpoint_every", "seed"):
             self._number(name, int, 0)
         for name in ("learning_rate", "user_learning_rate", "weight_decay", "max_grad_norm"):
@@ -124,7 +126,7 @@ class TrainingConfig:
                 raise ValueError(f"model.{key}={AUTO!r}: training chooses {', '.join(CHOSEN)} only; give a number.")
 
     def is_auto(self, name: str) -> bool:
-        """Whether training chooses `name`, "row_prior_std" or one of [`CHOSEN`], itself."""
+        """Whether training chooses `name`, "epochs", "row_prior_std" or one of [`CHOSEN`], itself."""
         return (self.model.get(name, AUTO) if name in CHOSEN else getattr(self, name)) == AUTO
 
     def _number(self, name: str, kind: type, low: float, high: float = math.inf) -> None:

@@ -16,7 +16,7 @@ from pamela_hf.ratings.table import RatingData
 from pamela_hf.training import settings
 from pamela_hf.training.config import TrainingConfig
 from pamela_hf.training.run import Run
-from pamela_hf.training.settings import best_of, choose_factors, choose_shares, choose_taste_share
+from pamela_hf.training.settings import best_of, choose_epochs, choose_factors, choose_shares, choose_taste_share
 from pamela_hf.training.train import train
 
 AUTO_MODEL = {key: value for key, value in TINY_MODEL.items() if not key.endswith("_share")}
@@ -86,13 +86,14 @@ def test_the_prior_of_rows_is_as_wide_as_people_differ():
     assert widths[0] < 0.8 * widths[1] and widths[1] < 0.8 * widths[2]
 
 
-def test_factors_are_shared_where_people_show_what_they_share():
+def test_factors_are_shared_where_people_show_what_they_share(monkeypatch):
+    monkeypatch.setattr(settings, "FACTOR_IMAGES", 0)  # their penalty is not asked
     rng = np.random.default_rng(4)
     latent = rng.normal(size=(1000, 12)) / np.sqrt(1 + 0.5 * np.arange(12))  # what people may like
     image = (latent @ rng.normal(size=(12, 128)) + 0.5 * rng.normal(size=(1000, 128))).astype(np.float32)
     kinds, everyone = rng.integers(1, 12, (1000, 1)), rng.normal(size=12)
 
-    def chosen(tastes: np.ndarray, share: float = 0.2, **off: float) -> float | None:
+    def chosen(tastes: np.ndarray, share: float = 0.2, name: str = "taste_factors", **off: float) -> float | None:
         users = [f"p{i}" for i in range(len(tastes))]
         style = {"style": [f"style {i}" for i in range(11)]}
         config = PamelaConfig(
@@ -103,13 +104,46 @@ def test_factors_are_shared_where_people_show_what_they_share():
         few = torch.from_numpy(rng.random(len(ratings.value)) < share)
         few = Ratings(ratings.person[few], ratings.image[few], ratings.value[few], ratings.people)
         found = choose_factors(config, image, None, kinds, few)
-        return None if found is None else found.value
+        return found[name].value if name in found else None
 
     assert chosen(rng.normal(size=(9, 12))) == 0
     # thirty ratings tell less of a taste than what others share of it
     assert chosen(2 * rng.normal(size=(60, 2)) @ rng.normal(size=(2, 12)), share=0.03) == PamelaConfig().taste_factors
     assert chosen(rng.normal(size=(settings.MANY_PEOPLE, 12))) is None
     assert chosen(rng.normal(size=(9, 12)), linear_share=0.0) is None
+
+
+def test_of_few_images_the_penalty_of_shared_factors_is_asked():
+    rng = np.random.default_rng(5)
+    image = rng.normal(size=(90, 32)).astype(np.float32)
+    users = [f"p{i}" for i in range(60)]
+    config = PamelaConfig(image_embed_dim=32, users=users, taste_axes=8, rating_scales={"five": [1, 2, 3, 4, 5]})
+
+    def chosen(tastes: np.ndarray, **by_hand: int) -> dict[str, settings.Choice]:
+        ratings = rated((rng.normal(size=32) + tastes) @ image.T, noise=6.0)
+        few = torch.from_numpy(rng.random(len(ratings.value)) < 0.5)
+        few = Ratings(ratings.person[few], ratings.image[few], ratings.value[few], ratings.people)
+        return choose_factors(PamelaConfig(**config.to_diff_dict() | by_hand), image, None, np.zeros((90, 0), int), few)
+
+    shared, none = 3 * rng.normal(size=(60, 2)) @ rng.normal(size=(2, 32)), np.zeros((60, 32))
+    penalties = [chosen(tastes)["factor_penalty"].value for tastes in (shared, none)]
+    assert penalties[0] < penalties[1] and penalties[1] == pytest.approx(config.factor_penalty)
+    assert chosen(shared, taste_factors=0) == {}
+
+
+def test_few_ratings_that_are_noise_are_taken_for_noise():
+    rng = np.random.default_rng(5)
+    image, none = rng.normal(size=(400, 300)), np.zeros((400, 0), np.int64)
+    person, rated = torch.arange(100).repeat_interleave(12), torch.from_numpy(rng.integers(0, 400, 1200))
+    ratings = Ratings(person, rated, torch.from_numpy(rng.normal(size=1200)), 100)
+    assert choose_shares(image, None, none, ratings)["row_prior_std"].value < 0.2
+
+
+def test_epochs_make_enough_steps(world):
+    data, embeddings = world
+    epochs = [choose_epochs(small(epochs="auto", users_per_batch=n), data, embeddings).value for n in (1, 2, 64)]
+    assert epochs[-1] == settings.MOST_EPOCHS and epochs[0] < epochs[1] <= epochs[2]
+    assert epochs[0] >= settings.FEWEST_EPOCHS
 
 
 def test_nobody_to_tell_from():
@@ -132,7 +166,8 @@ def test_training_chooses_writes_down_and_resumes_with_its_choices(world, tmp_pa
     data, embeddings = world
     model = train(small(), data, embeddings, tmp_path / "run", progress=False)
     chosen = json.loads((tmp_path / "run" / "settings.json").read_text())
-    assert set(chosen) == {"text_share", "linear_share", "taste_share", "taste_factors", "row_prior_std"}  # no metadata
+    few = {"taste_factors", "factor_penalty"}  # few people, few images; there is no metadata
+    assert set(chosen) == {"text_share", "linear_share", "taste_share", "row_prior_std", *few}
     config = AutoConfig.from_pretrained(tmp_path / "run")
     assert config.chosen == chosen == model.config.chosen
     for name in ("text_share", "linear_share", "taste_share"):
@@ -160,7 +195,7 @@ def test_training_chooses_writes_down_and_resumes_with_its_choices(world, tmp_pa
 
 def test_a_number_by_hand_wins_and_needs_no_pilot(world, tmp_path, monkeypatch):
     monkeypatch.setattr(Run, "pilot", lambda self: pytest.fail("a pilot was trained"))
-    by_hand = {"text_share": 0.33, "taste_share": 0.7, "taste_factors": 3}
+    by_hand = {"text_share": 0.33, "taste_share": 0.7, "taste_factors": 3, "factor_penalty": 9.0}
     config = small(epochs=1, row_prior_std=0.2, model={**AUTO_MODEL, **by_hand, "linear_share": "auto"})
     found = train(config, *world, tmp_path / "run", progress=False).config
     assert {name: getattr(found, name) for name in by_hand} == by_hand and set(found.chosen) == {"linear_share"}
@@ -213,7 +248,7 @@ def asked_for_taste_share(
         return Foretold(PamelaConfig(users=["p0"]))
 
     data = RatingData("made up", {"train": table}, {})
-    return choose_taste_share(TrainingConfig(), data, None, fit), trained[0]
+    return choose_taste_share(TrainingConfig(epochs=4), data, None, fit), trained[0]
 
 
 def test_few_images_say_little_against_the_usual_taste_share():
