@@ -8,7 +8,8 @@ trained first. Values and bootstrap draws are averaged over the models' seeds, d
 Rivals are fitted once, on train, and know images, prompts and metadata, as our model does. By default only val_* is
 judged; --splits test_seen,test_unseen reads the test splits, which is done once for each claim.
 
---images N asks what holds where images are few: trained on N of train's images, judged on all its others, as val_seen.
+--images N asks what holds where images are few: trained on N of train's images, judged on all its others, as val_seen;
+--ratings-per-user N, where each person has rated few.
 """
 
 import argparse
@@ -51,14 +52,20 @@ def divided(data: str, folder: Path, seed: int) -> str:
     return os.fspath(folder)
 
 
-def with_few_images(data: str, folder: Path, images: int, seed: int) -> str:
-    """A prepared copy in `folder`: `train` has so many of its images, `val_seen` its others, for the same people."""
+def cut(data: str, folder: Path, images: int | None, each: int | None, seed: int) -> str:
+    """A prepared copy in `folder` whose `train` has so many of its images, `val_seen` its others for the same people,
+    and so many ratings of each person."""
     ratings = prepare(data, folder)
-    table = ratings.splits["train"]
-    ids = np.random.default_rng(seed).permutation(sorted(table.image_id.astype(str).unique()))
-    kept = table.image_id.astype(str).isin(set(ids[:images]))
-    known = table.participant_id.isin(table.participant_id[kept].unique())
-    ratings.splits = {"train": table[kept], "val_seen": table[~kept & known]}
+    table, rng = ratings.splits["train"], np.random.default_rng(seed)
+    if images:
+        ids = rng.permutation(sorted(table.image_id.astype(str).unique()))
+        kept = table.image_id.astype(str).isin(set(ids[:images]))
+        known = table.participant_id.isin(table.participant_id[kept].unique())
+        ratings.splits = {"train": table[kept], "val_seen": table[~kept & known]}
+    if each:
+        table = ratings.splits["train"]
+        drawn = table.iloc[rng.permutation(len(table))].groupby("participant_id", observed=True).head(each)
+        ratings.splits = {**ratings.splits, "train": drawn.sort_index()}
     ratings.choices = {}
     for kind in ("ratings", "choices"):
         shutil.rmtree(folder / kind, ignore_errors=True)
@@ -151,8 +158,9 @@ def compared(args: argparse.Namespace, folder: str, models: Path) -> dict[str, d
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="ratings with embeddings, in any form")
-    parser.add_argument("--split-seed", type=int, default=0, help="of ratings without splits, and of --images")
+    parser.add_argument("--split-seed", type=int, default=0, help="of ratings without splits, and of the cuts below")
     parser.add_argument("--images", type=int, metavar="N", help="train on N of train's images, judge on its others")
+    parser.add_argument("--ratings-per-user", type=int, metavar="N", help="train on N ratings of each person")
     parser.add_argument("--models", type=Path, help="folder with seed0, seed1, …; trained there where missing")
     parser.add_argument("--config", help="YAML of our model's training; default: no settings of its own")
     parser.add_argument("--seeds", default="0,1,2")
@@ -163,8 +171,8 @@ def main() -> None:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = divided(args.data, Path(temporary) / "data", args.split_seed)
-        if args.images:
-            folder = with_few_images(folder, Path(temporary) / "few", args.images, args.split_seed)
+        if args.images or args.ratings_per_user:
+            folder = cut(folder, Path(temporary) / "cut", args.images, args.ratings_per_user, args.split_seed)
         found = compared(args, folder, args.models or Path(temporary) / "models")
     result: dict[str, dict[str, dict]] = {}
     for split, scorers in found.items():
