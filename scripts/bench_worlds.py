@@ -97,7 +97,7 @@ def main() -> None:
     args = parser.parse_args()
     args.config, args.splits, args.few_shot = None, "val_seen", ""
     names = ["pamela", "pamela@no_user", *args.rivals.split(",")]
-    print(f"| made-up world | {' | '.join(names)} | pamela minus the best rival |\n|---|{'---|' * (len(names) + 1)}")
+    lines = [f"| made-up world | {' | '.join(names)} | pamela minus the best rival |", f"|---|{'---|' * (len(names) + 1)}"]
     for name in [list(WORLDS)[int(number)] for number in args.worlds.split(",")]:
         with tempfile.TemporaryDirectory() as place:
             args.data = written(WORLDS[name], Path(place) / "world", args.seed)
@@ -107,11 +107,10 @@ def main() -> None:
         best = max(args.rivals.split(","), key=lambda rival: value[rival].value)
         ahead = (value["pamela"] - value[best]).as_dict()
         cells = [f"{value[scorer].value:.3f}" for scorer in names]
-        print(
-            f"| {name} | {' | '.join(cells)} | "
-            f"{ahead['value']:+.3f} [{ahead['ci_low']:+.3f}, {ahead['ci_high']:+.3f}] ({best}) |",
-            flush=True,
-        )
+        interval = f"{ahead['value']:+.3f} [{ahead['ci_low']:+.3f}, {ahead['ci_high']:+.3f}]"
+        lines.append(f"| {name} | {' | '.join(cells)} | {interval} ({best}) |")
+        print(lines[-1], flush=True)
+    print("\n" + "\n".join(lines))
 
 
 if __name__ == "__main__":
