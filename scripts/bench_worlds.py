@@ -97,7 +97,10 @@ def main() -> None:
     args = parser.parse_args()
     args.config, args.splits, args.few_shot = None, "val_seen", ""
     names = ["pamela", "pamela@no_user", *args.rivals.split(",")]
-    lines = [f"| made-up world | {' | '.join(names)} | pamela minus the best rival |", f"|---|{'---|' * (len(names) + 1)}"]
+    lines = [
+        f"| made-up world | {' | '.join(names)} | pamela minus the best rival |",
+        f"|---|{'---|' * (len(names) + 1)}",
+    ]
     for name in [list(WORLDS)[int(number)] for number in args.worlds.split(",")]:
         with tempfile.TemporaryDirectory() as place:
             args.data = written(WORLDS[name], Path(place) / "world", args.seed)
