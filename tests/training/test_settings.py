@@ -73,6 +73,8 @@ def test_linear_share_is_the_part_of_everyones_taste_that_is_linear():
     tastes = (np.tile(taste, (20, 1)) for taste in (linear, curved))
     found = [choose_shares(image, None, none, rated(taste))["linear_share"].value for taste in tastes]
     assert found[0] > 0.4 and found[1] < 0.15
+    few = choose_shares(image[:80], None, none[:80], rated(np.tile(curved[:80], (20, 1))))["linear_share"]
+    assert few.value == 0.5  # networks know so few images by heart
 
 
 def test_the_prior_of_rows_is_as_wide_as_people_differ():
