@@ -12,7 +12,7 @@ import copy
 import dataclasses
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,8 +82,7 @@ FOLDS = 5
 # Few ratings make few steps, and networks that have not learned: in the simulated world of `make demo`, 20 steps an
 # epoch, 16 epochs rank other images .013 better than 4 and new people's .020 (three seeds). On cuts of OASIS to 60
 # people, to 40 or 80 images, and to 100, 50 or 20 ratings a person, they are worth .008, .003, .001, -.002, -.004 and
-# -.002, and less error everywhere. OASIS whole makes 62 steps an epoch, and no
-# difference of 5 or 6 in place of 4.
+# -.002, and less error everywhere. OASIS whole makes 62 steps an epoch; 5 epochs are worth what 4 are.
 FEWEST_STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 320, 4, 16
 
 
@@ -164,8 +163,7 @@ def _choose(
     if wanted & FACTORS:
         settled = _with(config, {name: choice.value for name, choice in chosen.items()})
         known = _answered(settled, data, embeddings)
-        found = choose_factors(build_config(settled, data, embeddings), *known, config.seed)
-        chosen |= {name: choice for name, choice in found.items() if name in wanted}
+        chosen |= choose_factors(build_config(settled, data, embeddings), *known, config.seed, wanted)
     if "taste_share" in wanted:
 
         def pilot(config: TrainingConfig, part: RatingData) -> PamelaScorer:
@@ -243,21 +241,21 @@ def choose_shares(
     chosen: dict[str, Choice] = {}
     text_share, metadata_share, within = 0.0, 0.0, None
     sample = rng.permutation(len(image))[:MOST_IMAGES]
-    counts, grid = min(1.0, len(image) / len(people)), np.array(SHARES)
+    weight, grid = min(1.0, len(image) / len(people)), np.array(SHARES)
     for _ in range(2):  # each depends on the other a little
         if text is not None:
             found = []
             for share in SHARES:
                 kernels = _mixed([one.joint(share) for one in people], within, metadata_share)
                 alike = _evidence([one.joint(share) for one in everyone], everyone)[0] if everyone else 0.0
-                found.append(alike + counts * _evidence(kernels, people)[0])
+                found.append(alike + weight * _evidence(kernels, people)[0])
             usual = -0.5 * ((grid - USUAL_TEXT_SHARE) / TEXT_SHARE_STD) ** 2
             chosen["text_share"] = best_of(SHARES, np.array(found) + usual, AS_GOOD)
             text_share = chosen["text_share"].value
         if metadata_ids.shape[1]:
             within = _within_kinds(features, text_share, metadata_ids, sample, people)
             joint = [one.joint(text_share) for one in people]
-            found = [counts * _evidence(_mixed(joint, within, share), people)[0] for share in SHARES]
+            found = [weight * _evidence(_mixed(joint, within, share), people)[0] for share in SHARES]
             usual = -grid / USUAL_METADATA_SHARE  # of an exponential distribution
             chosen["metadata_share"] = best_of(SHARES, np.array(found) + usual, AS_GOOD)
             metadata_share = chosen["metadata_share"].value
@@ -400,13 +398,15 @@ def choose_factors(
     metadata_ids: np.ndarray,
     ratings: Ratings,
     seed: int = 0,
+    wanted: Collection[str] = FACTORS,
 ) -> dict[str, Choice]:
     """`taste_factors`, the config's or 0, where there are few people, and `factor_penalty`, where there are few images,
     by how well linear tastes rank each person's images that were not fitted to. Nothing where there are many of both,
-    too few images, or no linear tastes. The other arguments are those of [`choose_shares`]."""
+    too few images, or no linear tastes. What is not `wanted` stays the config's. The other arguments are those of
+    [`choose_shares`]."""
     person, value = (np.asarray(part) for part in (ratings.person, ratings.value))
-    few_people = len(np.unique(person)) < MANY_PEOPLE
-    few_images = len(image) <= FACTOR_IMAGES and len(value) <= FACTOR_RATINGS
+    few_people = "taste_factors" in wanted and len(np.unique(person)) < MANY_PEOPLE
+    few_images = "factor_penalty" in wanted and len(image) <= FACTOR_IMAGES and len(value) <= FACTOR_RATINGS
     linear = config.users and config.tastes and config.linear_share  # without, nobody's taste is fitted in closed form
     if not linear or not config.taste_factors or not (few_people or few_images) or len(image) < 2 * FOLDS:
         return {}

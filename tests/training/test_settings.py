@@ -121,16 +121,20 @@ def test_of_few_images_the_penalty_of_shared_factors_is_asked():
     users = [f"p{i}" for i in range(60)]
     config = PamelaConfig(image_embed_dim=32, users=users, taste_axes=8, rating_scales={"five": [1, 2, 3, 4, 5]})
 
-    def chosen(tastes: np.ndarray, **by_hand: int) -> dict[str, settings.Choice]:
+    def chosen(tastes: np.ndarray, wanted=settings.FACTORS, **by_hand: int) -> dict[str, settings.Choice]:
         ratings = rated((rng.normal(size=32) + tastes) @ image.T, noise=6.0)
         few = torch.from_numpy(rng.random(len(ratings.value)) < 0.5)
         few = Ratings(ratings.person[few], ratings.image[few], ratings.value[few], ratings.people)
-        return choose_factors(PamelaConfig(**config.to_diff_dict() | by_hand), image, None, np.zeros((90, 0), int), few)
+        tried, none = PamelaConfig(**config.to_diff_dict() | by_hand), np.zeros((90, 0), int)
+        return choose_factors(tried, image, None, none, few, wanted=wanted)
 
     shared, none = 3 * rng.normal(size=(60, 2)) @ rng.normal(size=(2, 32)), np.zeros((60, 32))
     penalties = [chosen(tastes)["factor_penalty"].value for tastes in (shared, none)]
     assert penalties[0] < penalties[1] and penalties[1] == pytest.approx(config.factor_penalty)
     assert chosen(shared, taste_factors=0) == {}
+    assert set(chosen(shared)) == {"factor_penalty", "taste_factors"}
+    by_hand = [{"taste_factors"}, {"factor_penalty"}]
+    assert [set(chosen(shared, wanted=wanted)) for wanted in by_hand] == by_hand
 
 
 def test_few_ratings_that_are_noise_are_taken_for_noise():
