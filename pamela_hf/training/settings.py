@@ -72,7 +72,7 @@ ROW_PRIOR_STD = 0.25
 MANY_PEOPLE = 100
 # Of few images, the penalty of what people share is asked: the best by closed forms is 3 where 60 made-up people rated
 # 48 images on two levels (others ranked by .627, with 12 by .583), 24 for 60 people of OASIS (.452, with 12 .419).
-# Cross-validation finds both, and so do a third of the steps. The bounds keep it within the time of a training.
+# Cross-validation finds both, and so do a third of the steps. The bounds keep it from growing with the ratings.
 FACTORS = {"taste_factors", "factor_penalty"}
 FACTOR_PENALTIES = (3.0, 6.0, 12.0, 24.0)
 FACTOR_IMAGES, FACTOR_RATINGS, FACTOR_FOLDS, FACTOR_STEPS = 1_000, 50_000, 3, 30
