@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from pamela_hf.model import factors_pamela
-from pamela_hf.model.factors_pamela import MIN_NOISE, Ratings, TasteFactors, factorize
+from pamela_hf.model.factors_pamela import MIN_NOISE, Products, Ratings, TasteFactors, factorize
 
 
 def some_ratings(people: int, images: int, seed: int = 0) -> tuple[Ratings, np.ndarray, np.ndarray]:
@@ -145,3 +145,26 @@ def test_how_far_tastes_differ_beside_the_factors_is_found_within_bounds(varianc
     torch.testing.assert_close(found.directions[:2], factors.directions)
     if variance == 0.5:
         assert found.noise == pytest.approx(0.25, rel=0.1)
+
+
+def test_the_likelihoods_derivatives_are_those_of_its_differences():
+    generator = torch.Generator().manual_seed(0)
+    root, moved, noise = (torch.randn(size, generator=generator).double() for size in ((4, 5, 5), (4, 5), ()))
+
+    def surprise(root: torch.Tensor, moved: torch.Tensor, squares: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        return Products(root @ root.mT, moved, squares).surprise(noise, 30)
+
+    given = (root, moved, torch.full((4,), 60.0).double(), noise)
+    assert torch.autograd.gradcheck(surprise, [one.requires_grad_() for one in given])
+
+
+def test_directions_that_no_image_tells_apart_change_nothing(world):
+    """Of few images there are fewer axes than a person may have."""
+    x, ratings, *_ = world
+    found, own = factorize(x, ratings, rank=1, penalty=1.0), torch.eye(5).double()[:2]
+    some, padded = (
+        found.with_own(x, ratings, directions, 0.01, 1.0) for directions in (own, torch.cat([own, 0 * own]))
+    )
+    torch.testing.assert_close(padded.directions[:3], some.directions)
+    assert not padded.directions[3:].any()
+    torch.testing.assert_close(padded.noise, some.noise)
