@@ -3,12 +3,12 @@
 val_* of OASIS has 105 images, too few to choose a recipe by; train has 567. In each of five folds the images of a fifth
 of the prompts and the ratings of a fifth of the people are held out. Judged on the held-out images: people of the
 training ("seen"), the same without their name ("no user"), and held-out people with 0, 10, 100 of their ratings of the
-other images ("unseen", "k=10", "k=100"). SROCC of each person, averaged over folds and draws, then over people; of
-rivals also ours minus theirs with its paired 95 % interval over people and, since other images move it too, fold by
-fold. Rivals know images, prompts and metadata, as our model does. --choices adds newcomers who choose between two
-images as their ratings have it (10, 50 or 200 random pairs, all pairs of 30 images) and people who rate or choose at
-random, who should lose nothing against "unseen". key=value go to the training, as in train.py. Neither val_* nor
-test_* is judged.
+other images ("unseen", "k=10", "k=100"; of ours also those that `suggest` asks for, "asked 10"). SROCC of each person,
+averaged over folds and draws, then over people; of rivals also ours minus theirs with its paired 95 % interval over
+people and, since other images move it too, fold by fold. Rivals know images, prompts and metadata, as our model does.
+--choices adds newcomers who choose between two images as their ratings have it (10, 50 or 200 random pairs, all pairs
+of 30 images) and people who rate or choose at random, who should lose nothing against "unseen". key=value go to the
+training, as in train.py. Neither val_* nor test_* is judged.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from sklearn.model_selection import GroupKFold
 from pamela_hf.baselines import load_baseline
 from pamela_hf.embeddings import load_embeddings
 from pamela_hf.evaluation.evaluate import without_user
-from pamela_hf.evaluation.few_shot import FewShotFits
+from pamela_hf.evaluation.few_shot import SELECT, FewShotFits
 from pamela_hf.heads.answers import answers_of_table
 from pamela_hf.heads.fitting import Answers, fit_row
 from pamela_hf.heads.head import prior_of
@@ -38,6 +38,7 @@ from pamela_hf.training.train import train
 
 FOLDS = 5
 COLUMNS = ("seen", "no user", "unseen", "k=10", "k=100")
+ASKED = {"k=10": "asked 10", "k=100": "asked 100"}
 CHOICES = ("10 choices", "50 choices", "200 choices", "all of 30", "100 ratings at random", "all of 30 at random")
 
 
@@ -99,7 +100,6 @@ def main() -> None:
     for fitted, seen, unseen, support in folds(data.splits["train"]):
         for name in names:
             features = embeddings if name == "pamela" else enriched
-            few_shot = FewShotFits(support, features, [10, 100], progress=False)
             if name == "pamela":
                 with tempfile.TemporaryDirectory() as folder:
                     part = dataclasses.replace(data, splits={"train": fitted})
@@ -111,8 +111,11 @@ def main() -> None:
             for column, asked, known in (("seen", seen, seen), ("no user", seen, nobody), ("unseen", unseen, unseen)):
                 found[column].append(srocc(asked, scorer.predict(known, features).scores))
             knows_people = name != "pamela" or "user" not in config.without
-            for column, draws in few_shot(scorer, "unseen", unseen).items() if knows_people else ():
-                found[column] += [srocc(unseen.iloc[rows], predicted.scores) for rows, predicted in draws]
+            for select in SELECT if knows_people else ():  # of rivals nothing is asked
+                few_shot = FewShotFits(support, features, [10, 100], select=select, progress=False)
+                for column, draws in few_shot(scorer, "unseen", unseen).items():
+                    column = column if select == "random" else ASKED[column]
+                    found.setdefault(column, []).extend(srocc(unseen.iloc[rows], p.scores) for rows, p in draws)
             if args.choices and name == "pamela":
                 covariance, rng = prior_of(scorer.model), np.random.default_rng(0)
                 rows: dict[str, dict[str, np.ndarray]] = {kind: {} for kind in CHOICES}
@@ -125,7 +128,7 @@ def main() -> None:
                     found.setdefault(kind, []).append(srocc(unseen, predicted.scores))
     people = {name: {c: by_person(v) for c, v in found.items() if v} for name, found in values.items()}
     result: dict[str, dict] = {name: {c: float(v.mean()) for c, v in row.items()} for name, row in people.items()}
-    columns = [*COLUMNS, *(CHOICES if args.choices else ())]
+    columns = [*COLUMNS, *ASKED.values(), *(CHOICES if args.choices else ())]
     print(f"\n| | {' | '.join(columns)} |\n|---|{'---|' * len(columns)}")
     for name, row in result.items():
         print(f"| {name} | {' | '.join(f'{row[c]:.4f}' if c in row else '–' for c in columns)} |")

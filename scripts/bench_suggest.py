@@ -11,7 +11,8 @@ the pictures' features in place of the model.
 
 random       by chance
 diverse      each picture as unlike those before it as can be (farthest first, Gonzalez 1985)
-suggest      what says most about all pictures, by their features (`pamela_hf.heads.suggest`)
+suggest      what says most about all pictures, by what people differ about (`pamela_hf.heads.suggest`)
+pictures     the same by the encoder's features, as `suggest` has it for a blank base
 pleasing     the same, every eighth question a likely favourite
 informative  what lessens the doubt about the pool's ranking most by the base's account, each picture counting alike
 uneven       the same, each picture counting as much as the base says that people differ about it
@@ -31,13 +32,13 @@ from pamela_hf.embeddings import Embeddings, load_embeddings
 from pamela_hf.heads.answers import collect
 from pamela_hf.heads.fitting import Answers, Posterior, fit_row
 from pamela_hf.heads.head import prior_of
-from pamela_hf.heads.suggest import rating_information, representative
+from pamela_hf.heads.suggest import matters, rating_information, representative
 from pamela_hf.ratings.builder import load_ratings
 from pamela_hf.simulation.raters import liking_matrix, rate_matrix, simulated_participants
 from pamela_hf.simulation.traits import traits_from_prompt
 from pamela_hf.simulation.world import world_images
 
-RULES = ("random", "diverse", "suggest", "pleasing", "informative", "uneven", "uncertain")
+RULES = ("random", "diverse", "suggest", "pictures", "pleasing", "informative", "uneven", "uncertain")
 
 
 @dataclass
@@ -51,12 +52,14 @@ class World:
 
 @dataclass
 class Asked:
-    """What the rules know: the pool's pictures and, of all N pictures, utilities and slopes around everyone's taste."""
+    """What the rules know: the pool's pictures and, of all N pictures, utilities and slopes around everyone's taste;
+    what they are by the encoder, and by what people differ about."""
 
     plain: Answers
     prior: np.ndarray
     cutpoints: np.ndarray
     features: np.ndarray
+    told: np.ndarray
 
     def belief(self, images: np.ndarray, levels: np.ndarray) -> Posterior:
         if not len(images):
@@ -98,7 +101,8 @@ def prepared(scorer: PamelaScorer, embeddings: Embeddings) -> Asked:
     pictures = Embeddings(embeddings.image_ids, embeddings.image_embeds, None, list(embeddings.image_ids))
     answered = collect(scorer, [(id, None) for id in pictures.image_ids], (), (), embeddings=pictures, only_images=True)
     prior = prior_of(scorer.model)
-    return Asked(answered.linearized(scorer, None, prior), prior, answered.cutpoints, pictures.image_embeds)
+    answers, features = answered.linearized(scorer, None, prior), pictures.image_embeds
+    return Asked(answers, prior, answered.cutpoints, features, matters(answers, prior, features))
 
 
 def ask(rule: str, world: Asked, levels: np.ndarray, pool: np.ndarray, count: int, every: int, seed: int) -> np.ndarray:
@@ -123,8 +127,9 @@ def ask(rule: str, world: Asked, levels: np.ndarray, pool: np.ndarray, count: in
 def choose(rule: str, world: Asked, belief: Posterior, asked: np.ndarray, fresh: np.ndarray, count: int) -> np.ndarray:
     pool = np.sort(np.concatenate([asked, fresh]))
     slope, at, known = world.plain.slope[pool], np.searchsorted(pool, fresh), np.searchsorted(pool, asked)
-    if rule in ("suggest", "pleasing"):
-        return pool[representative(world.features[pool], count, at, known)]
+    if rule in ("suggest", "pleasing", "pictures"):
+        features = world.features if rule == "pictures" else world.told
+        return pool[representative(features[pool], count, at, known)]
     if rule == "informative":
         slope = even_slopes(slope, world.prior)
     if rule == "uncertain":

@@ -12,7 +12,7 @@ from ..embeddings import Embeddings
 from ..heads.answers import answers_of_table
 from ..heads.fitting import fit_row
 from ..heads.head import prior_of
-from ..heads.suggest import representative
+from ..heads.suggest import matters, representative
 from ..metrics import MIN_RATINGS
 from ..scoring import PamelaScorer, Predictions, Scorer
 
@@ -95,7 +95,8 @@ class FewShotFits:
                         # of other images each time, so that draws differ where choosing is deterministic
                         free = rng.permutation(len(order))[: max(k, int(0.9 * len(order)))]
                         at_rows = self.embeddings.rows(table["image_id"].astype(str))
-                        used = np.array(representative(self.embeddings.image_embeds[at_rows], k, free), int)
+                        features = matters(answers, covariance, self.embeddings.image_embeds[at_rows])
+                        used = np.array(representative(features, k, free), int)
                     kept = np.zeros(len(table), bool)
                     kept[used] = True
                     if is_model:

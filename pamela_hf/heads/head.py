@@ -27,7 +27,7 @@ from ..scoring import PamelaScorer
 from .answers import collect
 from .fitting import USE_STD, Posterior, fit_row, prior_covariance
 from .folder import FILES, MAX_BYTES, HeadError, check_name, read_head, write_head
-from .suggest import Suggestion, suggest_images
+from .suggest import Suggestion, matters, suggest_images
 from .summary import differences, head_card, held_out
 
 # Cross-validated over people of train: .002 at 10 ratings, .001 at 100; 4 was too wide at 10.
@@ -194,7 +194,8 @@ class UserHead:
             scorer, [(image, None) for image in images], (), (), embeddings=embeddings, prompts=prompts,
             batch_size=batch_size, only_images=True,
         )  # fmt: skip
-        answers = answered.linearized(scorer, demographics, prior_of(scorer.model))
+        prior = prior_of(scorer.model)
+        answers = answered.linearized(scorer, demographics, prior)
         covariance = self.covariance if self.covariance is not None else np.diag(self.row_std.astype(np.float64) ** 2)
         row = self.row.astype(np.float64)
         there = np.array([key in self._rated for key in answered.keys], bool)
@@ -202,7 +203,8 @@ class UserHead:
         if not len(fresh):
             return Suggestion([], 0.0, True, "All of these images are rated already.")
         belief = Posterior(row, covariance)
-        found = suggest_images(answers, belief, answered.cutpoints, n, answered.image_embeds, fresh, rated)
+        features = matters(answers, prior, answered.image_embeds)
+        found = suggest_images(answers, belief, answered.cutpoints, n, features, fresh, rated)
         return replace(found, images=[answered.positions[i] for i in found.images])
 
     # -- other strengths, several people ---------------------------------------------------------------------------

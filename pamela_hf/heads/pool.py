@@ -13,7 +13,7 @@ from ..scoring import PamelaScorer
 from .answers import collect
 from .fitting import Posterior
 from .head import UserHead, prior_of
-from .suggest import Suggestion, suggest_images
+from .suggest import Suggestion, matters, suggest_images
 
 
 class QuestionPool:
@@ -47,7 +47,8 @@ class QuestionPool:
             raise ValueError(f"images names {len(images) - len(answered.keys)} images twice. Name each once.")
         self.scorer, self.prior = scorer, prior_of(scorer.model)
         self._answers = answered.linearized(scorer, demographics, self.prior)
-        self._cutpoints, self._features = answered.cutpoints, answered.image_embeds
+        self._cutpoints = answered.cutpoints
+        self._features = matters(self._answers, self.prior, answered.image_embeds)
 
     def __len__(self) -> int:
         return len(self._answers.utility)
