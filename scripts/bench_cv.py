@@ -87,6 +87,7 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="ratings folder with embeddings")
     parser.add_argument("--config", default=str(Path(__file__).parent / "configs" / "oasis.yaml"))
     parser.add_argument("--rivals", default="", help="of the baselines that train here, beside ours")
+    parser.add_argument("--ratings-per-user", type=int, metavar="N", help="fit on so many of each person at most")
     parser.add_argument("--choices", action="store_true", help="newcomers who choose, too, and who answer at random")
     parser.add_argument("--output", type=Path, help="JSON file to write as well")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
@@ -98,6 +99,9 @@ def main() -> None:
     names = ["pamela", *filter(None, args.rivals.split(","))]
     values: dict[str, dict[str, list[pd.Series]]] = {name: {column: [] for column in COLUMNS} for name in names}
     for fitted, seen, unseen, support in folds(data.splits["train"]):
+        if args.ratings_per_user:
+            drawn = fitted.sample(frac=1, random_state=0).groupby("participant_id", observed=True)
+            fitted = drawn.head(args.ratings_per_user).sort_index().reset_index(drop=True)
         for name in names:
             features = embeddings if name == "pamela" else enriched
             if name == "pamela":
