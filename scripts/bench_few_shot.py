@@ -61,11 +61,14 @@ def main() -> None:
         "made up": args.made_up,
         "k=0": found["random"][""][METRIC].as_dict(),
     }
-    print(f"\n{args.split}, k = 0: {result['k=0']['value']:.3f}\n\n| k | random | minus k = 0 | asked minus random |")
-    print("|---|---|---|---|")
+    print(f"\n{args.split}, k = 0: {result['k=0']['value']:.3f}\n")
+    print("| k | random | minus k = 0 | asked minus k = 0 | asked minus random |")
+    print("|---|---|---|---|---|")
     for k in ks:
         drawn, asked = (found[select][f"@k={k}"][METRIC] for select in SELECT)
-        cells = {"random": drawn, "minus k=0": drawn - found["random"][""][METRIC], "asked minus random": asked - drawn}
+        nothing = found["random"][""][METRIC]
+        cells = {"random": drawn, "minus k=0": drawn - nothing, "asked minus k=0": asked - nothing}
+        cells["asked minus random"] = asked - drawn
         result[f"k={k}"] = {name: estimate.as_dict() for name, estimate in cells.items()}
         print(f"| {k} | {drawn.value:.3f} | {' | '.join(map(shown, list(cells.values())[1:]))} |", flush=True)
     if args.output:

@@ -2,6 +2,7 @@
 
     python scripts/bench_training.py
     python scripts/bench_training.py --choices 600000 --people 4000
+    python scripts/bench_training.py --data FOLDER
 
 The ratings are the simulated world's; the features are random numbers of SigLIP2 so400m's width (1,152), since time
 depends on their shape alone. Ratings a second (each epoch's count) stand beside what the matrix-product rate of this
@@ -11,6 +12,7 @@ one epoch, 1,000 to 100,000.
 --choices trains on so many choices of --people alone, each between two of --images, instead: seconds of choosing the
 settings, of what is fitted in closed form and of the epochs, beside the CPU's, and the most memory the process took.
 People differ along a few directions of the features, which lie near a low-dimensional space, as an encoder's do.
+--data does the same with ratings that are there.
 """
 
 import argparse
@@ -35,7 +37,7 @@ from pamela_hf.simulation.world import plan_world, write_annotations
 from pamela_hf.training.config import TrainingConfig
 from pamela_hf.training.run import start
 from pamela_hf.training.settings import settle
-from pamela_hf.training.train import train
+from pamela_hf.training.train import load_sources, train
 
 CONFIG = Path(__file__).parent / "configs" / "pamela.yaml"
 WIDTH = 1152
@@ -108,13 +110,9 @@ def choices_world(choices: int, people: int, images: int) -> tuple[RatingData, E
     return data, Embeddings(ids, *features)
 
 
-def timed_choices(choices: int, people: int, images: int, epochs: int | None) -> dict[str, float]:
+def timed_parts(config: TrainingConfig, data: RatingData, embeddings: Embeddings) -> dict[str, float]:
     """Seconds and CPU seconds of each part of a training, and the most memory that the process has taken, in GB."""
-    config = TrainingConfig.read(CONFIG)
-    config = replace(config, encoder=None, early_stopping=None, epochs=epochs or config.epochs)
-    data, embeddings = choices_world(choices, people, images)
-    result: dict[str, float] = {"choices": choices, "people": people, "images": images}
-    result["GB before"] = peak_memory()
+    result: dict[str, float] = {"GB before": peak_memory()}
     wall, cpu = time.perf_counter(), time.process_time()
 
     def add(name: str) -> None:
@@ -150,9 +148,16 @@ def main() -> None:
     parser.add_argument("--people", type=int, default=4_000, help="who choose (4000)")
     parser.add_argument("--images", type=int, default=50_000, help="to choose between (50000)")
     parser.add_argument("--epochs", type=int, help="of the training on choices; default: the configuration's")
+    parser.add_argument("--data", nargs="+", metavar="DIR", help="train on these ratings, with the defaults, instead")
     args = parser.parse_args()
+    if args.data:
+        write(timed_parts(TrainingConfig(), *load_sources(args.data)), args.output)
+        return
     if args.choices:
-        write(timed_choices(args.choices, args.people, args.images, args.epochs), args.output)
+        config = TrainingConfig.read(CONFIG)
+        config = replace(config, encoder=None, early_stopping=None, epochs=args.epochs or config.epochs)
+        told = {"choices": args.choices, "people": args.people, "images": args.images}
+        write(told | timed_parts(config, *choices_world(*told.values())), args.output)
         return
     numbers = (500, 1_000) if args.quick else (1_000, 10_000, 100_000)
     steps = [timed(n, epochs=1) for n in numbers]
