@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ from pamela_hf.heads.fitting import (
 )
 from pamela_hf.heads.folder import ABOUT, CONFIG, FILES, ROW, WEIGHTS, HeadError
 from pamela_hf.heads.head import UserHead
-from pamela_hf.heads.suggest import covariance_after, representative, suggest_images
+from pamela_hf.heads.suggest import covariance_after, matters, representative, suggest_images
 from pamela_hf.metrics import correlation
 from pamela_hf.scoring import PamelaScorer
 
@@ -451,6 +452,16 @@ def test_suggestions_of_very_many_images_are_those_of_a_sample(monkeypatch):
     rated = np.arange(150)
     chosen = representative(features, 8, np.arange(150, 300), rated)
     assert len(set(chosen)) == 8 and min(chosen) >= 150
+
+
+def test_questions_go_by_what_people_differ_about_and_of_a_blank_base_by_pictures():
+    rng, nothing = np.random.default_rng(0), np.zeros(0, np.int64)
+    slope, prior, embeds = rng.normal(size=(20, 6)), np.cov(rng.normal(size=(6, 30))), rng.normal(size=(20, 9))
+    pool = Answers(np.zeros(20), slope, np.zeros((2, 6)), nothing, nothing, np.zeros((0, 4)), np.zeros(0))
+    features = matters(pool, prior, embeds)
+    likings = (slope - slope.mean(0)) @ prior @ (slope - slope.mean(0)).T
+    assert features @ features.T == pytest.approx(likings), "likings of people drawn from the prior vary together so"
+    assert matters(replace(pool, even=np.ones(6)), prior, embeds) is embeds
 
 
 def test_what_more_answers_would_add():
