@@ -32,7 +32,7 @@ from pamela_hf.embeddings import Embeddings, load_embeddings
 from pamela_hf.heads.answers import collect
 from pamela_hf.heads.fitting import Answers, Posterior, fit_row
 from pamela_hf.heads.head import prior_of
-from pamela_hf.heads.suggest import matters, rating_information, representative
+from pamela_hf.heads.suggest import design_features, rating_information, representative
 from pamela_hf.ratings.builder import load_ratings
 from pamela_hf.simulation.raters import liking_matrix, rate_matrix, simulated_participants
 from pamela_hf.simulation.traits import traits_from_prompt
@@ -59,7 +59,7 @@ class Asked:
     prior: np.ndarray
     cutpoints: np.ndarray
     features: np.ndarray
-    told: np.ndarray
+    design: np.ndarray
 
     def belief(self, images: np.ndarray, levels: np.ndarray) -> Posterior:
         if not len(images):
@@ -102,7 +102,7 @@ def prepared(scorer: PamelaScorer, embeddings: Embeddings) -> Asked:
     answered = collect(scorer, [(id, None) for id in pictures.image_ids], (), (), embeddings=pictures, only_images=True)
     prior = prior_of(scorer.model)
     answers, features = answered.linearized(scorer, None, prior), pictures.image_embeds
-    return Asked(answers, prior, answered.cutpoints, features, matters(answers, prior, features))
+    return Asked(answers, prior, answered.cutpoints, features, design_features(answers, prior, features))
 
 
 def ask(rule: str, world: Asked, levels: np.ndarray, pool: np.ndarray, count: int, every: int, seed: int) -> np.ndarray:
@@ -128,7 +128,7 @@ def choose(rule: str, world: Asked, belief: Posterior, asked: np.ndarray, fresh:
     pool = np.sort(np.concatenate([asked, fresh]))
     slope, at, known = world.plain.slope[pool], np.searchsorted(pool, fresh), np.searchsorted(pool, asked)
     if rule in ("suggest", "pleasing", "pictures"):
-        features = world.features if rule == "pictures" else world.told
+        features = world.features if rule == "pictures" else world.design
         return pool[representative(features[pool], count, at, known)]
     if rule == "informative":
         slope = even_slopes(slope, world.prior)

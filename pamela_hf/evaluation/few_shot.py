@@ -12,7 +12,7 @@ from ..embeddings import Embeddings
 from ..heads.answers import answers_of_table
 from ..heads.fitting import fit_row
 from ..heads.head import prior_of
-from ..heads.suggest import matters, representative
+from ..heads.suggest import design_features, representative
 from ..metrics import MIN_RATINGS
 from ..scoring import PamelaScorer, Predictions, Scorer
 
@@ -84,6 +84,9 @@ class FewShotFits:
             apart = person in own_support
             table = own_support[person] if apart else ratings.iloc[at]
             answers = answers_of_table(scorer, table, self.embeddings, covariance) if is_model else None
+            if self.select == "active":
+                at_rows = self.embeddings.rows(table["image_id"].astype(str))
+                features = design_features(answers, covariance, self.embeddings.image_embeds[at_rows])
             for draw in range(self.draws):
                 rng = np.random.default_rng([self.seed, draw, number])
                 order = rng.permutation(len(table))
@@ -94,8 +97,6 @@ class FewShotFits:
                     if self.select == "active":
                         # of other images each time, so that draws differ where choosing is deterministic
                         free = rng.permutation(len(order))[: max(k, int(0.9 * len(order)))]
-                        at_rows = self.embeddings.rows(table["image_id"].astype(str))
-                        features = matters(answers, covariance, self.embeddings.image_embeds[at_rows])
                         used = np.array(representative(features, k, free), int)
                     kept = np.zeros(len(table), bool)
                     kept[used] = True

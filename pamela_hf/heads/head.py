@@ -27,7 +27,7 @@ from ..scoring import PamelaScorer
 from .answers import collect
 from .fitting import USE_STD, Posterior, fit_row, prior_covariance
 from .folder import FILES, MAX_BYTES, HeadError, check_name, read_head, write_head
-from .suggest import Suggestion, matters, suggest_images
+from .suggest import Suggestion, design_features, suggest_images
 from .summary import differences, head_card, held_out
 
 # Cross-validated over people of train: .002 at 10 ratings, .001 at 100; 4 was too wide at 10.
@@ -203,7 +203,7 @@ class UserHead:
         if not len(fresh):
             return Suggestion([], 0.0, True, "All of these images are rated already.")
         belief = Posterior(row, covariance)
-        features = matters(answers, prior, answered.image_embeds)
+        features = design_features(answers, prior, answered.image_embeds)
         found = suggest_images(answers, belief, answered.cutpoints, n, features, fresh, rated)
         return replace(found, images=[answered.positions[i] for i in found.images])
 

@@ -13,7 +13,7 @@ from ..scoring import PamelaScorer
 from .answers import collect
 from .fitting import Posterior
 from .head import UserHead, prior_of
-from .suggest import Suggestion, matters, suggest_images
+from .suggest import Suggestion, design_features, suggest_images
 
 
 class QuestionPool:
@@ -48,7 +48,7 @@ class QuestionPool:
         self.scorer, self.prior = scorer, prior_of(scorer.model)
         self._answers = answered.linearized(scorer, demographics, self.prior)
         self._cutpoints = answered.cutpoints
-        self._features = matters(self._answers, self.prior, answered.image_embeds)
+        self._features = design_features(self._answers, self.prior, answered.image_embeds)
 
     def __len__(self) -> int:
         return len(self._answers.utility)

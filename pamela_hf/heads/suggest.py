@@ -46,7 +46,7 @@ def suggest_images(
         belief: of the person's row.
         cutpoints: `(K - 1,)` of the rating scale.
         n: how many images, at most.
-        features: `(N, D)` of the images, see [`matters`].
+        features: `(N, D)` of the images, see [`design_features`].
         fresh: indices of the images that may be asked about; default: all.
         rated: indices of those that the person has answered about; default: none.
     """
@@ -61,7 +61,7 @@ def suggest_images(
     return Suggestion(chosen[:n], gain, enough, message)
 
 
-def matters(answers: Answers, prior: np.ndarray, image_embeds: np.ndarray) -> np.ndarray:
+def design_features(answers: Answers, prior: np.ndarray, image_embeds: np.ndarray) -> np.ndarray:
     """`(N, D)` features of the images by which those to ask about stand for all: of a trained base what people, drawn
     from the prior, differ about; of a blank one, which knows nobody, the encoder's `image_embeds`.
 
@@ -97,7 +97,7 @@ def representative(
     images, and real people differ about those little more than about others.
 
     Args:
-        features: `(N, D)` of the images, see [`matters`]; their lengths do not count.
+        features: `(N, D)` of the images, see [`design_features`]; their lengths do not count.
         n: how many, at most.
         fresh: indices of the images that may be asked about; default: all. Of more than [`MOST_IMAGES`], a sample.
         rated: indices of those that the person has answered about; default: none.

@@ -95,12 +95,12 @@ class Products:
         matrices are inverted."""
         people, rank = self.moved.shape
         noise = log_noise.exp()
-        explained, certain = _Posterior.apply(self.gram, self.moved, noise)
+        explained, certain = _InvQuadLogdet.apply(self.gram, self.moved, noise)
         certain = certain + 0.5 * (count - rank * people) * log_noise
         return 0.5 * (self.squares.sum() - explained) / noise + certain
 
 
-class _Posterior(torch.autograd.Function):
+class _InvQuadLogdet(torch.autograd.Function):
     """Of `A = gram + noise·1` of each person, the sums of `movedᵀ A⁻¹ moved` and of ½ log det A. Their derivatives are
     written out: by a Cholesky decomposition's they take five times as long as the sums themselves."""
 

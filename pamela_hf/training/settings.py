@@ -63,7 +63,7 @@ AS_GOOD = 2.0
 AS_GOOD_SROCC = 0.003  # less of it tells nothing
 # A pilot's images are few: three seeds on OASIS, each with other images, put the best taste_share at .14, .51 and .75.
 # What they say is weighed against how the best shares of sets of ratings lie (least squares on many unseen images): .37
-# on five folds of OASIS, .2 to .7 on ten draws of 40 or 80 of its images, .4 to .7 of its ratings, .5 in the simulated
+# on five folds of OASIS, .2 to .7 on ten draws of 40 or 80 of its images, .4 to .7 of its ratings, .55 in the simulated
 # world, .55 to .9 in made-up ones, whose pilots are sure of it.
 USUAL_TASTE_SHARE, USUAL_TASTE_STD = 0.5, 0.2
 PARTS = 10  # of a pilot's images, left out in turn for the standard error (jackknife)

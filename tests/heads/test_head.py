@@ -28,7 +28,7 @@ from pamela_hf.heads.fitting import (
 )
 from pamela_hf.heads.folder import ABOUT, CONFIG, FILES, ROW, WEIGHTS, HeadError
 from pamela_hf.heads.head import UserHead
-from pamela_hf.heads.suggest import covariance_after, matters, representative, suggest_images
+from pamela_hf.heads.suggest import covariance_after, design_features, representative, suggest_images
 from pamela_hf.metrics import correlation
 from pamela_hf.scoring import PamelaScorer
 
@@ -458,10 +458,10 @@ def test_questions_go_by_what_people_differ_about_and_of_a_blank_base_by_picture
     rng, nothing = np.random.default_rng(0), np.zeros(0, np.int64)
     slope, prior, embeds = rng.normal(size=(20, 6)), np.cov(rng.normal(size=(6, 30))), rng.normal(size=(20, 9))
     pool = Answers(np.zeros(20), slope, np.zeros((2, 6)), nothing, nothing, np.zeros((0, 4)), np.zeros(0))
-    features = matters(pool, prior, embeds)
+    features = design_features(pool, prior, embeds)
     likings = (slope - slope.mean(0)) @ prior @ (slope - slope.mean(0)).T
     assert features @ features.T == pytest.approx(likings), "likings of people drawn from the prior vary together so"
-    assert matters(replace(pool, even=np.ones(6)), prior, embeds) is embeds
+    assert design_features(replace(pool, even=np.ones(6)), prior, embeds) is embeds
 
 
 def test_what_more_answers_would_add():
