@@ -178,18 +178,21 @@ def kill_and_compare(sources, tmp_path, kills: int) -> None:
     data, embeddings = sources
     arrays = encode_ratings(data.splits["train"], build_config(config, *sources), embeddings)
     steps = len(epoch_batches(arrays, config, 0))
+    every = config.checkpoint_every
     assert steps * config.epochs >= 60
-    start = time.monotonic()
     train(config, *sources, tmp_path / "whole", progress=False)
-    seconds, whole = time.monotonic() - start, weights_of(tmp_path / "whole")
+    whole = weights_of(tmp_path / "whole")
+    earlier, later = sorted(p.stat().st_mtime for p in (tmp_path / "whole" / "checkpoints").glob("step-*"))[-2:]
     log = (tmp_path / "whole" / "metrics.jsonl").read_text()
 
     def one(number: int) -> list[int]:
         output, rng = tmp_path / f"run{number}", np.random.default_rng(number)
+        after = f"step-{rng.integers(1, steps * config.epochs // every + 1) * every:08d}"
         was_killed = killed(
             lambda: train(config, *sources, output, progress=False),
-            lambda: any((output / "checkpoints").glob("step-*")),
-            float(rng.uniform(0, seconds)),
+            # by its progress: on a busy machine no time that another run took tells where this one is
+            lambda: any(path.name >= after for path in (output / "checkpoints").glob("step-*")),
+            float(rng.uniform(0, later - earlier)),
         )
         if not was_killed:  # it was quicker than it had been: the kill came too late
             return [0, 0]
