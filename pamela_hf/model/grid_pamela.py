@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .fusion_pamela import ImageSide, PairTokens, PamelaFusion
-from .quick_pamela import double_gelu_
+from .quick_pamela import gelu_
 
 
 @dataclass(eq=False, repr=False)
@@ -83,7 +83,7 @@ class GridMember:
         # of each head a share of what is the same for all: a blend's two weights sum to one
         self.end_bias = torch.cat([out_bias, out_bias @ in_weight]) / block.num_heads
         self.in_bias = block.fc1.bias + block.fc1.weight @ block.norm2.bias
-        self.back_weight = 0.5 * _centred(block.fc2.weight.T)  # half: see `double_gelu_`
+        self.back_weight = _centred(block.fc2.weight.T)
         self.back_bias = _centred(block.fc2.bias)
         self.read_weight = member.head.weight[0] * member.norm.weight
         self.read_bias = member.head.weight[0] @ member.norm.bias + member.head.bias
@@ -142,7 +142,7 @@ class GridMember:
         torch.bmm(share, images.ends, out=both.view(*shape, -1)).add_(theirs.transpose(0, 1))
         spread = self._inverse_spread(x, self.in_eps).unsqueeze(-1)
         torch.addcmul(self.in_bias, inner, spread, out=inner)
-        double_gelu_(inner, other.view(-1)[: inner.numel()].view(inner.shape))
+        gelu_(inner, other.view(-1)[: inner.numel()].view(inner.shape))
         torch.addmm(x.add_(self.back_bias), inner, self.back_weight, out=x)
         utility = (x @ self.read_weight).mul_(self._inverse_spread(x, self.read_eps)).add_(self.read_bias)
         out.copy_(utility.view(shape))

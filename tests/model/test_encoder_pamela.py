@@ -1,13 +1,24 @@
 """The frozen encoder as it is loaded: the same features as transformers' own model gives, in less time."""
 
+import copy
+
 import pytest
 import torch
 from transformers import AutoModel
 
-from pamela_hf.model import encoder_pamela
+from pamela_hf.model import encoder_pamela, quick_pamela
 from pamela_hf.model.encoder_pamela import encode_images, images_at_once, load_encoder
-from pamela_hf.model.quick_pamela import QuickFeedForward
+from pamela_hf.model.quick_pamela import QuickFeedForward, QuickLinear
 from tests.toys import save_tiny_encoder
+
+
+@pytest.fixture(params=["mkl", "onednn"])
+def products(request, monkeypatch) -> str:
+    """Whose float32 products are taken, whatever this machine's CPU is."""
+    if request.param == "onednn" and not torch.backends.mkldnn.is_available():
+        pytest.skip("this PyTorch comes without oneDNN")
+    monkeypatch.setattr(quick_pamela, "onednn_is_faster", lambda: request.param == "onednn")
+    return request.param
 
 
 def pixels(family: str, n: int) -> dict[str, torch.Tensor]:
@@ -20,11 +31,14 @@ def pixels(family: str, n: int) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("family", ["siglip", "siglip2"])
-def test_a_loaded_encoder_gives_the_features_of_transformers_own(tmp_path, monkeypatch, family):
+def test_a_loaded_encoder_gives_the_features_of_transformers_own(tmp_path, monkeypatch, family, products):
     folder = str(save_tiny_encoder(tmp_path, family))
     own, loaded = AutoModel.from_pretrained(folder).eval(), load_encoder(folder).eval()
     quick = [m for m in loaded.modules() if isinstance(m, QuickFeedForward)]
     assert len(quick) == 3  # of both towers' layers, and of the pooling head
+    assert sum(isinstance(m, QuickLinear) for m in loaded.modules()) == sum(
+        type(m) is torch.nn.Linear for m in own.modules()
+    )
     assert loaded.state_dict().keys() == own.state_dict().keys()
     inputs = pixels(family, 5)
     with torch.no_grad():
@@ -41,7 +55,7 @@ def test_a_loaded_encoder_gives_the_features_of_transformers_own(tmp_path, monke
         torch.testing.assert_close(found, theirs, rtol=1e-5, atol=1e-5)
 
 
-def test_gradients_reach_the_pixels_through_a_loaded_encoder(tmp_path):
+def test_gradients_reach_the_pixels_through_a_loaded_encoder(tmp_path, products):
     folder = str(save_tiny_encoder(tmp_path, "siglip"))
     found = []
     for encoder in (AutoModel.from_pretrained(folder).eval(), load_encoder(folder).eval()):
@@ -68,7 +82,7 @@ def test_a_pass_on_a_cpu_holds_twenty_megabytes(shape, images):
     assert images_at_once(torch.empty(shape, device="meta"), config) == 64  # elsewhere all at once
 
 
-def test_a_feed_forward_layer_of_many_numbers_is_transformers():
+def test_a_feed_forward_layer_of_many_numbers_is_transformers(products):
     from transformers import SiglipVisionConfig
     from transformers.models.siglip.modeling_siglip import SiglipMLP
 
@@ -76,4 +90,25 @@ def test_a_feed_forward_layer_of_many_numbers_is_transformers():
     layer = SiglipMLP(SiglipVisionConfig(hidden_size=32, intermediate_size=512)).requires_grad_(False)
     x = 20 * torch.randn(3, 400, 32)  # 1,200 rows: more than two parts of a cache's size
     torch.testing.assert_close(QuickFeedForward(layer)(x), layer(x), rtol=1e-5, atol=1e-5)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(QuickFeedForward(layer)(x), layer(x))
     assert torch.equal(QuickFeedForward(layer.bfloat16())(x.bfloat16()), layer(x.bfloat16()))
+
+
+def test_a_quick_linear_layer_is_pytorchs(products):
+    for bias in (True, False):
+        layer = torch.nn.Linear(48, 7, bias=bias).requires_grad_(False)
+        quick = quick_pamela.quicker(torch.nn.Sequential(copy.deepcopy(layer)))
+        for shape in ((48,), (5, 48), (0, 48), (2, 3, 48)):
+            x = torch.randn(shape)
+            with torch.profiler.profile() as profile:
+                found = quick(x)
+            ops = {event.key for event in profile.key_averages()}
+            assert ("mkldnn::_linear_pointwise" in ops) == (products == "onednn")
+            torch.testing.assert_close(found, layer(x), rtol=1e-5, atol=1e-6)
+            turned = torch.randn(shape[::-1]).T if len(shape) == 2 else x  # not contiguous
+            torch.testing.assert_close(quick(turned), layer(turned), rtol=1e-5, atol=1e-6)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal(quick(x), layer(x))
+        x.requires_grad_()
+        assert torch.equal(torch.autograd.grad(quick(x).sum(), x)[0], torch.autograd.grad(layer(x).sum(), x)[0])
