@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--batch-size", type=positive, default=32, help="images a step, all processes together (32)")
     add("--learning-rate", type=float, default=1e-5, help="of AdamW (1e-5)")
     add("--seed", type=int, default=0, help="of the order of the images (0)")
-    add("--mixed-precision", default="no", choices=("no", "bf16", "fp16"), help="on GPUs: bf16 (no)")
+    add("--mixed-precision", default="no", choices=("no", "bf16"), help="on GPUs: bf16 (no)")
 
 
 def run(args: argparse.Namespace) -> None:

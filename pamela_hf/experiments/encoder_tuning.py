@@ -49,11 +49,12 @@ class EncoderTuning:
 
     Attributes:
         blocks: how many of the vision tower's last blocks are trained, with its last norm and its pooling head.
-        epochs: passes over the rated images of `train`; the one whose `val_seen` has the least loss is kept.
+        epochs: passes over the rated images of `train`. The one after which `val_seen` (without it `val_unseen`, then
+            `train`) has the least loss is kept.
         batch_size: images of a step, all processes together, each with all of its ratings.
         learning_rate: of AdamW at its highest, after a warm-up; it falls to 0 as a cosine.
         seed: of the order of the images.
-        mixed_precision: "no", "bf16" or "fp16".
+        mixed_precision: "no" or "bf16".
     """
 
     blocks: int = 2
@@ -69,6 +70,8 @@ class EncoderTuning:
                 raise ValueError(f"{name}={getattr(self, name)!r} must be a whole number of at least 1.")
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate={self.learning_rate!r} must be above 0.")
+        if self.mixed_precision not in ("no", "bf16"):
+            raise ValueError(f'mixed_precision={self.mixed_precision!r} must be "no" or "bf16".')
 
 
 def tune_encoder(
@@ -94,7 +97,8 @@ def tune_encoder(
         negative log-likelihood of a rating (`val_seen/loss`, nats) and `val_seen/user_srocc`, if there is one.
 
     Raises:
-        ValueError: ratings without images, or no train split; an encoder that has fewer blocks, or none that are known.
+        ValueError: ratings without images, with no train split, or that are no levels of the reward's scale; an encoder
+            that has fewer blocks, or none that are known.
         ImageError: no image of a batch can be read; one alone is left out with a warning.
         FileExistsError: `output` holds something.
         FloatingPointError: a loss that is not finite.
@@ -138,13 +142,17 @@ class _Run:
             for split, table in data.splits.items()
             if split == "train" or split.startswith("val_")
         }
+        for split, arrays in self.ratings.items():
+            if (arrays.labels < 0).any():
+                odd = data.splits[split]["score"].iloc[int(np.argmin(arrays.labels))]
+                raise ValueError(f"{split} has a rating of {odd:g}, which is no level of the reward's scale.")
         self.trained = share_out(self.encoder.model, config.blocks, self.world > 1)
         self.optimizer = torch.optim.AdamW(self.trained, lr=config.learning_rate)
         self.best: dict[str, Tensor] = {}
 
     def epochs(self) -> list[dict[str, float]]:
         """Trains, and keeps the weights of the best epoch; the figures of each."""
-        config, judged = self.config, [split for split in self.ratings if split != "train"]
+        config, judged = self.config, sorted(split for split in self.ratings if split != "train")
         orders = [self._batches("train", np.random.default_rng([config.seed, e])) for e in range(config.epochs)]
         total, step, least = sum(map(len, orders)), 0, math.inf
         shown = not (self.progress and self.accelerator.is_main_process)
@@ -152,17 +160,17 @@ class _Run:
         with tqdm(total=total, desc="tuning the encoder", unit="step", disable=shown) as bar:
             for epoch, order in enumerate(orders, 1):
                 losses = []
-                for numbers, pixels in self._pixels(order):
+                for batch, (numbers, pixels) in zip(order, self._pixels(order)):
                     for group in self.optimizer.param_groups:
                         group["lr"] = config.learning_rate * cosine_with_warmup(step, total, WARMUP)
-                    losses.append(self._step(order[len(losses)], numbers, pixels))
+                    losses.append(self._step(batch, numbers, pixels))
                     step += 1
                     bar.update()
                     bar.set_postfix(loss=round(losses[-1], 4))
                 found.append({"epoch": epoch, "train/loss": float(np.mean(losses)), **self._judge(judged)})
                 loss = found[-1].get(f"{judged[0]}/loss" if judged else "train/loss")
-                state = _whole(self.encoder.model)
-                if loss < least:
+                state = _whole(self.encoder.model)  # by all processes together, whether it is kept or not
+                if not self.best or loss < least:
                     least, self.best = loss, state
         return found
 

@@ -288,8 +288,10 @@ class PamelaConfig(PreTrainedConfig):
         for name in ("image_dropout", "text_dropout", "fusion_dropout", *shares):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must lie in [0, 1).")
-        if self.taste_share > MOST_TASTE_SHARE:
+        if not 0 <= self.taste_share <= MOST_TASTE_SHARE:
             raise ValueError(f"taste_share={self.taste_share} must lie in [0, {MOST_TASTE_SHARE}].")
+        if self.blank and not self.taste_share:
+            raise ValueError("taste_share=0 leaves a blank base nothing to score by; it must be above 0.")
         kinds = 1 + sum(len(values) + 1 for values in self.metadata.values())
         readings = (self.image_embed_dim + self.text_embed_dim) * kinds * (self.tastes + 1)
         if readings > _MOST_PARAMETERS:

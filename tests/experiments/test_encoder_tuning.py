@@ -121,6 +121,7 @@ def test_an_image_that_cannot_be_read_is_left_out(world, tmp_path):
         ({"blocks": 4}, "blocks=4 is more than the 3 blocks"),
         ({"blocks": 0}, "blocks=0 must be a whole number"),
         ({"learning_rate": 0.0}, "learning_rate=0.0 must be above 0"),
+        ({"mixed_precision": "fp16"}, "mixed_precision='fp16' must be"),
     ],
 )
 def test_what_cannot_be_trained_is_refused(world, tmp_path, change, message):
@@ -140,6 +141,9 @@ def test_ratings_without_images_or_train_and_a_folder_that_is_used_are_refused(w
     (tmp_path / "used" / "mine.txt").write_text("keep")
     with pytest.raises(FileExistsError):
         tune_encoder(scorer, data, tmp_path / "used", EncoderTuning(**CONFIG), progress=False)
+    data.splits["val_seen"] = data.splits["val_seen"].assign(score=2.5)
+    with pytest.raises(ValueError, match=r"val_seen has a rating of 2\.5"):
+        tune_encoder(scorer, data, tmp_path / "out")
     del data.splits["train"]
     with pytest.raises(ValueError, match="no train split"):
         tune_encoder(scorer, data, tmp_path / "out")

@@ -34,6 +34,7 @@ CHANGES = [
     {"attn_implementation": "evil/kernel"}, {"_attn_implementation": "evil/kernel"},
     {"releases": "pamela"}, {"releases": {"": "cc-by"}}, {"releases": {"": {"license": ["x"]}}},
     {"taste_axes": 10**9}, {"taste_axes": "many"}, {"taste_share": 9}, {"taste_share": None}, {"chosen": "auto"},
+    {"taste_share": -1}, {"taste_share": 0, "blank": True},
     {"chosen": {"text_share": 0.3}}, {"chosen": {"text_share": {"value": "high"}}},
     {"taste_axes": 4096, "image_embed_dim": 1152, "metadata": {"type": [f"kind {i}" for i in range(9000)]}},
     {"cast_identities": "abc"}, {"cast_identities": [1]}, {"preprocessing": {}}, {"base_identity": 7},
