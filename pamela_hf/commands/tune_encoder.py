@@ -10,10 +10,12 @@ Fine-tune the last blocks of a trained reward's encoder by ratings with their im
   pamela tune-encoder --model runs/mine --data runs/ratings --output runs/encoder
   torchrun --nproc_per_node 8 scripts/tune_encoder.py … --mixed-precision bf16      (weights shared out by FSDP)
 
-For who has very many ratings and GPUs: nothing else in this package trains an encoder. The result is an encoder; make
-features with it anew and train a reward on them, then compare on val_* whether it was worth it:
+For who has very many ratings and GPUs: nothing else in this package trains an encoder. The result is an encoder. Make
+features with it anew, in a copy of the ratings without their embeddings.safetensors, train a reward on them, and see in
+its metrics.jsonl by val_* whether it was worth it:
 
-  pamela embed --data runs/ratings --encoder runs/encoder --output tuned.safetensors
+  pamela embed --data runs/copy --encoder runs/encoder
+  pamela train --data runs/copy --encoder runs/encoder --output runs/tuned
 
 The epoch with the least loss on val_seen is kept; its figures are printed beside those before.
 """
