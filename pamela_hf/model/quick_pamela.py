@@ -18,7 +18,8 @@ _AT_ONCE = 2**18
 def gelu_(x: Tensor, gate: Tensor) -> None:
     """`x` becomes `gelu(x, approximate="tanh")`.
 
-    On CPUs PyTorch's own takes twice as long as this; on those that are not Intel's tanh alone takes four times as long.
+    On CPUs PyTorch's own takes twice as long as this. On those that are not Intel's its tanh alone takes four times as
+    long.
 
     Args:
         x: of any shape.
