@@ -106,7 +106,7 @@ def tune_encoder(
     config, output = config or EncoderTuning(), Path(output)
     if data.open_image is None:
         raise ValueError(f"{data.name!r} has no images; an encoder is tuned on pixels. Give the ratings with images/.")
-    if "train" not in data.splits:
+    if not len(data.splits.get("train", ())):
         raise ValueError(f"{data.name!r} has no train split (it has {sorted(data.splits)}); nothing to learn from.")
     AcceleratorState._reset_state()  # an earlier run in this process may have used another precision
     accelerator = Accelerator(mixed_precision=config.mixed_precision)
@@ -128,8 +128,12 @@ class _Run:
     ):
         self.config, self.accelerator, self.progress = config, accelerator, progress
         self.rank, self.world = accelerator.process_index, accelerator.num_processes
-        if config.batch_size < self.world:
-            raise ValueError(f"batch_size={config.batch_size} is less than an image a process ({self.world}).")
+        rated = data.splits["train"]["image_id"].nunique()
+        if (fewest := min(config.batch_size, rated)) < self.world:
+            raise ValueError(
+                f"{self.world} processes have at most {fewest} images a step (batch_size={config.batch_size}, {rated} "
+                "images in train), and each needs one. Start fewer."
+            )
         self.model = scorer.model.to(accelerator.device).requires_grad_(False).eval()
         self.encoder = FrozenEncoder.of(self.model, scorer.processor)
         self.open_image = data.open_image
@@ -140,12 +144,16 @@ class _Run:
         self.ratings = {
             split: encode_ratings(table, self.model.config, nowhere)
             for split, table in data.splits.items()
-            if split == "train" or split.startswith("val_")
+            if len(table) and (split == "train" or split.startswith("val_"))
         }
         for split, arrays in self.ratings.items():
             if (arrays.labels < 0).any():
                 odd = data.splits[split]["score"].iloc[int(np.argmin(arrays.labels))]
-                raise ValueError(f"{split} has a rating of {odd:g}, which is no level of the reward's scale.")
+                levels = {name: f"{min(v):g}..{max(v):g}" for name, v in self.model.config.rating_scales.items()}
+                raise ValueError(
+                    f"{split} has a rating of {odd:g}, which is no level of the reward's scales ({levels}). Tune with "
+                    "ratings on the scale that the reward was trained on."
+                )
         self.trained = share_out(self.encoder.model, config.blocks, self.world > 1)
         self.optimizer = torch.optim.AdamW(self.trained, lr=config.learning_rate)
         self.best: dict[str, Tensor] = {}
@@ -232,11 +240,11 @@ class _Run:
         )
 
     def _batches(self, split: str, rng: np.random.Generator | None = None) -> list[np.ndarray]:
-        """The split's images in batches, each of at least one image a process."""
+        """The split's images in batches of at least `batch_size`, or all in one."""
         numbers = np.unique(self.ratings[split].image_rows)
         numbers = numbers if rng is None else rng.permutation(numbers)
         count = max(1, len(numbers) // self.config.batch_size)
-        return [batch for batch in np.array_split(numbers, count) if len(batch) >= self.world]
+        return np.array_split(numbers, count)
 
     def _pixels(
         self, batches: Sequence[np.ndarray], whole: bool = False

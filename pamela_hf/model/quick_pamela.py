@@ -35,10 +35,11 @@ def gelu_(x: Tensor, gate: Tensor) -> None:
 @functools.cache
 def onednn_is_faster() -> bool:
     """Whether float32 products take half the time by oneDNN, which comes with PyTorch as MKL does: PyTorch leaves them
-    to MKL, and that uses half the width of the vectors (AVX-512) of CPUs that are not Intel's."""
+    to MKL, and that uses half the width of the vectors (AVX-512) of AMD's CPUs."""
     known = getattr(torch.cpu, "get_capabilities", dict)()  # new in PyTorch
     wide = bool(known.get("avx512_f")) and "AMD" in known.get("cpu_name", "")
-    return wide and torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()
+    there = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")  # not public
+    return wide and there and torch.backends.mkl.is_available()
 
 
 class QuickLinear(nn.Linear):

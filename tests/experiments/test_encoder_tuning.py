@@ -144,6 +144,9 @@ def test_ratings_without_images_or_train_and_a_folder_that_is_used_are_refused(w
     data.splits["val_seen"] = data.splits["val_seen"].assign(score=2.5)
     with pytest.raises(ValueError, match=r"val_seen has a rating of 2\.5"):
         tune_encoder(scorer, data, tmp_path / "out")
+    data.splits["val_seen"] = data.splits["val_seen"].iloc[:0]  # nothing to judge by there
+    found = tune_encoder(scorer, data, tmp_path / "out", EncoderTuning(**{**CONFIG, "epochs": 1}), progress=False)
+    assert not any(name.startswith("val_seen") for name in found[0]) and "val_unseen/loss" in found[0]
     del data.splits["train"]
     with pytest.raises(ValueError, match="no train split"):
         tune_encoder(scorer, data, tmp_path / "out")
