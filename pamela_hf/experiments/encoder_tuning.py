@@ -99,7 +99,7 @@ def tune_encoder(
     Raises:
         ValueError: ratings without images, with no train split, or that are no levels of the reward's scale; an encoder
             that has fewer blocks, or none that are known.
-        ImageError: no image of a batch can be read; one alone is left out with a warning.
+        ImageError: no image of a split can be read; others that can't be are left out with a warning.
         FileExistsError: `output` holds something.
         FloatingPointError: a loss that is not finite.
     """
@@ -120,6 +120,21 @@ def tune_encoder(
             (staged / LOG).write_text("".join(json.dumps(line) + "\n" for line in found), encoding="utf-8")
     accelerator.wait_for_everyone()
     return found
+
+
+@dataclass(frozen=True)
+class _Share:
+    """A process' images of a batch.
+
+    Attributes:
+        numbers: `(n,)` of images, one or more.
+        pixels: what the encoder takes of them.
+        counts: whether they are of the batch; else one stands in where the process has none, and is not counted.
+    """
+
+    numbers: np.ndarray
+    pixels: dict[str, Tensor]
+    counts: bool
 
 
 class _Run:
@@ -168,10 +183,10 @@ class _Run:
         with tqdm(total=total, desc="tuning the encoder", unit="step", disable=shown) as bar:
             for epoch, order in enumerate(orders, 1):
                 losses = []
-                for batch, (numbers, pixels) in zip(order, self._pixels(order)):
+                for batch, mine in zip(order, self._pixels("train", order)):
                     for group in self.optimizer.param_groups:
                         group["lr"] = config.learning_rate * cosine_with_warmup(step, total, WARMUP)
-                    losses.append(self._step(batch, numbers, pixels))
+                    losses.append(self._step(batch, mine))
                     step += 1
                     bar.update()
                     bar.set_postfix(loss=round(losses[-1], 4))
@@ -182,12 +197,12 @@ class _Run:
                     least, self.best = loss, state
         return found
 
-    def _step(self, batch: np.ndarray, numbers: np.ndarray, pixels: dict[str, Tensor]) -> float:
-        """One update by `numbers`, this process' images of a `batch`; the mean loss of the batch's ratings."""
-        ratings = np.isin(self.ratings["train"].image_rows, batch).sum()
+    def _step(self, batch: np.ndarray, mine: "_Share") -> float:
+        """One update by this process' share of a `batch`; the mean loss of the batch's ratings."""
+        ratings = float(np.isin(self.ratings["train"].image_rows, batch).sum())
         with self.accelerator.autocast():
             # the processes' gradients are averaged, and their shares of a sum are to be added
-            loss = self._scored("train", numbers, pixels, float(ratings) / self.world).loss
+            loss = self._scored("train", mine, ratings / self.world if mine.counts else math.inf).loss
         mean = float(self.accelerator.reduce(loss.detach(), "mean"))
         if not math.isfinite(mean):
             raise FloatingPointError(f"The loss is {mean}; nothing was written. Lower learning_rate.")
@@ -199,26 +214,31 @@ class _Run:
 
     @torch.no_grad()
     def _judge(self, splits: Sequence[str]) -> dict[str, float]:
-        """Loss and user SROCC of splits, which every process finds for itself: they encode together."""
+        """Loss and user SROCC of splits, each process' share of the images scored by itself."""
         found = {}
         for split in splits:
-            arrays, total = self.ratings[split], 0.0
-            scores = np.full(len(arrays), np.nan)
-            for numbers, pixels in self._pixels(self._batches(split), whole=True):
-                out = self._scored(split, numbers, pixels, 1.0)
-                total += float(out.loss)
-                scores[np.isin(arrays.image_rows, numbers)] = out.scores.float().cpu().numpy()
-            read = np.isfinite(scores)
+            arrays, batches = self.ratings[split], self._batches(split)
+            scores, seen, total = np.zeros(len(arrays)), np.zeros(len(arrays)), 0.0
+            for mine in self._pixels(split, batches):
+                out = self._scored(split, mine, 1.0)
+                if mine.counts:
+                    rows = np.isin(arrays.image_rows, mine.numbers)
+                    scores[rows], seen[rows] = out.scores.float().cpu().numpy(), 1.0
+                    total += float(out.loss)
+            made = torch.tensor([*scores, *seen, total], dtype=torch.float32, device=self.accelerator.device)
+            scores, seen, total = np.split(self.accelerator.reduce(made).cpu().numpy(), [len(arrays), 2 * len(arrays)])
+            read = seen > 0
             metrics = user_metrics(scores[read], arrays.labels[read], arrays.people[read].astype(str))
-            found[f"{split}/loss"] = total / max(1, int(read.sum()))
+            found[f"{split}/loss"] = float(total[0]) / max(1, int(read.sum()))
             if math.isfinite(srocc := metrics.mean("user_srocc")):  # nobody rated several images differently
                 found[f"{split}/user_srocc"] = srocc
         return found
 
-    def _scored(self, split: str, numbers: np.ndarray, pixels: dict[str, Tensor], normalizer: float) -> Any:
+    def _scored(self, split: str, some: "_Share", normalizer: float) -> Any:
         """The reward's output for all ratings that a split has of some images; its loss is their sum over
         `normalizer`."""
         arrays: RatingArrays = self.ratings[split]
+        numbers, pixels = some.numbers, some.pixels
         rows = np.flatnonzero(np.isin(arrays.image_rows, numbers))
         place = {number: i for i, number in enumerate(numbers)}
         index = torch.tensor([place[number] for number in arrays.image_rows[rows]])
@@ -246,24 +266,29 @@ class _Run:
         count = max(1, len(numbers) // self.config.batch_size)
         return np.array_split(numbers, count)
 
-    def _pixels(
-        self, batches: Sequence[np.ndarray], whole: bool = False
-    ) -> Iterator[tuple[np.ndarray, dict[str, Tensor]]]:
-        """This process' images of each batch (or all of them) that can be read, with what the encoder takes of them;
-        the next batch is read meanwhile."""
-        if not whole:
-            batches = [batch[self.rank :: self.world] for batch in batches]
+    def _pixels(self, split: str, batches: Sequence[np.ndarray]) -> Iterator["_Share"]:
+        """This process' images of each batch; the next ones are read meanwhile."""
+        batches = [batch[self.rank :: self.world] for batch in batches]
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            ahead = [pool.submit(self._read, number) for number in batches[0]] if batches else []
+            ahead = [pool.submit(self._read, number) for number in batches[0]]
             for i, batch in enumerate(batches):
                 now = ahead
                 ahead = [pool.submit(self._read, number) for number in batches[i + 1]] if i + 1 < len(batches) else []
-                made = [one.result() for one in now]
-                read = [one for one in made if one is not None]
-                if not read:
-                    raise ImageError(f"None of the {len(batch)} images of a batch can be read: {self.ids[batch[0]]}, …")
-                numbers = np.array([number for number, one in zip(batch, made) if one is not None])
-                yield numbers, {name: torch.cat([one[name] for one in read]) for name in read[0]}
+                made = {number: future.result() for number, future in zip(batch, now)}
+                read = {number: one for number, one in made.items() if one is not None}
+                yield self._share(read) if read else self._stand_in(split)
+
+    def _stand_in(self, split: str) -> "_Share":
+        """An image that can be read, for a process that has none: all of them encode, or none of them goes on."""
+        for number in np.unique(self.ratings[split].image_rows):
+            if (one := self._read(number)) is not None:
+                return self._share({number: one}, counts=False)
+        raise ImageError(f"None of the images of {split} can be read: {self.ids[self.ratings[split].image_rows[0]]}, …")
+
+    @staticmethod
+    def _share(read: dict[int, dict[str, Tensor]], counts: bool = True) -> "_Share":
+        pixels = {name: torch.cat([one[name] for one in read.values()]) for name in next(iter(read.values()))}
+        return _Share(np.array(list(read)), pixels, counts)
 
     def _read(self, number: int) -> dict[str, Tensor] | None:
         name = self.ids[number]

@@ -14,6 +14,7 @@ from transformers import AutoConfig, AutoModel
 
 from pamela_hf.encoder import FrozenEncoder, compute_embeddings
 from pamela_hf.experiments.encoder_tuning import EncoderTuning, tune_encoder
+from pamela_hf.files.images import ImageError
 from pamela_hf.metrics import user_metrics
 from pamela_hf.ratings.builder import load_ratings
 from pamela_hf.scoring import PamelaScorer
@@ -111,8 +112,14 @@ def test_an_image_that_cannot_be_read_is_left_out(world, tmp_path):
     broken = [path for path in (tmp_path / "ratings" / "images").iterdir() if int(path.stem[-5:]) == int(first)]
     broken[0].write_bytes(b"no image")
     scorer = PamelaScorer.from_pretrained(model, device="cpu")
-    found = tune_encoder(scorer, data, tmp_path / "encoder", EncoderTuning(**CONFIG), progress=False)
+    alone = EncoderTuning(**{**CONFIG, "epochs": 1, "batch_size": 1})  # the one image of its batch, too
+    found = tune_encoder(scorer, data, tmp_path / "encoder", alone, progress=False)
     assert np.isfinite(found[-1]["train/loss"])
+    for path in (tmp_path / "ratings" / "images").iterdir():
+        path.write_bytes(b"no image")
+    with pytest.raises(ImageError, match="None of the images of val_seen can be read"):
+        tune_encoder(scorer, data, tmp_path / "none", alone, progress=False)
+    assert not (tmp_path / "none").exists()
 
 
 @pytest.mark.parametrize(
