@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .fusion_pamela import ImageSide, PairTokens, PamelaFusion
-from .quick_pamela import gelu_
+from .quick_pamela import gelu_of_first_
 
 
 @dataclass(eq=False, repr=False)
@@ -135,14 +135,15 @@ class GridMember:
                 for each block of pairs, since fresh ones would cost as much as what is done to them.
         """
         shape = (len(images.level), len(people.level))
-        both, other = memory[:, : shape[0] * shape[1]]
+        memory = memory[:, : shape[0] * shape[1]]
+        both, other = memory
         x, inner = both[:, : self.width], both[:, self.width :]
         share = torch.sigmoid(images.level[:, None] - people.level)
         theirs = torch.bmm((1 - share).transpose(0, 1), people.ends, out=other.view(*shape[::-1], -1))
         torch.bmm(share, images.ends, out=both.view(*shape, -1)).add_(theirs.transpose(0, 1))
         spread = self._inverse_spread(x, self.in_eps).unsqueeze(-1)
         torch.addcmul(self.in_bias, inner, spread, out=inner)
-        gelu_(inner, other.view(-1)[: inner.numel()].view(inner.shape))
+        gelu_of_first_(memory[..., self.width :])
         torch.addmm(x.add_(self.back_bias), inner, self.back_weight, out=x)
         utility = (x @ self.read_weight).mul_(self._inverse_spread(x, self.read_eps)).add_(self.read_bias)
         out.copy_(utility.view(shape))

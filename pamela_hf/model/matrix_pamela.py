@@ -49,7 +49,7 @@ class GridScoringMixin:
             metadata_ids: as in `forward`, N rows.
             scale: index of the rating scale; default: the config's `default_scale`.
             max_pairs: pairs in one pass; bounds the memory beside the result's (a few kB a pair at the default sizes).
-                Default: 1024 for each CPU thread, whose cache holds that, else 65536.
+                Default: 4096 for each CPU thread, whose share of the last cache holds that, and at most 65536.
 
         Returns:
             [`PamelaRewardOutput`] with `scores`, `std` and `utility` of shape `(N, U)`.
@@ -66,7 +66,7 @@ class GridScoringMixin:
         )
         metadata_ids = self._ids(metadata_ids, n, len(self.config.metadata), "metadata_ids")
         if max_pairs is None:
-            max_pairs = 1024 * torch.get_num_threads() if self.device.type == "cpu" else 65536
+            max_pairs = min(65536, 4096 * torch.get_num_threads()) if self.device.type == "cpu" else 65536
         # several blocks mix a pair's tokens with each other, and dropout is drawn for each pair
         whole = self.config.num_fusion_layers == 1 and not self.training
         members = [GridMember(member) for member in self.members] if whole else None
