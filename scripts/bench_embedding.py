@@ -38,13 +38,13 @@ KINDS = {
 }
 
 
-def photographs(folder: Path, n: int) -> list[str]:
+def photographs(folder: Path, n: int, size: tuple[int, int] = SIZE) -> list[str]:
     """n JPEG files that differ, of four different pictures: smooth shapes with the noise of a camera."""
     rng, names = np.random.default_rng(0), []
     pictures = []
     for number in range(4):
-        shapes = Image.fromarray(rng.integers(0, 255, (24, 32, 3), np.uint8)).resize(SIZE, Image.Resampling.BICUBIC)
-        grain = rng.integers(-6, 7, (SIZE[1], SIZE[0], 1), np.int16)
+        shapes = Image.fromarray(rng.integers(0, 255, (24, 32, 3), np.uint8)).resize(size, Image.Resampling.BICUBIC)
+        grain = rng.integers(-6, 7, (size[1], size[0], 1), np.int16)
         picture = (np.asarray(shapes, np.int16) + grain).clip(0, 255).astype(np.uint8)
         path = folder / f"picture{number}"
         Image.fromarray(picture).save(path, "JPEG", quality=90)

@@ -3,7 +3,7 @@
 - embedding: `compute_embeddings` on JPEGs, an encoder of SigLIP2's size (random weights) in float32 and bfloat16,
   against the bare forward of transformers' model in that precision on pixels that are there already;
 - score_matrix: pairs and FLOP a second, as executed and as the networks are written, against a matrix product's;
-- heads: from 100 ratings each, of made-up people: what is linearized on the GPU, and the fits, which are the CPU's.
+- heads: `UserHead.fit` by 100 ratings each of made-up people; features are read on the GPU, and the fit is the CPU's.
 
 On another device (`--device cpu`) it says the same of that; give it few images and people there.
 """
@@ -17,39 +17,27 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from bench_embedding import SIZES, sized_encoder
-from bench_speed import reward
-from PIL import Image
+from bench_embedding import SIZES, photographs, sized_encoder
+from bench_speed import grid_inputs, reward, seconds, written_flop
 from torch.utils.flop_counter import FlopCounterMode
 
 from pamela_hf.encoder import compute_embeddings
-from pamela_hf.heads.fitting import Answers, fit_row, linearize
-from pamela_hf.heads.head import prior_of
+from pamela_hf.heads.head import UserHead
 from pamela_hf.scoring import PamelaScorer
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 RATED = 100
 
 
-def seconds(function: Callable[[], object], device: torch.device, repeats: int = 3) -> float:
-    """The least of some runs, each until the device is done, after one to warm up."""
-    times = []
-    for _ in range(repeats + 1):
-        start = time.perf_counter()
+def least(function: Callable[[], object], device: torch.device) -> float:
+    """The least seconds of some runs, each until the device is done."""
+
+    def done() -> None:
         function()
         if device.type == "cuda":
             torch.cuda.synchronize()
-        times.append(time.perf_counter() - start)
-    return min(times[1:])
 
-
-def photographs(folder: Path, n: int, side: int) -> list[str]:
-    """n JPEGs that differ."""
-    rng = np.random.default_rng(0)
-    for number in range(n):
-        shapes = Image.fromarray(rng.integers(0, 255, (16, 16, 3), np.uint8)).resize((side, side), Image.BICUBIC)
-        shapes.save(folder / f"{number:05d}.jpg", quality=90)
-    return [f"{number:05d}.jpg" for number in range(n)]
+    return seconds(done, of=min)
 
 
 @torch.no_grad()
@@ -57,7 +45,7 @@ def bench_embedding(args: argparse.Namespace, device: torch.device) -> dict[str,
     found = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        ids = photographs(folder, args.images, args.side)
+        ids = photographs(folder, args.images, (args.side, args.side))
         for precision, dtype in PRECISIONS.items():
             encoder, bare = sized_encoder(args.size, str(device))
             encoder.model, bare = encoder.model.to(dtype), bare.to(dtype)
@@ -67,7 +55,7 @@ def bench_embedding(args: argparse.Namespace, device: torch.device) -> dict[str,
             def forward(bare: torch.nn.Module = bare, pixels: torch.Tensor = pixels) -> None:
                 bare.get_image_features(pixel_values=pixels).pooler_output.cpu()
 
-            limit = args.batch_size / seconds(forward, device)
+            limit = args.batch_size / least(forward, device)
             start = time.perf_counter()
             compute_embeddings(
                 encoder, ids, folder.joinpath, [None] * len(ids), folder / f"{precision}.safetensors", args.batch_size,
@@ -81,24 +69,16 @@ def bench_embedding(args: argparse.Namespace, device: torch.device) -> dict[str,
 
 def bench_matrix(args: argparse.Namespace, device: torch.device) -> dict[str, float]:
     found, images, people = {}, args.matrix_images, args.people
-    inputs = {
-        "image_embeds": torch.randn(images, 1280),
-        "text_embeds": torch.randn(images, 384),
-        "user_ids": torch.arange(1, people + 1),
-        "demographic_ids": torch.randint(0, 3, (people, 2)),
-        "metadata_ids": torch.randint(0, 5, (images, 1)),
-    }
+    inputs = grid_inputs(images, people)
     for precision, dtype in PRECISIONS.items():
         model = reward(people, 1280, 384).to(device, dtype)
         given = {name: v.to(device, dtype if v.is_floating_point() else v.dtype) for name, v in inputs.items()}
         with FlopCounterMode(display=False) as counter:
             model.score_matrix(**given)
-        taken = seconds(lambda model=model, given=given: model.score_matrix(**given), device)
+        taken = least(lambda model=model, given=given: model.score_matrix(**given), device)
         a = torch.randn(args.product, args.product, device=device, dtype=dtype)
-        rate = 2 * args.product**3 / seconds(lambda a=a: a @ a, device, 5)
-        config = model.config
-        products = config.hidden_size**2 + 2 * config.hidden_size * config.intermediate_size
-        written = 2 * config.num_fusion_members * products * images * people
+        rate = 2 * args.product**3 / least(lambda a=a: a @ a, device)
+        written = written_flop(model.config) * images * people
         found |= {
             f"{precision}_pairs_per_second": images * people / taken,
             f"{precision}_written_tflops": written / taken / 1e12,
@@ -110,46 +90,21 @@ def bench_matrix(args: argparse.Namespace, device: torch.device) -> dict[str, fl
 
 
 def bench_heads(args: argparse.Namespace, device: torch.device) -> dict[str, float]:
-    """Of people who rate by their own drawn rows, on a reward whose people differ at random."""
-    model = reward(args.people, 1280, 384).to(device)
+    """Of people who rate by what they see along one direction each, on a reward whose people differ at random."""
+    model, rng = reward(args.people, 1280, 384).to(device), np.random.default_rng(0)
     torch.nn.init.normal_(model.user_embedding.weight[1:], std=0.3)
-    scorer, rng = PamelaScorer(model), np.random.default_rng(0)
-    covariance = prior_of(model)
-    cutpoints = model.scale_cutpoints()[0].detach().cpu().double().numpy()
-    linearized = fitted = 0.0
+    scorer = PamelaScorer(model)
+
+    def fit() -> None:
+        seen = rng.normal(size=(RATED, 1280)).astype(np.float32)
+        scores = 4 + np.clip(np.round(1.5 * seen[:, 0]), -3, 3)
+        UserHead.fit(scorer, list(zip(seen, scores.tolist())), name="ann")
+
+    fit()  # to warm up
+    start = time.perf_counter()
     for _ in range(args.heads):
-        inputs = {
-            "image_embeds": rng.normal(size=(RATED, 1280)).astype(np.float32),
-            "text_embeds": None,
-            "metadata_ids": torch.zeros(RATED, 1, dtype=torch.long),
-        }
-        people = torch.zeros(1, 2, dtype=torch.long)
-        start = time.perf_counter()
-        utility, slope = linearize(
-            lambda rows, inputs=inputs, people=people: scorer.utilities(rows, **inputs, demographic_ids=people),
-            np.sqrt(np.diag(covariance)),
-            scorer.taste_slopes(**inputs),
-        )
-        linearized += time.perf_counter() - start
-        row = rng.multivariate_normal(np.zeros(len(covariance)), covariance)
-        felt = utility + slope @ row + rng.logistic(size=RATED)
-        answers = Answers(
-            utility,
-            slope,
-            model.scale_use().detach().cpu().double().numpy(),
-            np.arange(RATED),
-            (felt[:, None] > cutpoints).sum(1),
-            np.tile(cutpoints, (RATED, 1)),
-            np.zeros(RATED),
-        )
-        start = time.perf_counter()
-        fit_row(answers, covariance)
-        fitted += time.perf_counter() - start
-    return {
-        "linearized_per_second": args.heads / linearized,
-        "fits_per_second_and_core": args.heads / fitted,
-        "ratings_each": RATED,
-    }
+        fit()
+    return {"heads_per_second": args.heads / (time.perf_counter() - start), "ratings_each": RATED}
 
 
 def main() -> None:

@@ -57,15 +57,25 @@ def reward(users: int, width: int, text_width: int, encoder: SiglipConfig | None
     return PamelaRewardModel(config).eval()
 
 
-def bench_matrix(images: int = 900, people: int = 210) -> dict[str, float]:
-    model = reward(people, 1280, 384)
-    inputs = {
+def grid_inputs(images: int, people: int) -> dict[str, torch.Tensor]:
+    """What `score_matrix` of `reward(people, 1280, 384)` takes."""
+    return {
         "image_embeds": torch.randn(images, 1280),
         "text_embeds": torch.randn(images, 384),
         "user_ids": torch.arange(1, people + 1),
         "demographic_ids": torch.randint(0, 3, (people, 2)),
         "metadata_ids": torch.randint(0, 5, (images, 1)),
     }
+
+
+def written_flop(config: PamelaConfig) -> int:
+    """FLOP of a pair's matrix products as the networks are written."""
+    products = config.hidden_size**2 + 2 * config.hidden_size * config.intermediate_size
+    return 2 * config.num_fusion_members * products
+
+
+def bench_matrix(images: int = 900, people: int = 210) -> dict[str, float]:
+    model, inputs = reward(people, 1280, 384), grid_inputs(images, people)
     with FlopCounterMode(display=False) as counter:
         model.score_matrix(**inputs)
     # in turns, the best of each: what the machine can do when nobody else uses it, both at about the same time
@@ -75,9 +85,8 @@ def bench_matrix(images: int = 900, people: int = 210) -> dict[str, float]:
         rate = max(rate, matmul_rate())
     pair = {name: value[:1] for name, value in inputs.items()}
     one = seconds(lambda: model.score_matrix(**pair), 20)
-    executed, pairs, config = counter.get_total_flops(), images * people, model.config
-    products = config.hidden_size**2 + 2 * config.hidden_size * config.intermediate_size
-    written = 2 * config.num_fusion_members * products * pairs
+    executed, pairs = counter.get_total_flops(), images * people
+    written = written_flop(model.config) * pairs
     return {
         "score_matrix_images": images,
         "score_matrix_people": people,

@@ -197,8 +197,9 @@ class _Run:
                     least, self.best = loss, state
         return found
 
-    def _step(self, batch: np.ndarray, mine: "_Share") -> float:
-        """One update by this process' share of a `batch`; the mean loss of the batch's ratings."""
+    def _step(self, batch: np.ndarray, mine: _Share) -> float:
+        """One update by this process' share of a `batch`; the mean loss of the batch's ratings, where those of
+        images that cannot be read count as 0."""
         ratings = float(np.isin(self.ratings["train"].image_rows, batch).sum())
         with self.accelerator.autocast():
             # the processes' gradients are averaged, and their shares of a sum are to be added
@@ -225,7 +226,7 @@ class _Run:
                     rows = np.isin(arrays.image_rows, mine.numbers)
                     scores[rows], seen[rows] = out.scores.float().cpu().numpy(), 1.0
                     total += float(out.loss)
-            made = torch.tensor([*scores, *seen, total], dtype=torch.float32, device=self.accelerator.device)
+            made = torch.from_numpy(np.concatenate([scores, seen, [total]])).float().to(self.accelerator.device)
             scores, seen, total = np.split(self.accelerator.reduce(made).cpu().numpy(), [len(arrays), 2 * len(arrays)])
             read = seen > 0
             metrics = user_metrics(scores[read], arrays.labels[read], arrays.people[read].astype(str))
@@ -234,7 +235,7 @@ class _Run:
                 found[f"{split}/user_srocc"] = srocc
         return found
 
-    def _scored(self, split: str, some: "_Share", normalizer: float) -> Any:
+    def _scored(self, split: str, some: _Share, normalizer: float) -> Any:
         """The reward's output for all ratings that a split has of some images; its loss is their sum over
         `normalizer`."""
         arrays: RatingArrays = self.ratings[split]
@@ -266,7 +267,7 @@ class _Run:
         count = max(1, len(numbers) // self.config.batch_size)
         return np.array_split(numbers, count)
 
-    def _pixels(self, split: str, batches: Sequence[np.ndarray]) -> Iterator["_Share"]:
+    def _pixels(self, split: str, batches: Sequence[np.ndarray]) -> Iterator[_Share]:
         """This process' images of each batch; the next ones are read meanwhile."""
         batches = [batch[self.rank :: self.world] for batch in batches]
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
@@ -278,7 +279,7 @@ class _Run:
                 read = {number: one for number, one in made.items() if one is not None}
                 yield self._share(read) if read else self._stand_in(split)
 
-    def _stand_in(self, split: str) -> "_Share":
+    def _stand_in(self, split: str) -> _Share:
         """An image that can be read, for a process that has none: all of them encode, or none of them goes on."""
         for number in np.unique(self.ratings[split].image_rows):
             if (one := self._read(number)) is not None:
@@ -286,7 +287,7 @@ class _Run:
         raise ImageError(f"None of the images of {split} can be read: {self.ids[self.ratings[split].image_rows[0]]}, …")
 
     @staticmethod
-    def _share(read: dict[int, dict[str, Tensor]], counts: bool = True) -> "_Share":
+    def _share(read: dict[int, dict[str, Tensor]], counts: bool = True) -> _Share:
         pixels = {name: torch.cat([one[name] for one in read.values()]) for name in next(iter(read.values()))}
         return _Share(np.array(list(read)), pixels, counts)
 
