@@ -34,6 +34,9 @@ from .summary import differences, head_card, held_out
 # the sum of the squared shares of networks and linear taste, as if each told all of a person's taste: too wide on
 # OASIS, whose shares are small, and .001 worse in both at 10, 30 and 100 ratings.
 PRIOR_WIDTH = 2.0
+# Less is known of a newcomer by the networks than of those who trained them, by whom `taste_share` is chosen. With 2,
+# ten ratings of the simulated world are worth .004 less; with 3.5, ten of OASIS that were asked for .001.
+TASTES_PRIOR_WIDTH = 3.0
 FIGURES = ("held_out", "distance", "likes_more", "unsure")  # of `about`: true of the row as it was fitted alone
 
 
@@ -368,15 +371,15 @@ class UserHead:
 
 
 def prior_of(model: PamelaRewardModel) -> np.ndarray:
-    """`(H, H)` covariance around row 0 of what people's rows are like: of their factors what these were fitted with, of
-    the networks' part what trained people's rows say, both [`PRIOR_WIDTH`] times as wide. On a blank base a factor's
-    share of a utility has variance 1."""
+    """`(H, H)` covariance around row 0 of what people's rows are like: of the networks' part what trained people's rows
+    say, [`PRIOR_WIDTH`] times as wide, of linear tastes what these were fitted with, [`TASTES_PRIOR_WIDTH`] times. On a
+    blank base a factor's share of a utility has variance 1."""
     config = model.config
     factors = np.eye(config.tastes)
     if config.blank:  # no networks: the numbers beside the factors are the person's use of the scale
         return block_diag(np.diag(USE_STD[: config.hidden_size] ** 2), factors / config.taste_share**2)
     rows = model.user_embedding.weight[1:, : config.hidden_size].detach().cpu().double().numpy()
-    return block_diag(prior_covariance(rows), factors) * PRIOR_WIDTH
+    return block_diag(PRIOR_WIDTH * prior_covariance(rows), TASTES_PRIOR_WIDTH * factors)
 
 
 def _scorer(model: PamelaScorer | PamelaRewardModel | str | os.PathLike) -> PamelaScorer:

@@ -105,9 +105,9 @@ class PamelaConfig(PreTrainedConfig):
         taste_factors (`int`): directions of the features along which people's linear tastes differ from it; how much a
             person likes each stands in the row. 0 = off: each person's own (`taste_axes`).
         factor_penalty (`float`): ridge penalty of the directions, in ratings an image, of which 25 count at most.
-        taste_axes (`int`): principal axes of the features along which a person's taste may lie, too, beside the
-            directions that people share. What a few ratings say of them is little; a hundred say more than the
-            directions can hold. 0 = off.
+        taste_axes (`int`): directions along which a person's taste may lie, too, beside those that people share:
+            everyone's taste, of which some have more than others, and principal axes of the features. What a few
+            ratings say of them is little; a hundred say more than the shared directions can hold. 0 = off.
         text_share (`float`): share of the prompt in the variance of the features that linear taste is about.
         metadata_share (`float`): share that what the features mean among images of one kind, by their metadata, has in
             the variance of those that taste factors are directions of; 0 = taste factors are the same for all kinds.

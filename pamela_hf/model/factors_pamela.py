@@ -24,6 +24,9 @@ STEPS = 100
 MIN_NOISE = 0.2
 MOST_PEOPLE = 500  # whose ratings are asked how far tastes differ beside the factors: two numbers
 IDLE = 0.01  # of the largest variance, that along a direction which the likelihood has no use for
+# So many ratings more are taken to differ as much as all do: where hardly an image has two raters, nothing is known to
+# be shared.
+APART = 20
 MOST_PADDED = 1.25  # of people who are looked at together, the most ratings by the fewest
 
 
@@ -70,6 +73,17 @@ class Ratings:
         raters = torch.bincount(self.image, minlength=images).to(self.value)
         total = torch.zeros_like(raters).index_add(0, self.image, self.value)
         return total / raters.clamp_min(1), raters
+
+    def beyond(self, everyone: Tensor) -> "Ratings":
+        """What the ratings say beyond `everyone (I,)`, what images with such features are rated on average, and beyond
+        what an image's raters think of it together: its own appeal, a random effect, by empirical Bayes."""
+        left = dataclasses.replace(self, value=self.value - everyone[self.image])
+        appeal, raters = left.likings(len(everyone))
+        apart, rated = (left.value - appeal[left.image]).square().sum(), (raters > 0).sum()
+        within = (apart + APART * left.value.square().mean()) / (APART + len(left.value) - rated)
+        between = (((raters * appeal.square()).sum() - within * rated) / raters.sum()).clamp_min(0)
+        appeal = appeal * raters * between / (raters * between + within).clamp_min(1e-12)
+        return dataclasses.replace(left, value=left.value - appeal[left.image])
 
 
 @dataclass

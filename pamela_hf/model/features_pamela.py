@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from .configuration_pamela import PamelaConfig
 
 if TYPE_CHECKING:
-    from .factors_pamela import Ratings
+    from .factors_pamela import Ratings, TasteFactors
 
 MAX_GAIN = 100.0  # it is about 4 where people agree on something
 # Cross-validated on OASIS: on the first 4 people's tastes within kinds of images gained as much, on the first 20 less.
@@ -31,6 +31,10 @@ AXES_POWER = 1.5
 # images .006 worse than by .1, and .008 in the simulated world. Where some are idle, .1 is too much: by .010 for
 # made-up people who differ along two or four directions, by .004 along twelve (on 160 images of OASIS .001 too little).
 AXES_VARIANCE, IDLE_AXES_VARIANCE = (0.1, 1.0), (1e-3, 1.0)
+# How much more or less of everyone's taste a person has, as a variance: some are typical. Trained people are ranked
+# alike by .03 and .1 (OASIS and the simulated world .5435, .5439 and .6763, .6762; without .5425 and .6774, but made-up
+# people who differ along two directions .721 in place of .723); newcomers in the simulated world .001 worse by .1.
+TYPICAL_VARIANCE = 0.03
 
 # Of an image's ratings so many count for the factors' penalty. Closed forms with penalties of 12, 3 and 1.5 for every
 # rating rank other images by .613, .640 and .647 (1) where made-up people gave each of 80 images 120 ratings, by .593,
@@ -43,11 +47,11 @@ class PamelaFeatures(nn.Module):
     """Standardized features of images and prompts, and `read`ings of them: directions along which utility is linear.
 
     The first `taste_factors` readings are directions along which people differ, weighed by each person's row (see
-    [`factorize`]); `taste_axes` principal axes of the features follow, for what of a taste is a person's own. The last
-    is everyone's taste: ridge regression of the images' mean standardized ratings on the first
-    `linear_axes` principal axes of the joint features (image and prompt, the prompt with `text_share` of the variance).
-    All are in closed form or nearly, from the ratings alone. They know few interactions, so they err elsewhere than the
-    fusion networks do, which is what averaging the two lives from.
+    [`factorize`]). `taste_axes` more are for what of a taste is a person's own: how much of everyone's they have, and
+    principal axes of the features. The last is everyone's taste: ridge regression of the images' mean standardized
+    ratings on the first `linear_axes` principal axes of the joint features (image and prompt, the prompt with
+    `text_share` of the variance). All are in closed form or nearly, from the ratings alone. They know few interactions,
+    so they err elsewhere than the fusion networks do, which is what averaging the two lives from.
 
     With `metadata_share`, the directions depend on what kind of image it is: to everybody's readings each value of each
     metadata field adds readings of its own (people who like bright landscapes need not like bright portraits). An image
@@ -131,8 +135,6 @@ class PamelaFeatures(nn.Module):
         Returns:
             `(U, tastes)` how much each rater likes each factor and axis, where there are ratings and any of them.
         """
-        from .factors_pamela import factorize  # for training only
-
         joint, weights = self._standardize_all(image_embeds, text_embeds)
         axes = principal_axes(joint)
         # all is fitted to the images' coordinates on their principal axes, which are fewer than the features
@@ -142,22 +144,37 @@ class PamelaFeatures(nn.Module):
             z = (joint @ axes).double()
             del joint  # of very many images each copy takes half a gigabyte
             linear = z[:, : self.config.linear_axes]
-            weight = ridge(linear, *ratings.likings(len(z)), self.config.linear_penalty)
+            liked, raters = ratings.likings(len(z))
+            weight = ridge(linear, liked, raters, self.config.linear_penalty)
             readings[:, 0, -1] = (axes[:, : self.config.linear_axes].double() @ weight).float()
             if self.config.tastes:
                 x, fields = self._within_kinds(z, metadata_ids)
-                rank, raters = self.config.taste_factors, len(ratings.value) / len(z)
-                penalty = self.config.factor_penalty * min(1.0, MOST_RATERS / raters)
-                factors = factorize(x, ratings, rank=rank, penalty=penalty, seed=seed, steps=steps)
-                own = principal_directions(x, self.config.taste_axes, AXES_POWER)
-                variance = AXES_VARIANCE if factors.all_in_use(x) else IDLE_AXES_VARIANCE
-                factors = factors.with_own(x, ratings, own, *variance)
+                ratings = ratings.beyond(linear @ weight + (raters * liked).sum() / raters.sum())
+                factors = self._taste_factors(x, ratings, weight, seed, steps)
                 readings[..., :-1] = self._readings_of(factors.directions, axes.double(), fields).float()
                 tastes = factors.tastes(x, ratings).float()
         readings = readings.flatten(1)
         for name, part in zip(weights, readings.split([self.dims[name] for name in weights])):
             getattr(self, f"{name}_readings").copy_(part * weights[name])
         return tastes
+
+    def _taste_factors(
+        self, x: Tensor, ratings: "Ratings", everyone: Tensor, seed: int, steps: int | None
+    ) -> "TasteFactors":
+        """What people's ratings, beyond what all think of the images, differ in: directions of features `x (I, K)` that
+        they share, everyone's taste, of which some have more than others, and axes. `everyone` is its weights of the
+        first of the features."""
+        from .factors_pamela import factorize  # for training only
+
+        config = self.config
+        penalty = config.factor_penalty * min(1.0, MOST_RATERS * len(x) / len(ratings.value))
+        factors = factorize(x, ratings, rank=config.taste_factors, penalty=penalty, seed=seed, steps=steps)
+        variance = AXES_VARIANCE if factors.all_in_use(x) else IDLE_AXES_VARIANCE
+        typical = F.pad(everyone, (0, x.shape[1] - len(everyone)))[None][: config.taste_axes]
+        typical = typical * (TYPICAL_VARIANCE / (1 - config.metadata_share if self.kinds else 1.0)) ** 0.5
+        factors.directions = torch.cat([factors.directions, typical])
+        own = principal_directions(x, config.taste_axes - len(typical), AXES_POWER)
+        return factors.with_own(x, ratings, own, *variance)
 
     @torch.no_grad()
     def fit_blank(self, image_embeds: Tensor, text_embeds: Tensor | None = None) -> None:

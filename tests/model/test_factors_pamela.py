@@ -39,6 +39,24 @@ def test_mean_ratings_and_raters_of_images():
     assert not mean[9:].any() and not raters[9:].any()
 
 
+@pytest.mark.parametrize("std", [0.0, 0.7])
+def test_what_raters_share_of_an_image_is_taken_out_as_far_as_they_share_it(std):
+    """Against the posterior mean of a random effect whose variance, and the noise's, are known."""
+    rng = np.random.default_rng(0)
+    everyone, appeal = rng.normal(size=400), std * rng.normal(size=400)
+    person, image = np.nonzero(rng.random((300, 400)) < 0.02)  # 6 raters each, some none or one
+    said = everyone[image] + appeal[image] + 0.8 * rng.normal(size=len(image))
+    ratings = Ratings(*map(torch.from_numpy, (person, image, said)), 300)
+    beyond = ratings.beyond(torch.from_numpy(everyone))
+    raters, left = np.bincount(image, minlength=400), said - everyone[image]
+    effect = np.bincount(image, left, 400) * std**2 / (raters * std**2 + 0.8**2)
+    np.testing.assert_allclose(beyond.value, left - effect[image], atol=0.1)
+    assert beyond.people == 300 and torch.equal(beyond.image, ratings.image)
+    # of images with one rater each, nothing is known to be shared
+    alone = Ratings(torch.arange(400) % 300, torch.arange(400), torch.from_numpy(everyone + appeal), 300)
+    np.testing.assert_allclose(alone.beyond(torch.from_numpy(everyone)).value, appeal)
+
+
 @pytest.fixture(scope="module")
 def world() -> tuple[torch.Tensor, Ratings, np.ndarray, np.ndarray]:
     """60 people who differ along two directions, of 5 features, and along nothing else."""

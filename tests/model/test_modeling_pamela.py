@@ -361,6 +361,24 @@ def test_tastes_of_ones_own_are_wide_only_where_the_factors_do_not_hold_all(dire
     assert spread[0] < own < spread[1]
 
 
+def test_some_people_are_more_typical_than_others():
+    """Sixty people who differ in how much of everyone's taste they have; what an image has beyond its features is
+    nobody's taste."""
+    torch.manual_seed(7)
+    image, text = torch.randn(100, 12), torch.randn(100, 6)
+    share, everyone = 1 + 0.5 * torch.randn(60), torch.randn(12) @ image.T
+    model = PamelaRewardModel(tiny_config(normalize_embeds=False, metadata={}, taste_factors=0))
+    said = share[:, None] * everyone + torch.randn(100) + 0.5 * torch.randn(60, 100)
+    tastes = model.features.fit(image, text, all_rate_all(said))
+    found = model.features.read(*(model.features.standardize(*one) for one in (("image", image), ("text", text))),
+                                torch.ones(100, dtype=torch.bool))  # fmt: skip
+    assert torch.corrcoef(torch.stack([found[:, 0], found[:, -1]]))[0, 1] > 0.999
+    own = (tastes - tastes.mean(0)) @ found[:, :-1].T
+    wanted = (share - share.mean())[:, None] * everyone
+    assert torch.corrcoef(torch.stack([own.flatten(), wanted.flatten()]))[0, 1] > 0.9
+    assert torch.corrcoef(torch.stack([tastes[:, 0], share]))[0, 1] > 0.9
+
+
 def test_people_like_what_their_ratings_say_along_the_taste_factors():
     """Forty people whose tastes differ along two directions each get their own back."""
     torch.manual_seed(4)

@@ -185,7 +185,7 @@ def test_training_chooses_writes_down_and_resumes_with_its_choices(world, tmp_pa
     take_step = Run.take_step
 
     def killed(self, parts, epoch, step):
-        if self.total == 4 * self.steps_per_epoch and epoch == 2:
+        if len(self.ratings.arrays) == len(data.splits["train"]) and epoch == 2:  # a pilot has fewer
             raise KeyboardInterrupt
         return take_step(self, parts, epoch, step)
 
