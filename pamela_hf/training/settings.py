@@ -77,9 +77,10 @@ MANY_PEOPLE = 100
 FACTORS = {"taste_factors", "factor_penalty"}
 FACTOR_PENALTIES = (3.0, 6.0, 12.0, 24.0)
 FACTOR_IMAGES, FACTOR_RATINGS, FACTOR_FOLDS, FACTOR_STEPS = 1_000, 50_000, 3, 30
-# A pilot's, of some of the people where there are more. With half the training's epochs it put taste_share .15 to .2
+PILOT_RATINGS = 25_000  # of some of the people, where there are more
+# Of the training's networks. With all of them for half the epochs, in the same time, a pilot put taste_share .15 to .2
 # above what least squares say on images that the whole training has not seen, on OASIS and in the simulated world.
-PILOT_RATINGS = 25_000
+PILOT_MEMBERS = 0.5
 FOLDS = 5
 # Few ratings make few steps, and networks that have not learned: in the simulated world of `make demo`, 20 steps an
 # epoch, 16 epochs rank other images .013 better than 4 and new people's .020 (three seeds). On cuts of OASIS to 60
@@ -480,7 +481,7 @@ def choose_taste_share(
     pilot has not seen; `None` where there are too few images, these ratings say nothing, or the model knows nobody.
 
     Args:
-        config: the training's, and the pilot's.
+        config: the training's; the pilot has fewer networks.
         data: its ratings; those of a fifth of the prompts (of the images, where there are none) are held out.
         embeddings: features of the images.
         fit: trains a pilot.
@@ -493,7 +494,9 @@ def choose_taste_share(
         return None
     fitted, held = next(GroupKFold(FOLDS, shuffle=True, random_state=config.seed).split(table, groups=prompts))
     fitted = _of_some_people(table["participant_id"].iloc[fitted], fitted, config.seed)
-    pilot = dataclasses.replace(config, early_stopping=None)
+    members = config.model.get("num_fusion_members", PamelaConfig.num_fusion_members)
+    some = {**config.model, "num_fusion_members": math.ceil(PILOT_MEMBERS * members)}
+    pilot = dataclasses.replace(config, early_stopping=None, model=some)
     part = dataclasses.replace(data, splits={"train": table.iloc[fitted].reset_index(drop=True)}, choices={})
     held = held[table["participant_id"].isin(part.splits["train"]["participant_id"]).to_numpy()[held]]
     scorer, asked = fit(pilot, part), table.iloc[held].reset_index(drop=True)
