@@ -46,7 +46,10 @@ def row(participant="p", image="i", score=3, **more):
 def table(people=20, images=60, share=0.5, seed=0):
     rng = random.Random(seed)
     rows = [
-        row(f"p{p}", f"i{i}", rng.randint(1, 5)) for p in range(people) for i in range(images) if rng.random() < share
+        row(f"p{p}", f"i{i}", rng.randint(1, 5))
+        for p in range(people)
+        for i in range(images)
+        if rng.random() < share or p == i == 0  # a table has a row
     ]
     return read_tables(RowChecker(source(rows, level_values=integer_levels(1, 5))), ["train"])["train"]
 
