@@ -75,8 +75,9 @@ class Ratings:
         return total / raters.clamp_min(1), raters
 
     def beyond(self, everyone: Tensor) -> "Ratings":
-        """What the ratings say beyond `everyone (I,)`, what images with such features are rated on average, and beyond
-        what an image's raters think of it together: its own appeal, a random effect, by empirical Bayes."""
+        """The same ratings less `everyone (I,)`, what images with such features are rated on average, and less what an
+        image's raters think of it together beside that: its appeal, a random effect by empirical Bayes (Robinson 1991,
+        *That BLUP is a Good Thing*). All in standard deviations."""
         left = dataclasses.replace(self, value=self.value - everyone[self.image])
         appeal, raters = left.likings(len(everyone))
         apart, rated = (left.value - appeal[left.image]).square().sum(), (raters > 0).sum()

@@ -144,12 +144,11 @@ class PamelaFeatures(nn.Module):
             z = (joint @ axes).double()
             del joint  # of very many images each copy takes half a gigabyte
             linear = z[:, : self.config.linear_axes]
-            liked, raters = ratings.likings(len(z))
-            weight = ridge(linear, liked, raters, self.config.linear_penalty)
+            weight = ridge(linear, *ratings.likings(len(z)), self.config.linear_penalty)
             readings[:, 0, -1] = (axes[:, : self.config.linear_axes].double() @ weight).float()
             if self.config.tastes:
                 x, fields = self._within_kinds(z, metadata_ids)
-                ratings = ratings.beyond(linear @ weight + (raters * liked).sum() / raters.sum())
+                ratings = ratings.beyond(linear @ weight + ratings.value.mean())
                 factors = self._taste_factors(x, ratings, weight, seed, steps)
                 readings[..., :-1] = self._readings_of(factors.directions, axes.double(), fields).float()
                 tastes = factors.tastes(x, ratings).float()
@@ -161,9 +160,9 @@ class PamelaFeatures(nn.Module):
     def _taste_factors(
         self, x: Tensor, ratings: "Ratings", everyone: Tensor, seed: int, steps: int | None
     ) -> "TasteFactors":
-        """What people's ratings, beyond what all think of the images, differ in: directions of features `x (I, K)` that
-        they share, everyone's taste, of which some have more than others, and axes. `everyone` is its weights of the
-        first of the features."""
+        """What people's `ratings`, beyond what all think of the images, differ in: `taste_factors` directions of
+        features `x (I, K)` that they share, then `taste_axes`: everyone's taste, with weights `everyone (k,)` of the
+        first k features, and principal axes. `seed` and `steps` are those of [`factorize`]."""
         from .factors_pamela import factorize  # for training only
 
         config = self.config
@@ -171,7 +170,8 @@ class PamelaFeatures(nn.Module):
         factors = factorize(x, ratings, rank=config.taste_factors, penalty=penalty, seed=seed, steps=steps)
         variance = AXES_VARIANCE if factors.all_in_use(x) else IDLE_AXES_VARIANCE
         typical = F.pad(everyone, (0, x.shape[1] - len(everyone)))[None][: config.taste_axes]
-        typical = typical * (TYPICAL_VARIANCE / (1 - config.metadata_share if self.kinds else 1.0)) ** 0.5
+        whole = 1 - config.metadata_share if self.kinds else 1.0  # of x, what does not depend on kinds
+        typical = typical * (TYPICAL_VARIANCE / whole) ** 0.5
         factors.directions = torch.cat([factors.directions, typical])
         own = principal_directions(x, config.taste_axes - len(typical), AXES_POWER)
         return factors.with_own(x, ratings, own, *variance)
