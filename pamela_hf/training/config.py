@@ -22,13 +22,26 @@ PIECES = (
 
 
 @dataclass
+class Choice:
+    """A chosen `value`, and between which values (`low`, `high`) the choice was as good."""
+
+    value: float
+    low: float
+    high: float
+
+    def as_dict(self) -> dict[str, float]:
+        return {name: round(float(value), 4) for name, value in dataclasses.asdict(self).items()}
+
+
+@dataclass
 class TrainingConfig:
     """What a training run does; every field is a key of the YAML file and of `key=value` on the command line.
 
     Attributes:
         encoder: Hub id of the frozen encoder: `pamela embed --config` uses it and training refuses features of another;
             `null` = whatever made the features.
-        epochs: passes over the ratings; "auto" = 4, and up to 16 where there are too few ratings for 320 steps.
+        epochs: passes over the ratings; "auto" = 4, up to 16 where there are too few ratings for 320 steps, and up to
+            64 where 16 are no more than that and images that a pilot has not seen ask for it.
         users_per_batch: people in a step.
         images_per_user: ratings of each of these people, at most.
         learning_rate: of the network, cosine schedule after `warmup_fraction` of the steps.

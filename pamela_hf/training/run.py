@@ -5,6 +5,7 @@ random state. A step's batch is laid out for all processes alike and each takes 
 by the whole batch's weight, so the sum of the shares is the batch.
 """
 
+import dataclasses
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -263,7 +264,7 @@ class Run:
         self.config, self.accelerator, self.model, self.optimizer = config, accelerator, model, optimizer
         self.ratings, self.features, self.output = ratings, features, output
         self.steps_per_epoch = len(epoch_batches(ratings.arrays, config, 0, ratings.choices))
-        self.step = 0
+        self.step, self.piloted = 0, 0
         self.best: dict[str, Any] = {"value": -math.inf, "epoch": -1, "state": None}
         self.base_rates = [group["lr"] for group in optimizer.param_groups]
 
@@ -306,12 +307,15 @@ class Run:
                     self.checkpoint()
         bar.close()
 
-    def pilot(self) -> None:
-        """All epochs, without watching, logging or keeping anything."""
-        for epoch in range(self.config.epochs):
+    def pilot(self, epochs: int) -> None:
+        """So many epochs more, a run of their own with the weights that are there (Loshchilov & Hutter 2017, *SGDR*:
+        warm restarts), without watching, logging or keeping anything."""
+        self.config, self.step = dataclasses.replace(self.config, epochs=epochs), 0
+        for epoch in range(self.piloted, self.piloted + epochs):
             for step, parts in enumerate(epoch_batches(self.ratings.arrays, self.config, epoch, self.ratings.choices)):
                 self.take_step(parts, epoch, step)
             self.match_linear()
+        self.piloted += epochs
 
     def stopped(self) -> bool:
         """Whether early stopping ended the run with the last whole epoch; a resumed run may find that it did."""

@@ -3,9 +3,8 @@
 Most are chosen by evidence: people's ratings, less what others say of the same images, are taken for Gaussian processes
 with a linear kernel for each kind of feature, and the shares of the kernels, their variance and the noise maximize the
 marginal likelihood (Rasmussen & Williams 2006, *Gaussian Processes for Machine Learning*, 5.4). So is the part of
-everyone's taste that is linear, beside a squared-exponential kernel. What a person's own linear taste is worth beside
-the networks has no closed form: it is the weight that comes nearest to people's ratings of images that a pilot, a
-training without them, has not seen.
+everyone's taste that is linear, beside a squared-exponential kernel. What has no closed form is asked of a pilot, see
+[`pamela_hf.training.pilot`].
 """
 
 import copy
@@ -24,7 +23,7 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from scipy.optimize import minimize
-from sklearn.model_selection import GroupKFold, KFold
+from sklearn.model_selection import KFold
 from threadpoolctl import threadpool_limits
 
 from ..embeddings import Embeddings
@@ -36,7 +35,8 @@ from ..model.features_pamela import AXES_POWER, METADATA_AXES, PamelaFeatures
 from ..ratings.table import RatingData
 from ..scoring import PamelaScorer
 from .batches import epoch_batches
-from .config import CHOSEN, TrainingConfig
+from .config import CHOSEN, Choice, TrainingConfig
+from .pilot import choose_by_pilot
 from .run import all_features, build_config, informative_answers, start, training_answers
 
 SHARES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -61,12 +61,6 @@ USUAL_TEXT_SHARE, TEXT_SHARE_STD, USUAL_METADATA_SHARE = 0.35, 0.08, 0.2
 # Half a log-likelihood ratio test at 5 %: within it, a value is as good as the best.
 AS_GOOD = 2.0
 AS_GOOD_SROCC = 0.003  # less of it tells nothing
-# A pilot's images are few: three seeds on OASIS, each with other images, put the best taste_share at .14, .51 and .75.
-# What they say is weighed against how the best shares of sets of ratings lie (least squares on many unseen images): .37
-# on five folds of OASIS, .2 to .7 on ten draws of 40 or 80 of its images, .4 to .7 of its ratings, .55 in the simulated
-# world, .55 to .9 in made-up ones, whose pilots are sure of it.
-USUAL_TASTE_SHARE, USUAL_TASTE_STD = 0.5, 0.2
-PARTS = 10  # of a pilot's images, left out in turn for the standard error (jackknife)
 # Rows' prior where people's variance is that of the noise, by cross-validation on OASIS (flat from .2 to .4).
 ROW_PRIOR_STD = 0.25
 # So many people always tell what they share; few may be better off with tastes that are all their own.
@@ -77,28 +71,13 @@ MANY_PEOPLE = 100
 FACTORS = {"taste_factors", "factor_penalty"}
 FACTOR_PENALTIES = (3.0, 6.0, 12.0, 24.0)
 FACTOR_IMAGES, FACTOR_RATINGS, FACTOR_FOLDS, FACTOR_STEPS = 1_000, 50_000, 3, 30
-PILOT_RATINGS = 25_000  # of some of the people, where there are more
-# Of the training's networks. With all of them for half the epochs, in the same time, a pilot put taste_share .15 to .2
-# above what least squares say on images that the whole training has not seen, on OASIS and in the simulated world.
-PILOT_MEMBERS = 0.5
-FOLDS = 5
+# Fewer images are not divided.
+FEWEST_IMAGES = 10
 # Few ratings make few steps, and networks that have not learned: in the simulated world of `make demo`, 20 steps an
 # epoch, 16 epochs rank other images .013 better than 4 and new people's .020 (three seeds). On cuts of OASIS to 60
 # people, to 40 or 80 images, and to 100, 50 or 20 ratings a person, they are worth .008, .003, .001, -.002, -.004 and
 # -.002, and less error everywhere. OASIS whole makes 62 steps an epoch; 5 epochs are worth what 4 are.
 FEWEST_STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 320, 4, 16
-
-
-@dataclass
-class Choice:
-    """A chosen `value`, and between which values (`low`, `high`) the choice was as good."""
-
-    value: float
-    low: float
-    high: float
-
-    def as_dict(self) -> dict[str, float]:
-        return {name: round(float(value), 4) for name, value in dataclasses.asdict(self).items()}
 
 
 def best_of(values: tuple[float, ...], found: np.ndarray, as_good: float, usual: float | None = None) -> Choice:
@@ -169,15 +148,19 @@ def _choose(
         chosen |= choose_factors(build_config(settled, data, embeddings), *known, config.seed, wanted)
     if "taste_share" in wanted:
 
-        def pilot(config: TrainingConfig, part: RatingData) -> PamelaScorer:
+        def begin(config: TrainingConfig, part: RatingData) -> Callable[[int], PamelaScorer]:
             run = start(config, part, embeddings, accelerator, Path(), keep_backbone=False)
-            run.pilot()
-            accelerator.free_memory()  # a checkpoint of the training is not to hold the pilot
-            return PamelaScorer(accelerator.unwrap_model(run.model))
+
+            def train_on(epochs: int) -> PamelaScorer:
+                run.pilot(epochs)
+                return PamelaScorer(accelerator.unwrap_model(run.model))
+
+            return train_on
 
         settled = _with(config, {name: choice.value for name, choice in chosen.items()})
-        weight = choose_taste_share(settled, data, embeddings, pilot)
-        chosen |= {} if weight is None else {"taste_share": weight}
+        few_steps = "epochs" in wanted and settled.epochs == MOST_EPOCHS
+        chosen |= choose_by_pilot(settled, data, embeddings, begin, few_steps)
+        accelerator.free_memory()  # a checkpoint of the training is not to hold the pilot
     return chosen
 
 
@@ -411,7 +394,7 @@ def choose_factors(
     few_people = "taste_factors" in wanted and len(np.unique(person)) < MANY_PEOPLE
     few_images = "factor_penalty" in wanted and len(image) <= FACTOR_IMAGES and len(value) <= FACTOR_RATINGS
     linear = config.users and config.tastes and config.linear_share  # without, nobody's taste is fitted in closed form
-    if not linear or not config.taste_factors or not (few_people or few_images) or len(image) < 2 * FOLDS:
+    if not linear or not config.taste_factors or not (few_people or few_images) or len(image) < FEWEST_IMAGES:
         return {}
     penalties = FACTOR_PENALTIES if few_images else (config.factor_penalty,)
 
@@ -468,71 +451,3 @@ def _liked_unseen(
         own = (of_rating[:, :-1] * (tastes - tastes.mean(0)).numpy()[person[~known]]).sum(1)
         liked[~known] = of_rating[:, -1] + own
     return liked
-
-
-# -- by a pilot ----------------------------------------------------------------------------------------------------
-def choose_taste_share(
-    config: TrainingConfig,
-    data: RatingData,
-    embeddings: Embeddings,
-    fit: Callable[[TrainingConfig, RatingData], PamelaScorer],
-) -> Choice | None:
-    """`taste_share`, at most 1, where tastes count for what their likelihood says, by people's ratings of images that a
-    pilot has not seen; `None` where there are too few images, these ratings say nothing, or the model knows nobody.
-
-    Args:
-        config: the training's; the pilot has fewer networks.
-        data: its ratings; those of a fifth of the prompts (of the images, where there are none) are held out.
-        embeddings: features of the images.
-        fit: trains a pilot.
-    """
-    table = data.splits.get("train")
-    if table is None:
-        return None
-    prompts = table["prompt"].astype(object).fillna(table["image_id"].astype(object)).astype(str)
-    if prompts.nunique() < 2 * FOLDS:
-        return None
-    fitted, held = next(GroupKFold(FOLDS, shuffle=True, random_state=config.seed).split(table, groups=prompts))
-    fitted = _of_some_people(table["participant_id"].iloc[fitted], fitted, config.seed)
-    members = config.model.get("num_fusion_members", PamelaConfig.num_fusion_members)
-    some = {**config.model, "num_fusion_members": math.ceil(PILOT_MEMBERS * members)}
-    pilot = dataclasses.replace(config, early_stopping=None, model=some)
-    part = dataclasses.replace(data, splits={"train": table.iloc[fitted].reset_index(drop=True)}, choices={})
-    held = held[table["participant_id"].isin(part.splits["train"]["participant_id"]).to_numpy()[held]]
-    scorer, asked = fit(pilot, part), table.iloc[held].reset_index(drop=True)
-    if not scorer.config.users or not scorer.config.tastes:
-        return None
-    utilities = []
-    for scorer.config.taste_share in (0.0, 1.0):
-        utilities.append(scorer.predict(asked, embeddings).utility)
-    without, whole = utilities
-    # Least squares (Breiman 1996, "Stacked regressions"), each person's ratings in their own standard deviations: the
-    # SROCC of so few images has hardly a maximum.
-    seen = pd.DataFrame({"rest": without, "tastes": whole - without, "score": asked["score"].astype(float)})
-    people = seen.groupby(asked["participant_id"].astype(str).to_numpy())
-    centred = seen - people.transform("mean")
-    centred["score"] /= people["score"].transform("std").clip(lower=1e-9)
-    x, y = centred[["rest", "tastes"]].to_numpy(), centred["score"].fillna(0.0).to_numpy()
-    if not x[:, 1].any() or not y.any():  # nobody rated two of these images, or differently
-        return None
-    part_of = pd.factorize(prompts.iloc[held])[0] % PARTS
-
-    def best(rows: np.ndarray) -> float:
-        rest, tastes = np.linalg.lstsq(x[rows], y[rows])[0]
-        return float(tastes / max(rest, 1e-9))
-
-    found = best(np.full(len(x), True))
-    without_part = np.array([best(part_of != number) for number in np.unique(part_of)])
-    variance = (len(without_part) - 1) * without_part.var() + 1e-4
-    known = USUAL_TASTE_STD**2 / (USUAL_TASTE_STD**2 + variance)
-    value, std = USUAL_TASTE_SHARE + known * (found - USUAL_TASTE_SHARE), (known * variance) ** 0.5
-    value, low, high = np.clip([value, value - std, value + std], 0.0, 1.0)
-    return Choice(float(value), float(low), float(high))
-
-
-def _of_some_people(people: pd.Series, rows: np.ndarray, seed: int) -> np.ndarray:
-    """Those of `rows` that are of people drawn at random, as many as make about [`PILOT_RATINGS`]."""
-    counts = people.value_counts(sort=False)
-    drawn = counts[counts > 0].sample(frac=1, random_state=seed)
-    few = drawn.index[drawn.cumsum() - drawn < PILOT_RATINGS]
-    return rows[people.isin(few)]

@@ -13,10 +13,11 @@ from transformers import AutoConfig
 from pamela_hf.model.configuration_pamela import PamelaConfig
 from pamela_hf.model.factors_pamela import Ratings
 from pamela_hf.ratings.table import RatingData
-from pamela_hf.training import settings
-from pamela_hf.training.config import TrainingConfig
+from pamela_hf.training import pilot, settings
+from pamela_hf.training.config import Choice, TrainingConfig
+from pamela_hf.training.pilot import choose_by_pilot
 from pamela_hf.training.run import Run
-from pamela_hf.training.settings import best_of, choose_epochs, choose_factors, choose_shares, choose_taste_share
+from pamela_hf.training.settings import best_of, choose_epochs, choose_factors, choose_shares
 from pamela_hf.training.train import train
 
 AUTO_MODEL = {key: value for key, value in TINY_MODEL.items() if not key.endswith("_share")}
@@ -121,7 +122,7 @@ def test_of_few_images_the_penalty_of_shared_factors_is_asked():
     users = [f"p{i}" for i in range(60)]
     config = PamelaConfig(image_embed_dim=32, users=users, taste_axes=8, rating_scales={"five": [1, 2, 3, 4, 5]})
 
-    def chosen(tastes: np.ndarray, wanted=settings.FACTORS, **by_hand: int) -> dict[str, settings.Choice]:
+    def chosen(tastes: np.ndarray, wanted=settings.FACTORS, **by_hand: int) -> dict[str, Choice]:
         ratings = rated((rng.normal(size=32) + tastes) @ image.T, noise=6.0)
         few = torch.from_numpy(rng.random(len(ratings.value)) < 0.5)
         few = Ratings(ratings.person[few], ratings.image[few], ratings.value[few], ratings.people)
@@ -200,7 +201,7 @@ def test_training_chooses_writes_down_and_resumes_with_its_choices(world, tmp_pa
 
 
 def test_a_number_by_hand_wins_and_needs_no_pilot(world, tmp_path, monkeypatch):
-    monkeypatch.setattr(Run, "pilot", lambda self: pytest.fail("a pilot was trained"))
+    monkeypatch.setattr(Run, "pilot", lambda self, epochs: pytest.fail("a pilot was trained"))
     by_hand = {"text_share": 0.33, "taste_share": 0.7, "taste_factors": 3, "factor_penalty": 9.0}
     config = small(epochs=1, row_prior_std=0.2, model={**AUTO_MODEL, **by_hand, "linear_share": "auto"})
     found = train(config, *world, tmp_path / "run", progress=False).config
@@ -227,54 +228,82 @@ def test_only_what_training_can_choose_is_auto():
 
 @dataclasses.dataclass
 class Foretold:
-    """A pilot's scorer: what everyone likes, and `taste_share` of what a person likes beside it."""
+    """A pilot's scorer: what everyone likes, `astray` of it at random, and `taste_share` of what a person likes beside
+    it."""
 
     config: PamelaConfig
+    astray: float = 0.0
 
     def predict(self, asked: pd.DataFrame, embeddings: None) -> SimpleNamespace:
-        return SimpleNamespace(utility=(asked["alike"] + self.config.taste_share * asked["own"]).to_numpy())
+        utility = asked["alike"] + self.astray * asked["chance"] + self.config.taste_share * asked["own"]
+        return SimpleNamespace(utility=utility.to_numpy())
 
 
-def asked_for_taste_share(
-    images: int, rest: float = 1.0, told: float = 1.0
-) -> tuple[settings.Choice | None, pd.DataFrame]:
-    """The choice where whole tastes are the best to count, and what the pilot was trained on."""
+def asked_of_a_pilot(
+    images: int, rest: float = 1.0, told: float = 1.0, astray: dict[int, float] | None = None
+) -> tuple[dict[str, Choice], list]:
+    """What is chosen where whole tastes are the best to count, what the pilot was trained on, and how many epochs each
+    time. `astray`: by epochs in all, how far what everyone likes is off; asks for epochs."""
     rng = np.random.default_rng(1)
     person, image = (a.ravel() for a in np.indices((40, images)))
     alike, own = rng.normal(size=images)[image], rng.normal(size=(2, len(image)))
     table = pd.DataFrame({
         "participant_id": pd.Categorical([f"p{i}" for i in person]),
-        "image_id": [f"i{i}" for i in image], "prompt": None,
+        "image_id": [f"i{i}" for i in image], "prompt": None, "chance": rng.normal(size=images)[image],
         "alike": rest * alike, "own": own[0], "score": told * (alike + own[0] + 3 * own[1]),
     })  # fmt: skip
     trained = []
 
-    def fit(config: TrainingConfig, part: RatingData) -> Foretold:
+    def begin(config: TrainingConfig, part: RatingData):
         trained.append(part.splits["train"])
-        return Foretold(PamelaConfig(users=["p0"]))
+
+        def train_on(epochs: int) -> Foretold:
+            trained.append(epochs)
+            return Foretold(PamelaConfig(users=["p0"]), (astray or {}).get(sum(trained[1:]), 0.0))
+
+        return train_on
 
     data = RatingData("made up", {"train": table}, {})
-    return choose_taste_share(TrainingConfig(epochs=4), data, None, fit), trained[0]
+    return choose_by_pilot(TrainingConfig(epochs=4), data, None, begin, astray is not None), trained
 
 
 def test_few_images_say_little_against_the_usual_taste_share():
-    few, many = asked_for_taste_share(40)[0], asked_for_taste_share(600)[0]
-    usual = settings.USUAL_TASTE_SHARE
+    few, many = (asked_of_a_pilot(images)[0]["taste_share"] for images in (40, 600))
+    usual = pilot.USUAL_TASTE_SHARE
     assert abs(few.value - usual) < abs(many.value - usual) and 0.85 < many.value <= 1.0
-    assert many.high - many.low < few.high - few.low <= 2 * settings.USUAL_TASTE_STD
+    assert many.high - many.low < few.high - few.low <= 2 * pilot.USUAL_TASTE_STD
 
 
 def test_a_rest_that_ranks_nothing_leaves_the_usual_taste_share():
-    found, _ = asked_for_taste_share(40, rest=0.0)
-    assert found.value == pytest.approx(settings.USUAL_TASTE_SHARE, abs=0.05)
+    found = asked_of_a_pilot(40, rest=0.0)[0]["taste_share"]
+    assert found.value == pytest.approx(pilot.USUAL_TASTE_SHARE, abs=0.05)
 
 
 def test_unseen_images_that_nobody_rates_differently_choose_nothing():
-    assert asked_for_taste_share(40, told=0.0)[0] is None
+    assert asked_of_a_pilot(40, told=0.0)[0] == {}
 
 
 def test_a_pilot_of_many_ratings_is_of_some_people(monkeypatch):
-    monkeypatch.setattr(settings, "PILOT_RATINGS", 400)
-    choice, trained = asked_for_taste_share(40)
+    monkeypatch.setattr(pilot, "PILOT_RATINGS", 400)
+    chosen, (trained, *epochs) = asked_of_a_pilot(40)
     assert trained["participant_id"].nunique() == 13 and len(trained) == 13 * 32  # whole people, 400 or more
-    assert choice is not None and choice.high <= 1.0
+    assert chosen["taste_share"].high <= 1.0 and epochs == [4] and "epochs" not in chosen
+
+
+@pytest.mark.parametrize(
+    "astray, epochs, trained",
+    [
+        ({4: 1.0, 8: 1.0}, 4, [4, 4]),  # as long again is worth nothing
+        ({4: 1.0, 8: 2.0}, 4, [4, 4]),  # or harms
+        ({4: 1.0, 8: 0.5, 16: 0.5}, 8, [4, 4, 8]),
+        ({4: 1.0, 8: 0.5, 16: 0.0, 32: 0.0}, 16, [4, 4, 8]),  # no more than four times as many
+    ],
+)
+def test_more_epochs_where_unseen_images_are_ranked_better(astray, epochs, trained):
+    chosen, (_, *asked) = asked_of_a_pilot(200, astray=astray)
+    assert chosen["epochs"].value == epochs and asked == trained
+
+
+def test_few_unseen_ratings_are_asked_for_no_more_epochs():
+    chosen, (_, *asked) = asked_of_a_pilot(20, astray={4: 1.0, 8: 0.0})  # four of each person
+    assert "epochs" not in chosen and asked == [4]
