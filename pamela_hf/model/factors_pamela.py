@@ -115,6 +115,23 @@ class Products:
         return 0.5 * (self.squares.sum() - explained) / noise + certain
 
 
+@dataclass
+class Kernels:
+    """What the likelihood of G people with n ratings each, fewer than directions, depends on: products `(G, n, n)` of
+    the ratings' readings, along directions of one variance, `shared`, and of another, `own`; residuals `left (G, n)`,
+    of which `none` are of no image."""
+
+    shared: Tensor
+    own: Tensor
+    left: Tensor
+    none: int
+
+    def surprise(self, variance: Tensor, log_noise: Tensor) -> Tensor:
+        """As [`Products.surprise`], with n × n matrices inverted."""
+        explained, certain = _InvQuadLogdet.apply(self.shared + variance * self.own, self.left, log_noise.exp())
+        return 0.5 * explained + certain - 0.5 * self.none * log_noise
+
+
 class _InvQuadLogdet(torch.autograd.Function):
     """Of `A = gram + noise·1` of each person, the sums of `movedᵀ A⁻¹ moved` and of ½ log det A. Their derivatives are
     written out: by a Cholesky decomposition's they take five times as long as the sums themselves."""
@@ -177,13 +194,21 @@ class TasteFactors:
         ratings = Ratings(ratings.person[some] // apart, ratings.image[some], ratings.value[some], ratings.people)
         there = own[own.any(dim=1)]  # of few images, less than all are directions
         both = dataclasses.replace(self, directions=torch.cat([self.directions, there]))
-        products, rank, count = both._products(x, ratings.by_person()), len(self.directions), len(ratings.value)
+        groups, rank = ratings.by_person(), len(self.directions)
+        few = [group for group in groups if group.image.shape[1] < len(both.directions)]
+        many = [group for group in groups if group.image.shape[1] >= len(both.directions)]
+        kernels = [both._kernels(x, group, rank) for group in few]
+        products = both._products(x, many) if many else None
+        count = sum(int((group.image >= 0).sum()) for group in many)
         logs = torch.stack([x.new_tensor((low * high) ** 0.5), (self.noise - MIN_NOISE).clamp_min(1e-3)]).log()
 
         def cost() -> Tensor:
-            std = (logs[0].clamp(math.log(low), math.log(high)) / 2).exp()
-            scale = torch.cat([x.new_ones(rank), std.expand(len(there))])
-            return products.scaled(scale).surprise((MIN_NOISE + logs[1].exp()).log(), count)
+            variance, log_noise = logs[0].clamp(math.log(low), math.log(high)).exp(), (MIN_NOISE + logs[1].exp()).log()
+            found = sum(one.surprise(variance, log_noise) for one in kernels)
+            if products is None:
+                return found
+            scale = torch.cat([x.new_ones(rank), variance.sqrt().expand(len(there))])
+            return found + products.scaled(scale).surprise(log_noise, count)
 
         _minimize(cost, [logs], tolerance=1e-4)
         variance, noise = logs.detach().exp()
@@ -191,10 +216,22 @@ class TasteFactors:
         both.noise = MIN_NOISE + noise
         return both
 
-    def _products(self, x: Tensor, ratings: list[PeopleRatings]) -> Products:
-        # one gathering and one product give all three; the last row, of no image, is 0
+    def _read(self, x: Tensor) -> Tensor:
+        """`(I + 1, r + 1)` readings of images `x (I, D)`, and what everyone thinks of them with the sign changed; the
+        last row, of no image, is 0."""
         both = x @ torch.cat([self.directions, -self.weights[None]]).T
-        both = F.pad(torch.cat([both[:, :-1], both[:, -1:] - self.intercept], dim=1), (0, 0, 0, 1))
+        return F.pad(torch.cat([both[:, :-1], both[:, -1:] - self.intercept], dim=1), (0, 0, 0, 1))
+
+    def _kernels(self, x: Tensor, group: PeopleRatings, rank: int) -> Kernels:
+        """Of directions of which the first `rank` are shared."""
+        both = self._read(x)
+        part = F.embedding(group.image % len(both), both)
+        shared, own = part[..., :rank], part[..., rank:-1]
+        none = int((group.image < 0).sum())
+        return Kernels(shared @ shared.mT, own @ own.mT, group.value + part[..., -1], none)
+
+    def _products(self, x: Tensor, ratings: list[PeopleRatings]) -> Products:
+        both = self._read(x)  # one gathering and one product give all three
         products, by_value = [], []
         for group in ratings:
             part = F.embedding(group.image % len(both), both)

@@ -165,6 +165,43 @@ def test_how_far_tastes_differ_beside_the_factors_is_found_within_bounds(varianc
         assert found.noise == pytest.approx(0.25, rel=0.1)
 
 
+def test_few_and_many_ratings_of_a_person_say_the_same_by_either_matrix(monkeypatch):
+    """Against densities of normal distributions, at the variance and noise that `with_own` asks about."""
+    rng = np.random.default_rng(7)
+    x, own = torch.from_numpy(rng.normal(size=(30, 12)) / 12**0.5), torch.eye(12, dtype=torch.double)[2:]
+    factors = TasteFactors(
+        x.new_ones(12), x.new_tensor(0.2), 2 * torch.eye(12, dtype=torch.double)[:2], x.new_zeros(0, 2), x.new_ones(())
+    )
+    rated = rng.random((40, 30)) < np.repeat([0.15, 0.3, 0.8], [10, 15, 15])[:, None]  # of 12 directions
+    person, image = np.nonzero(rated)
+    ratings = Ratings(*map(torch.from_numpy, (person, image, rng.normal(size=len(image)))), 40)
+    asked = []
+
+    def ask(cost, free, tolerance):
+        with torch.no_grad():
+            for logs in ([-1.2, -0.4], [-0.1, 0.3]):
+                free[0].copy_(torch.tensor(logs))
+                asked.append((*free[0].exp().tolist(), float(cost())))
+
+    monkeypatch.setattr(factors_pamela, "_minimize", ask)
+    factors.with_own(x, ratings, own, 0.01, 1.0)
+    expected = []
+    for variance, noise, _ in asked:
+        kernel = 4 * x[:, :2] @ x[:, :2].T + variance * x[:, 2:] @ x[:, 2:].T
+        of_person = [image[person == one] for one in range(40)]
+        values = [ratings.value[person == one] - factors.everyone(x)[here] for one, here in enumerate(of_person)]
+        expected.append(-sum(
+            torch.distributions.MultivariateNormal(
+                torch.zeros_like(value), kernel[here][:, here] + (MIN_NOISE + noise) * torch.eye(len(here))
+            ).log_prob(value)
+            for here, value in zip(of_person, values)
+            if len(here)
+        ))  # fmt: skip
+    found = [value for *_, value in asked]
+    constant = 0.5 * len(image) * np.log(2 * np.pi)
+    np.testing.assert_allclose(found, [float(value) - constant for value in expected])
+
+
 def test_the_likelihoods_derivatives_are_those_of_its_differences():
     generator = torch.Generator().manual_seed(0)
     root, moved, noise = (torch.randn(size, generator=generator).double() for size in ((4, 5, 5), (4, 5), ()))
