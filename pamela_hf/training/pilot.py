@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from accelerate.utils import broadcast_object_list
 from sklearn.model_selection import GroupKFold
 
 from ..embeddings import Embeddings
@@ -78,7 +79,8 @@ def choose_by_pilot(
     told = _Foretold.by(scorer, asked, embeddings, part_of)
     while ask_epochs and epochs < MOST_TIMES * config.epochs:
         further = _Foretold.by(train_on(epochs), asked, embeddings, part_of)
-        if not further.is_better_than(told):
+        # of several processes one decides: all go on, or none
+        if not broadcast_object_list([further.is_better_than(told)])[0]:
             break
         told, epochs = further, 2 * epochs
     chosen = {"epochs": Choice(epochs, epochs, epochs)} if ask_epochs else {}
