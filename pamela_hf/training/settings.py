@@ -25,6 +25,7 @@ from accelerate.utils import broadcast_object_list
 from scipy.optimize import minimize
 from sklearn.model_selection import KFold
 from threadpoolctl import threadpool_limits
+from tqdm.auto import tqdm
 
 from ..embeddings import Embeddings
 from ..files.writing import write_text
@@ -103,6 +104,7 @@ def settle(
     accelerator: Accelerator,
     output: Path,
     resume: bool,
+    progress: bool = False,
 ) -> tuple[TrainingConfig, dict[str, dict[str, float]]]:
     """The configuration with a number in place of every "auto", and the choices, see [`Choice.as_dict`].
     `output/settings.json` keeps them for a resumed run. Every process must call it."""
@@ -110,7 +112,8 @@ def settle(
     if resume and path.exists():
         found = [json.loads(path.read_text(encoding="utf-8"))]
     else:
-        choices = _choose(config, data, embeddings, accelerator)
+        with tqdm(desc="settings", total=3, disable=not (progress and accelerator.is_main_process)) as bar:
+            choices = _choose(config, data, embeddings, accelerator, bar)
         found = [{name: choice.as_dict() for name, choice in choices.items()}]
         if accelerator.is_main_process and found[0]:
             write_text(path, json.dumps(found[0], indent=1))
@@ -129,9 +132,9 @@ def _with(config: TrainingConfig, values: dict[str, float]) -> TrainingConfig:
 
 
 def _choose(
-    config: TrainingConfig, data: RatingData, embeddings: Embeddings, accelerator: Accelerator
+    config: TrainingConfig, data: RatingData, embeddings: Embeddings, accelerator: Accelerator, bar: tqdm
 ) -> dict[str, Choice]:
-    """What is "auto" and can be told from the training answers."""
+    """What is "auto" and can be told from the training answers: by evidence, by cross-validation, by a pilot."""
     wanted = {name for name in ("epochs", "row_prior_std", *CHOSEN) if config.is_auto(name)}
     wanted -= {"linear_share", "taste_share"} if "linear" in config.without else set()
     wanted -= FACTORS if set(config.without) & {"taste_factors", "user", "linear"} else set()
@@ -142,10 +145,12 @@ def _choose(
         with threadpool_limits(1, user_api="blas"):  # many small matrices: threads would wait for each other
             found = choose_shares(*_answered(_with(config, {}), data, embeddings), config.seed)
         chosen |= {name: choice for name, choice in found.items() if name in wanted}
+    bar.update()
     if wanted & FACTORS:
         settled = _with(config, {name: choice.value for name, choice in chosen.items()})
         known = _answered(settled, data, embeddings)
         chosen |= choose_factors(build_config(settled, data, embeddings), *known, config.seed, wanted)
+    bar.update()
     if "taste_share" in wanted:
 
         def begin(config: TrainingConfig, part: RatingData) -> Callable[[int], PamelaScorer]:
@@ -161,6 +166,7 @@ def _choose(
         few_steps = "epochs" in wanted and settled.epochs == MOST_EPOCHS
         chosen |= choose_by_pilot(settled, data, embeddings, begin, few_steps)
         accelerator.free_memory()  # a checkpoint of the training is not to hold the pilot
+    bar.update()
     return chosen
 
 

@@ -91,7 +91,7 @@ def train(
         project_dir=str(output),
     )
     with claimed_run(output, dataclasses.asdict(config), resume, accelerator):
-        config, chosen = settle(config, data, embeddings, accelerator, output, resume)
+        config, chosen = settle(config, data, embeddings, accelerator, output, resume, progress)
         run = start(config, data, embeddings, accelerator, output, keep_backbone=encoder is not None)
         accelerator.unwrap_model(run.model).config.chosen = chosen or None
         if resume:
