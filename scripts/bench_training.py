@@ -76,7 +76,7 @@ def timed(ratings: int | None, **changes: Any) -> tuple[int, int, float]:
 
 def flop_per_rating(ratings: int) -> float:
     """Floating-point operations of matrix products of one rating in one epoch, backward pass included: what a second
-    epoch adds, since the settings' and closed forms' do not grow with the epochs."""
+    epoch adds to the training and to its pilot; closed forms' and other settings' do not grow with the epochs."""
     counted = []
     for epochs in (1, 2):
         with FlopCounterMode(display=False) as counter:
