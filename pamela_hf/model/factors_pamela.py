@@ -126,6 +126,14 @@ class Kernels:
     left: Tensor
     none: int
 
+    @classmethod
+    def of(cls, group: PeopleRatings, readings: Tensor, rank: int) -> "Kernels":
+        """Of `readings` as [`TasteFactors._read`] makes them, along directions of which the first `rank` are shared."""
+        part = F.embedding(group.image % len(readings), readings)
+        shared, own = part[..., :rank], part[..., rank:-1]
+        none = int((group.image < 0).sum())
+        return cls(shared @ shared.mT, own @ own.mT, group.value + part[..., -1], none)
+
     def surprise(self, variance: Tensor, log_noise: Tensor) -> Tensor:
         """As [`Products.surprise`], with n × n matrices inverted."""
         explained, certain = _InvQuadLogdet.apply(self.shared + variance * self.own, self.left, log_noise.exp())
@@ -197,7 +205,8 @@ class TasteFactors:
         groups, rank = ratings.by_person(), len(self.directions)
         few = [group for group in groups if group.image.shape[1] < len(both.directions)]
         many = [group for group in groups if group.image.shape[1] >= len(both.directions)]
-        kernels = [both._kernels(x, group, rank) for group in few]
+        readings = both._read(x)
+        kernels = [Kernels.of(group, readings, rank) for group in few]
         products = both._products(x, many) if many else None
         count = sum(int((group.image >= 0).sum()) for group in many)
         logs = torch.stack([x.new_tensor((low * high) ** 0.5), (self.noise - MIN_NOISE).clamp_min(1e-3)]).log()
@@ -221,14 +230,6 @@ class TasteFactors:
         last row, of no image, is 0."""
         both = x @ torch.cat([self.directions, -self.weights[None]]).T
         return F.pad(torch.cat([both[:, :-1], both[:, -1:] - self.intercept], dim=1), (0, 0, 0, 1))
-
-    def _kernels(self, x: Tensor, group: PeopleRatings, rank: int) -> Kernels:
-        """Of directions of which the first `rank` are shared."""
-        both = self._read(x)
-        part = F.embedding(group.image % len(both), both)
-        shared, own = part[..., :rank], part[..., rank:-1]
-        none = int((group.image < 0).sum())
-        return Kernels(shared @ shared.mT, own @ own.mT, group.value + part[..., -1], none)
 
     def _products(self, x: Tensor, ratings: list[PeopleRatings]) -> Products:
         both = self._read(x)  # one gathering and one product give all three

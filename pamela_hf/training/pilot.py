@@ -45,9 +45,7 @@ def choose_by_pilot(
     begin: Callable[[TrainingConfig, RatingData], Callable[[int], PamelaScorer]],
     ask_epochs: bool = False,
 ) -> dict[str, Choice]:
-    """`taste_share`, at most 1, where tastes count for what their likelihood says, by people's ratings of images that a
-    pilot has not seen, and `epochs`; nothing where there are too few images, these ratings say nothing, or the model
-    knows nobody.
+    """What people's ratings of images that a pilot has not seen choose.
 
     Args:
         config: the training's; the pilot has fewer networks.
@@ -56,6 +54,10 @@ def choose_by_pilot(
         begin: starts a pilot; what it returns trains it for so many epochs more.
         ask_epochs: whether twice the configuration's epochs, or four times, are to be asked about, where these make few
             steps.
+
+    Returns:
+        `taste_share`, at most 1, where tastes count for what their likelihood says, and `epochs`, if these are asked
+        about; nothing where there are too few images, their ratings say nothing, or the model knows nobody.
     """
     table = data.splits.get("train")
     if table is None:
