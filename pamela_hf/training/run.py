@@ -307,14 +307,17 @@ class Run:
                     self.checkpoint()
         bar.close()
 
-    def pilot(self, epochs: int) -> None:
+    def pilot(self, epochs: int, progress: bool) -> None:
         """So many epochs more, a run of their own with the weights that are there (Loshchilov & Hutter 2017, *SGDR*:
         warm restarts), without watching, logging or keeping anything."""
         self.config, self.step = dataclasses.replace(self.config, epochs=epochs), 0
+        bar = tqdm(total=self.total, desc="pilot", unit="step", leave=False, disable=not progress)
         for epoch in range(self.piloted, self.piloted + epochs):
             for step, parts in enumerate(epoch_batches(self.ratings.arrays, self.config, epoch, self.ratings.choices)):
                 self.take_step(parts, epoch, step)
+                bar.update()
             self.match_linear()
+        bar.close()
         self.piloted += epochs
 
     def stopped(self) -> bool:

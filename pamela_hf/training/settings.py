@@ -157,7 +157,7 @@ def _choose(
             run = start(config, part, embeddings, accelerator, Path(), keep_backbone=False)
 
             def train_on(epochs: int) -> PamelaScorer:
-                run.pilot(epochs)
+                run.pilot(epochs, progress=not bar.disable)
                 return PamelaScorer(accelerator.unwrap_model(run.model))
 
             return train_on
