@@ -45,6 +45,7 @@ def main(argv: Sequence[str] | None = None, command: str | None = None) -> None:
             usable_device(args.device)
         run(args)
         sys.stdout.flush()
+        _leave_other_processes()
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         sys.exit(INTERRUPTED)
@@ -72,6 +73,14 @@ def _parse(argv: list[str], command: str | None):
             module.add_arguments(sub)
     args = parser.parse_args(argv)
     return load_command(args.command).run, args
+
+
+def _leave_other_processes() -> None:
+    """Takes leave of the processes that `torchrun` or `accelerate launch` started with this one: one that ends while
+    the others still talk to it may be aborted."""
+    if distributed := sys.modules.get("torch.distributed"):
+        if distributed.is_available() and distributed.is_initialized():
+            distributed.destroy_process_group()
 
 
 def _message(error: Exception) -> str:

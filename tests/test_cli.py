@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch.distributed as distributed
 from releases import write_image
 
 from pamela_hf import commands
@@ -87,6 +88,14 @@ def test_a_new_file_is_a_new_command(tmp_path, monkeypatch, capsys):
     assert "two-words" in command_names()
     main(["two-words", "--lines", "2"])
     assert capsys.readouterr().out == "line 0\nline 1\n"
+
+
+def test_a_command_takes_leave_of_the_processes_started_with_it(tmp_path, monkeypatch):
+    (tmp_path / "two_words.py").write_text(CHATTER)
+    monkeypatch.setattr(commands, "__path__", [*commands.__path__, str(tmp_path)])
+    distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/met", rank=0, world_size=1)
+    main(["two-words", "--lines", "2"])
+    assert not distributed.is_initialized()
 
 
 def test_an_unknown_command_lists_those_there_are(capsys):
