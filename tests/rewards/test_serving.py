@@ -284,9 +284,13 @@ def test_memory_is_flat(reward_folder, images, requests):
 
         with ThreadPoolExecutor(8) as threads:
             list(threads.map(ask, range(300)))
-            before = resident()
-            list(threads.map(ask, range(requests)))
-            assert resident() - before < 12
+            reached = [resident()]
+            for _ in range(8):
+                list(threads.map(ask, range(requests // 8)))
+                reached.append(resident())
+        # a thread's first large blocks take some 3 MB for good, whenever that is; what leaks grows all the time
+        assert np.median(np.diff(reached)) < 0.5, reached
+        assert reached[-1] - reached[0] < 24, reached
 
 
 def test_the_command_serves_and_stops_in_order(reward_folder, images):
