@@ -214,6 +214,33 @@ def test_on_a_phone_by_touch(app, visit):
         assert not small, f"{page}: too small for a thumb: {small}"
 
 
+def test_a_kind_with_a_long_name_stays_in_its_column(app, visit):
+    tab = visit("Long", viewport={"width": 1200, "height": 800})
+    tab.locator(".canvas img").first.wait_for()
+    for key in "12345123":
+        press(tab, key)
+    wait_saved(tab)
+
+    def named(route):
+        answer = route.fetch()
+        names = ("Mannerism_Late_Renaissance", "Ukiyo_e", "a" * 60)
+        kind = {"field": "style", "more": 0.32, "doubt": 0.14, "pictures": 11, "examples": []}
+        route.fulfill(response=answer, json={**answer.json(), "kinds": [{**kind, "name": name} for name in names]})
+
+    tab.route("**/api/taste?*", named)
+    tab.goto(f"{app.url}/#/taste")
+    for width in (1200, 390):
+        tab.set_viewport_size({"width": width, "height": 800})
+        tab.locator(".kind").nth(2).wait_for()
+        wide = tab.evaluate(
+            """() => [...document.querySelectorAll('.kind')].filter(one => {
+                const edge = one.getBoundingClientRect().right + 1;
+                return [...one.querySelectorAll('*')].some(part => part.getBoundingClientRect().right > edge);
+            }).map(one => one.textContent)"""
+        )
+        assert not wide, f"{width}: over the column's edge: {wide}"
+
+
 def test_a_tab_closed_while_nothing_could_be_saved_loses_nothing(app, visit):
     tab = visit("Closed")
     tab.locator(".canvas img").first.wait_for()

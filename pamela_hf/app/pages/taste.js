@@ -109,7 +109,7 @@ function kind(one, longest) {
   const name = one.field === "look" ? `Look ${one.name}` : one.name.replaceAll("_", " ");
   const about = one.field === "look" ? plural(one.pictures, "picture") : `${one.field}, ${plural(one.pictures, "picture")}`;
   return h("div", { class: "kind" },
-    h("h4", {}, h("span", { title: name }, name), h("span", { class: "number" }, `${sign}${number(one.more)} ± ${number(one.doubt)}`)),
+    h("h4", {}, h("span", {}, name), h("span", { class: "number" }, `${sign}${number(one.more)} ± ${number(one.doubt)}`)),
     h("div", { class: "leaning", "aria-hidden": "true" }, bar(half(one.more - one.doubt), half(one.more + one.doubt), "range"), bar(0, half(one.more), ""), h("i", {})),
     h("p", { class: "muted small" }, about),
     h("div", { class: "strip" }, one.examples.map((item) => shot(item.thumb, null))));
