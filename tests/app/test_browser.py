@@ -214,6 +214,22 @@ def test_on_a_phone_by_touch(app, visit):
         assert not small, f"{page}: too small for a thumb: {small}"
 
 
+@pytest.mark.parametrize("width", [1000, 768, 320])
+def test_a_long_name_pushes_nothing_over_an_edge(app, visit, width):
+    tab = visit("Wolfeschlegelsteinhausenbergerdorff_the_elder", viewport={"width": width, "height": 800})
+    tab.locator(".canvas img").first.wait_for()
+    for page in PAGES:
+        tab.goto(f"{app.url}/#/{page}")
+        tab.wait_for_timeout(400)
+        assert tab.evaluate("document.documentElement.scrollWidth") <= width, page
+    edges = tab.evaluate(
+        """() => [...document.querySelectorAll('.brand, .account > *')].flatMap(one => {
+            const box = one.getBoundingClientRect(); return [box.left, box.right];
+        })"""
+    )
+    assert edges == sorted(edges) and edges[-1] <= width, f"one over another at the top: {edges}"
+
+
 def test_a_kind_with_a_long_name_stays_in_its_column(app, visit):
     tab = visit("Long", viewport={"width": 1200, "height": 800})
     tab.locator(".canvas img").first.wait_for()
