@@ -76,8 +76,8 @@ def _parse(argv: list[str], command: str | None):
 
 
 def _leave_other_processes() -> None:
-    """Takes leave of the processes that `torchrun` or `accelerate launch` started with this one: one that ends while
-    the others still talk to it may be aborted."""
+    """Takes leave of the processes that `torchrun` or `accelerate launch` started with this one, as PyTorch wants of a
+    program before it ends."""
     if distributed := sys.modules.get("torch.distributed"):
         if distributed.is_available() and distributed.is_initialized():
             distributed.destroy_process_group()
