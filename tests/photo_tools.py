@@ -38,7 +38,7 @@ def save_photo(path: Path, seed: int = 0, brightness: float = 0.5, size: tuple[i
     """A photo of few large areas, all of one brightness around `brightness`, so that no two are near-duplicates."""
     path.parent.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
-    coarse = np.clip(rng.normal(brightness, 0.15, (6, 8, 3)), 0, 1) * 255
+    coarse = np.clip(rng.normal(brightness, 0.25, (6, 8, 3)), 0, 1) * 255
     Image.fromarray(coarse.astype(np.uint8)).resize(size, Image.Resampling.NEAREST).save(path)
     return path
 
