@@ -270,8 +270,8 @@ def command(reward_folder):
         process.kill()
 
 
-@pytest.mark.parametrize("requests", [800, pytest.param(100_000, marks=pytest.mark.slow)])
-def test_memory_is_flat(reward_folder, images, requests):
+@pytest.mark.parametrize(("requests", "most"), [(800, 4), pytest.param(100_000, 12, marks=pytest.mark.slow)])
+def test_memory_is_flat(reward_folder, images, requests, most):
     def resident() -> float:
         with open(f"/proc/{process.pid}/status") as lines:
             return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1024
@@ -289,7 +289,7 @@ def test_memory_is_flat(reward_folder, images, requests):
             list(threads.map(ask, range(300)))
             before = resident()
             list(threads.map(ask, range(requests)))
-            assert resident() - before < 4
+            assert resident() - before < most
 
 
 def test_the_command_serves_and_stops_in_order(reward_folder, images):
